@@ -1,0 +1,30 @@
+"""The one exception type users meet, and the helper that makes its messages teach."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DovetailError", "unknown"]
+
+
+class DovetailError(ValueError):
+    """Bad input, refused at the boundary: the message names the value and the nearest valid choice.
+
+    >>> raise DovetailError("layer 'conv1': 9 is not a width")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: layer 'conv1': 9 is not a width
+    """
+
+
+def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
+    """The error for a name that is not one of ``choices``, with the nearest of them.
+
+    >>> print(unknown("format", "int9x", ["int8", "int9", "uint8"]))
+    unknown format 'int9x'; did you mean 'int9'? Known: int8, int9, uint8
+    """
+    names = sorted(set(choices))
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} in all)"]
+    return DovetailError(f"unknown {kind} '{given}'{hint} Known: {', '.join(shown) or 'none'}")
