@@ -1,0 +1,93 @@
+"""Integer formats ``int2`` to ``int16`` and ``uint2`` to ``uint16``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dovetail.errors import DovetailError
+from dovetail.formats.base import Format
+
+__all__ = ["IntFormat"]
+
+
+@dataclass(frozen=True, repr=False)
+class IntFormat(Format):
+    """Codes ``q`` standing for ``(q - zero_point) * scale``.
+
+    ``affine=False`` is the symmetric form: the zero point is 0 and, unless ``full``, the lowest
+    code is left out, so that ``int8`` has the codes -127..127. ``channel=None`` takes the
+    granularity of the slot the format is used in: per output channel for weights, per tensor for
+    everything else; ``per_tensor`` and ``channel=axis`` fix it. ``dynamic`` takes the range of
+    each batch instead of a calibrated one, ``po2`` rounds the scale up to a power of two,
+    ``observer`` names how the range is found (default: the calibration's).
+
+    NaN has no code: it becomes the code of zero. Infinities saturate.
+
+    >>> IntFormat(8).qmin, IntFormat(8, full=True).qmin, IntFormat(8, signed=False).qmax
+    (-127, -128, 255)
+    """
+
+    bits: int
+    signed: bool = True
+    affine: bool = False
+    full: bool = False
+    per_tensor: bool = False
+    channel: int | None = None
+    dynamic: bool = False
+    po2: bool = False
+    observer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16:
+            name = f"{'int' if self.signed else 'uint'}{self.bits}"
+            near = min(max(self.bits, 2), 16)
+            raise DovetailError(
+                f"'{name}': integer formats have 2 to 16 bits; the nearest is "
+                f"'{'int' if self.signed else 'uint'}{near}'"
+            )
+        if self.per_tensor and self.channel is not None:
+            raise DovetailError(f"'{self}': per_tensor and channel={self.channel} exclude each other")
+        if self.affine and self.po2:
+            raise DovetailError(f"'{self}': a power-of-two scale (po2) has no zero point (affine)")
+
+    @property
+    def qmin(self) -> int:
+        """The lowest code."""
+        if not self.signed:
+            return 0
+        return -(1 << (self.bits - 1)) + (0 if self.full or self.affine else 1)
+
+    @property
+    def qmax(self) -> int:
+        """The highest code."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The smallest torch dtype that holds every code and supports arithmetic."""
+        if self.bits <= 8:
+            return torch.int8 if self.signed else torch.uint8
+        return torch.int16 if self.signed or self.bits < 16 else torch.int32
+
+    @property
+    def spelling(self) -> str:
+        words = []
+        if self.signed and self.affine:
+            words.append("affine")
+        if not self.signed and not self.affine:
+            words.append("symmetric")
+        words += [w for w in ("full", "per_tensor", "dynamic", "po2") if getattr(self, w)]
+        if self.channel is not None:
+            words.append(f"channel={self.channel}")
+        if self.observer is not None:
+            words.append(f"observer={self.observer}")
+        arguments = f"({', '.join(words)})" if words else ""
+        return f"{'int' if self.signed else 'uint'}{self.bits}{arguments}"
+
+    def axis_for(self, slot: str) -> int | None:
+        """The axis along which each index has its own scale, or ``None`` for one scale in all."""
+        if self.channel is not None:
+            return self.channel
+        return 0 if slot == "weight" and not self.per_tensor else None

@@ -1,0 +1,126 @@
+"""The arithmetic of integer formats: ranges to scales, values to codes and back.
+
+This is the reference. Every other realisation is tested equal to it, bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dovetail.errors import DovetailError
+from dovetail.formats.integer import IntFormat
+
+__all__ = ["dequantize", "observed_range", "quantize", "scale_zero_point", "unclipped"]
+
+
+def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
+    """Smallest and largest finite-checked value of ``x``, per index of ``axis`` or in all.
+
+    Shapes: ``[]`` or ``[x.shape[axis]]``, in ``x``'s dtype. An empty tensor has the range 0..0.
+
+    >>> observed_range(torch.tensor([[-1.0, 2.0], [0.5, 3.0]]), 0)
+    (tensor([-1.0000,  0.5000]), tensor([2., 3.]))
+    """
+    if x.numel() == 0:
+        zero = x.new_zeros(() if axis is None else (x.shape[axis],))
+        return zero, zero
+    dims = tuple(d for d in range(x.dim()) if axis is None or d != axis % x.dim())
+    return torch.amin(x, dims), torch.amax(x, dims)
+
+
+def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale (float32) and zero point (int32) with which ``fmt`` covers ``low..high``.
+
+    Symmetric: ``max(|low|, |high|) / qmax``. Affine: ``(high - low) / (qmax - qmin)`` over the
+    range widened to hold 0, the zero point rounded half to even (ONNX QuantizeLinear). An all-zero
+    range has scale 1; a scale never falls below the smallest normal float32. Ranges that are not
+    finite give a scale that is not finite, for the caller to refuse.
+
+    >>> scale_zero_point(IntFormat(8), torch.tensor(-2.54), torch.tensor(1.0))
+    (tensor(0.0200), tensor(0, dtype=torch.int32))
+    """
+    low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
+    if fmt.affine:
+        scale = (high - low) / (fmt.qmax - fmt.qmin)
+    else:
+        magnitude = torch.maximum(-low, high) if fmt.signed else high
+        scale = magnitude / fmt.qmax
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    scale = torch.where(scale < torch.finfo(torch.float32).tiny, _tiny_like(scale), scale)
+    if fmt.po2:
+        mantissa, exponent = torch.frexp(scale)
+        exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+        scale = torch.ldexp(torch.ones_like(scale), exponent)
+    if not fmt.affine:
+        return scale, torch.zeros_like(scale, dtype=torch.int32)
+    zero = torch.round(fmt.qmin - low / scale).nan_to_num(0.0)
+    return scale, zero.clamp(fmt.qmin, fmt.qmax).to(torch.int32)
+
+
+def quantize(
+    x: Tensor, fmt: IntFormat, scale: Tensor, zero_point: Tensor, axis: int | None = None
+) -> Tensor:
+    """Codes ``clamp(round_half_even(x / scale) + zero_point, qmin, qmax)`` in ``fmt.code_dtype``.
+
+    ``scale`` and ``zero_point`` are ``[]`` or ``[x.shape[axis]]``. The division is IEEE, in float32
+    (float64 for float64 input); NaN becomes the zero point, infinities saturate. No gradient.
+
+    >>> quantize(torch.tensor([0.25, 0.75, 9.0]), IntFormat(4), torch.tensor(0.5), torch.tensor(0))
+    tensor([0, 2, 7], dtype=torch.int8)
+    """
+    wide = x.detach()
+    wide = wide if wide.dtype == torch.float64 else wide.float()
+    steps = torch.round(wide / _along(scale, x.dim(), axis)).nan_to_num(0.0, _HUGE, -_HUGE)
+    codes = (steps + _along(zero_point, x.dim(), axis)).clamp(fmt.qmin, fmt.qmax)
+    return codes.to(fmt.code_dtype)
+
+
+def dequantize(
+    codes: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """``(codes - zero_point) * scale``, computed in float32 and rounded once to ``dtype``.
+
+    >>> dequantize(torch.tensor([0, 2, 7]), torch.tensor(0.5), torch.tensor(0))
+    tensor([0.0000, 1.0000, 3.5000])
+    """
+    steps = codes.to(torch.int32) - _along(zero_point, codes.dim(), axis)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return (steps.to(wide) * _along(scale, codes.dim(), axis)).to(dtype)
+
+
+def unclipped(
+    x: Tensor, fmt: IntFormat, scale: Tensor, zero_point: Tensor, axis: int | None = None
+) -> Tensor:
+    """Where ``x`` lies within the codes' range: the mask of the straight-through gradient.
+
+    >>> unclipped(torch.tensor([0.1, 99.0]), IntFormat(4), torch.tensor(0.5), torch.tensor(0))
+    tensor([ True, False])
+    """
+    wide = x if x.dtype == torch.float64 else x.float()
+    steps = torch.round(wide / _along(scale, x.dim(), axis)) + _along(zero_point, x.dim(), axis)
+    return (steps >= fmt.qmin) & (steps <= fmt.qmax)
+
+
+_HUGE = 2.0**30  # beyond every code, yet exact in float32 after a zero point is added
+
+
+def _along(parameter: Tensor, dims: int, axis: int | None) -> Tensor:
+    """``parameter`` shaped to broadcast along ``axis`` of a tensor with ``dims`` dimensions."""
+    if parameter.dim() == 0:
+        return parameter
+    if axis is None:
+        raise DovetailError(
+            f"a scale of shape {tuple(parameter.shape)} needs the axis (channel=) it belongs to"
+        )
+    shape = [1] * dims
+    shape[axis] = -1
+    return parameter.view(shape)
+
+
+def _tiny_like(scale: Tensor) -> Tensor:
+    return torch.full_like(scale, torch.finfo(torch.float32).tiny)
