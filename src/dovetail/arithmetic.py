@@ -1,0 +1,107 @@
+"""The one frozen value that says how an operation computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from dovetail.accumulators import Accumulator
+from dovetail.errors import DovetailError, unknown
+from dovetail.formats import Format, IntFormat
+from dovetail.multipliers import Multiplier, multiplier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["EXACT", "GRADIENTS", "Arithmetic"]
+
+GRADIENTS = ("ste", "ste(unclipped)")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Formats of the operands and the result, the multiplier, the accumulator, the gradient.
+
+    Every default is exact: ``None`` leaves a tensor, or the accumulator, as torch has it. ``grad``
+    is what the backward pass uses: ``ste`` passes gradients straight through the casts where they
+    did not clip, ``ste(unclipped)`` everywhere; the product's gradient is that of the exact product
+    of the cast operands.
+
+    >>> from dovetail.formats import format
+    >>> Arithmetic(input=format("int8"), weight=format("int4")).is_exact
+    False
+    """
+
+    input: Format | None = None
+    weight: Format | None = None
+    bias: Format | None = None
+    output: Format | None = None
+    mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
+    acc: Accumulator | None = None
+    grad: str = "ste"
+
+    def __post_init__(self) -> None:
+        if self.grad not in GRADIENTS:
+            raise unknown("gradient", self.grad, GRADIENTS)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether this asks for nothing."""
+        return self == EXACT
+
+    @property
+    def multiplies_codes(self) -> bool:
+        """Whether products are formed from the operands' integer codes."""
+        return isinstance(self.input, IntFormat) and isinstance(self.weight, IntFormat)
+
+    def with_(self, changes: Mapping[str, object]) -> Arithmetic:
+        """This arithmetic with some fields replaced."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | dict(changes)
+        return Arithmetic(**values)
+
+    def describe(self) -> dict[str, str]:
+        """Field to spelling, for the fields that differ from exact."""
+        return {
+            f.name: str(getattr(self, f.name))
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(EXACT, f.name)
+        }
+
+    def check(self) -> None:
+        """Refuse combinations that no operation can compute."""
+        exact_mul = self.mul == EXACT.mul
+        if not self.multiplies_codes:
+            if not exact_mul:
+                raise DovetailError(
+                    f"mul={self.mul} multiplies integer codes, but "
+                    f"input={self.input or 'exact'} and weight={self.weight or 'exact'}: "
+                    f"give both an integer format such as {_fitting(self.mul)}"
+                )
+            if self.acc is not None:
+                raise DovetailError(
+                    f"acc={self.acc} sums integer products, but input={self.input or 'exact'} and "
+                    f"weight={self.weight or 'exact'}: give both an integer format such as 'int8'"
+                )
+            return
+        self._check_width("input", self.input, 0)
+        self._check_width("weight", self.weight, 1)
+
+    def _check_width(self, slot: str, fmt: Format | None, operand: int) -> None:
+        if self.mul.bits is None or not isinstance(fmt, IntFormat):
+            return
+        width, signed = self.mul.bits[operand], self.mul.signed
+        low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, 2**width - 1)
+        if fmt.qmin < low or fmt.qmax > high:
+            raise DovetailError(
+                f"{slot}={fmt} has codes {fmt.qmin}..{fmt.qmax}, but mul={self.mul} takes "
+                f"{low}..{high}: the nearest format that fits is {_fitting(self.mul, operand)}"
+            )
+
+
+def _fitting(mul: Multiplier, operand: int = 0) -> str:
+    if mul.bits is None:
+        return "'int8'"
+    return f"'{'int' if mul.signed else 'uint'}{min(mul.bits[operand], 16)}'"
+
+
+EXACT = Arithmetic()

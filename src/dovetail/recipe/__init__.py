@@ -1,0 +1,7 @@
+"""Recipes: who gets which arithmetic."""
+
+from dovetail.recipe.recipe import Recipe
+from dovetail.recipe.rule import FIELDS, Rule, rule
+from dovetail.recipe.selectors import KINDS, OpAddress, Selector
+
+__all__ = ["FIELDS", "KINDS", "OpAddress", "Recipe", "Rule", "Selector", "rule"]
