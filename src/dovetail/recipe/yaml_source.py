@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -33,7 +33,7 @@ _QUOTE_STAR = 'a value that starts with * is quoted: match: "*"'
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser and composer with the core schema's scalars and without aliases."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -75,14 +75,25 @@ class Document:
         location = tuple(path)
         marks = {**self.values, **self.keys} if key else self.values
         while True:
-            if location in self.overrides:
-                return self.overrides[location]
+            for set_at, shown in self.overrides.items():
+                # At the place itself, or inside it when it did not exist before.
+                if set_at == location or (
+                    set_at[: len(location)] == location and location not in marks
+                ):
+                    return shown
             if location in marks:
                 line, column = marks[location]
                 return f"{self.name}:{line}:{column}"
             if not location:
                 return self.name
             location, marks = location[:-1], self.values
+
+    def line(self, path: Sequence[Key]) -> str:
+        """`file:line` of the value at `path`: how a rule is named ever after."""
+        location = tuple(path)
+        if location not in self.values:
+            return self.where(location)
+        return f"{self.name}:{self.values[location][0]}"
 
     def rank(self, path: Sequence[Key]) -> tuple[int, int]:
         """Sorts places in the order of the file; what was set from outside comes last."""
@@ -263,5 +274,5 @@ _SCALARS: dict[str, Any] = {
     "int": _integer,
     "float": _floating,
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    "null": lambda text: None,
+    "null": lambda _: None,
 }

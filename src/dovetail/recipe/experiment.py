@@ -1,0 +1,218 @@
+"""The experiment file: what may stand in it, its defaults, and how a rule is written there.
+
+One YAML file is one experiment. The models below are the whole of its grammar; `dovetail show
+schema` prints them as a JSON schema. A recipe file is an experiment file that has only rules.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from dovetail._spelling import spell_call
+from dovetail.recipe.rule import FIELDS, Rule, rule
+from dovetail.recipe.yaml_source import describe
+
+__all__ = [
+    "CalibrateSpec",
+    "DataSpec",
+    "Experiment",
+    "FitSpec",
+    "ModelSpec",
+    "RequireSpec",
+    "RuleSpec",
+]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _spelling(value: Any) -> Any:
+    """A format as text, or as a mapping that is spelt out into that text."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"expected text such as int8(affine), or a mapping such as "
+            f"{{format: int24, overflow: wrap}}, got {describe(value)}"
+        )
+    arguments = dict(value)
+    name = arguments.pop("format", None)
+    if not isinstance(name, str):
+        raise ValueError("the mapping needs the key 'format', as in {format: int24}")
+    for key, argument in arguments.items():
+        if not isinstance(argument, (str, int, float)):
+            raise ValueError(f"'{key}' must be text, a number or true, got {describe(argument)}")
+    flags = [key for key, argument in arguments.items() if argument is True]
+    named = {key: argument for key, argument in arguments.items() if argument is not True}
+    return spell_call(name, *flags, **named)
+
+
+Spelling = Annotated[
+    str,
+    BeforeValidator(_spelling),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["format"]}]}),
+]
+Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+
+
+class _Source(_Spec):
+    """Something that is built in, or made by a function of the user's."""
+
+    builtin: str | None = Field(None, description="the name of one that ships with dovetail")
+    python: Target | None = Field(None, description="'package.module:function', called to make it")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _Source:
+        if (self.builtin is None) == (self.python is None):
+            raise ValueError("needs exactly one of the keys 'builtin' and 'python'")
+        return self
+
+
+class ModelSpec(_Source):
+    """The network. A Python function takes no argument and returns a trained `nn.Module`."""
+
+
+class DataSpec(_Source):
+    """The data. A Python function takes `seed` and `batch_size` and returns `train`, `test` and,
+    if it likes, `calibration` loaders, as a mapping or as an object's attributes.
+    """
+
+    seed: int = Field(0, ge=0, description="of the choice of calibration samples")
+    batch_size: int = Field(64, ge=1, description="samples in a batch")
+
+
+class RuleSpec(_Spec):
+    """One rule: which operations (all given selectors must match), and what they get."""
+
+    match: str = Field("*", min_length=1, description="glob on the module path, or 're:' + regex")
+    op: str | None = Field(None, description="kind of operation: linear, conv, matmul")
+    type: str | None = Field(None, description="class name of the module")
+    optional: bool = Field(False, description="do not refuse the rule when it matches nothing")
+    input: Spelling | None = Field(None, description="format of the input")
+    weight: Spelling | None = Field(None, description="format of the weight")
+    bias: Spelling | None = Field(None, description="format of the bias")
+    output: Spelling | None = Field(None, description="format of the output")
+    mul: str | None = Field(None, description="multiplier: name, family(k=...), .npy or .c file")
+    acc: Spelling | None = Field(None, description="accumulator: width, overflow, order")
+    grad: str | None = Field(None, description="gradient of the multiplier in the backward pass")
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> RuleSpec:
+        if not self.values():
+            raise ValueError(f"the rule sets nothing; give it one of {', '.join(FIELDS)}")
+        return self
+
+    def values(self) -> dict[str, str]:
+        """The fields that this rule sets, as text.
+
+        >>> RuleSpec(match="conv*", acc={"format": "int24", "overflow": "wrap"}).values()
+        {'acc': 'int24(overflow=wrap)'}
+        """
+        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
+
+    def build(self, source: str) -> Rule:
+        """The `Rule` that this text describes; `source` is how messages will name it.
+
+        >>> RuleSpec(match="conv*", input="int8").build("digits.yaml:7").label
+        'digits.yaml:7'
+        """
+        return rule(
+            self.match,
+            op=self.op,
+            type=self.type,
+            optional=self.optional,
+            source=source,
+            **self.values(),
+        )
+
+
+class CalibrateSpec(_Spec):
+    """How the ranges of static formats are found."""
+
+    batches: int = Field(4, ge=1, description="batches of the calibration split to look at")
+    observer: str = Field("max", description="how a range follows from what was seen")
+
+
+class FitSpec(_Spec):
+    """Retraining under the emulated arithmetic."""
+
+    epochs: int = Field(1, ge=1, description="passes over the training data")
+    lr: float = Field(5e-4, gt=0, description="learning rate at the start")
+    seed: int | None = Field(None, ge=0, description="of the order; the experiment's if left out")
+
+
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_CONDITION = re.compile(r"(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*(%?)")
+
+
+def _condition(value: Any) -> Any:
+    if isinstance(value, str) and _CONDITION.fullmatch(value.strip()):
+        return value.strip()
+    raise ValueError(f'expected a condition such as ">=0.95" or "<= 60%", got {describe(value)}')
+
+
+Condition = Annotated[str, BeforeValidator(_condition)]
+
+
+class RequireSpec(_Spec):
+    """Conditions on the last stage of a run; a missed one makes it end with exit code 1."""
+
+    accuracy: Condition | None = Field(None, description='share of right answers, as ">=0.95"')
+    sqnr: Condition | None = Field(None, description='of the network\'s output in dB, as ">=20"')
+    energy: Condition | None = Field(None, description='relative to exact, as "<=0.7"')
+
+    def missed(self, measured: dict[str, float | None]) -> list[str]:
+        """What is not as required, one sentence each.
+
+        >>> RequireSpec(accuracy=">= 95%").missed({"accuracy": 0.94})
+        ['accuracy is 0.94, required >= 95%']
+        """
+        sentences = []
+        for name, condition in self.model_dump(exclude_none=True).items():
+            match = _CONDITION.fullmatch(condition)
+            assert match is not None
+            bound = float(match[2]) / (100 if match[3] else 1)
+            value = measured.get(name)
+            if value is None:
+                sentences.append(f"{name} was not measured, required {condition}")
+            elif not _COMPARISONS[match[1]](value, bound):
+                sentences.append(f"{name} is {value:.4g}, required {condition}")
+        return sentences
+
+
+def _version(value: Any) -> Any:
+    if value == 1 and not isinstance(value, bool):
+        return value
+    raise ValueError(f"this dovetail reads version 1 of the experiment file, not {describe(value)}")
+
+
+Version = Annotated[
+    Literal[1], BeforeValidator(_version), Field(description="version of this file's grammar")
+]
+Measure = Literal["accuracy", "sqnr", "energy"]
+
+
+class Experiment(_Spec):
+    """One experiment: a model, its data, the arithmetic it gets, and what is measured."""
+
+    dovetail: Version
+    seed: int = Field(0, ge=0, description="of everything random in the run")
+    model: ModelSpec | None = None
+    data: DataSpec | None = None
+    rules: Sequence[RuleSpec] = Field(min_length=1, description="later wins, field by field")
+    calibrate: CalibrateSpec = CalibrateSpec()
+    fit: FitSpec | None = Field(None, description="retraining; left out: none")
+    measure: Sequence[Measure] = ("accuracy", "sqnr", "energy")
+    require: RequireSpec = RequireSpec()
+    report: str | None = Field(None, min_length=1, description="folder for the run's files")

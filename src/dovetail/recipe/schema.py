@@ -1,0 +1,205 @@
+"""Experiment files read and written: checked values from text, every refusal with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dovetail.errors import DovetailError, unknown
+from dovetail.recipe import experiment as spec
+from dovetail.recipe import yaml_source
+from dovetail.recipe.experiment import Experiment
+from dovetail.recipe.recipe import Recipe
+from dovetail.recipe.rule import Rule, rule
+from dovetail.recipe.selectors import Selector
+from dovetail.recipe.yaml_source import Document, describe
+
+__all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads"]
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """A checked experiment, its rules as a recipe, and where in the file each key stands."""
+
+    spec: Experiment
+    recipe: Recipe
+    document: Document
+
+    def where(self, *path: str | int) -> str:
+        """`file:line:column` of a value, for messages about it."""
+        return self.document.where(path)
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> ExperimentFile:
+    """Read and check an experiment file; `overrides` such as `"rules.1.mul=exact"` come first."""
+    return _checked(yaml_source.read(path), overrides)
+
+
+def loads(text: str, name: str = "<text>", overrides: Iterable[str] = ()) -> ExperimentFile:
+    """Like `load`, from text.
+
+    >>> loads("dovetail: 1\\nrules: [{input: int8}]").recipe.rules[0].source
+    '<text>:2'
+    >>> loads("dovetail: 1\\nrules: [{inputs: int8}]", "a.yaml")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: a.yaml:2:10: rules.0: unknown key 'inputs'; did you mean ...
+    """
+    return _checked(yaml_source.parse(text, name), overrides)
+
+
+def load_rules(path: str | Path) -> list[Rule]:
+    """The rules of an experiment file; each rule's `source` is its file and line."""
+    return list(load(path).recipe)
+
+
+def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
+    """Write rules as a file that `load_rules` reads back as equal rules."""
+    text = _rules_text(rules)
+    again = loads(f"dovetail: 1\n{text}", str(path)).recipe
+    for before, after in zip(rules, again, strict=True):
+        if before != after:
+            raise DovetailError(
+                f"{before.label} cannot be written: {before.spelled()} would not be read back as "
+                f"the same rule; save a user's table to a .npy file and name that file in the rule"
+            )
+    Path(path).write_text(f"dovetail: 1\n{text}", encoding="utf-8")
+
+
+def dump(file: ExperimentFile) -> str:
+    """The experiment as YAML text, every default spelled out."""
+    values = file.spec.model_dump(exclude={"rules"})
+    for key, value in values.items():
+        if isinstance(value, dict):
+            values[key] = {k: v for k, v in value.items() if v is not None}
+    lines = []
+    for key in Experiment.model_fields:
+        if key == "rules":
+            lines.append(_rules_text(file.recipe.rules))
+        else:
+            lines.append(f"{key}: {_flow(values[key])}\n")
+    return "".join(lines)
+
+
+def _rules_text(rules: Iterable[Rule]) -> str:
+    return "rules:\n" + "".join(f"  - {_flow(item.spelled())}\n" for item in rules)
+
+
+def _flow(value: Any) -> str:
+    """One value on one line. Inside a list, so that PyYAML quotes what would end a flow value."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump([plain], default_flow_style=True, width=10**9, sort_keys=False)
+    return text.strip()[1:-1]
+
+
+def _checked(document: Document, overrides: Iterable[str]) -> ExperimentFile:
+    if document.data is None:
+        document.data = {}
+    if not isinstance(document.data, dict):
+        raise DovetailError(
+            f"{document.where(())}: an experiment file is a mapping with the keys dovetail, model, "
+            f"data, rules, ...; this one is {describe(document.data)}"
+        )
+    for assignment in overrides:
+        document.override(assignment)
+    try:
+        experiment = Experiment.model_validate(document.data)
+    except ValidationError as error:
+        raise _refusal(error, document) from None
+    rules = [_rule(item, ("rules", i), document) for i, item in enumerate(experiment.rules)]
+    return ExperimentFile(experiment, Recipe(*rules), document)
+
+
+def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) -> Rule:
+    """Built piece by piece first, so that a refusal names the place of the piece at fault."""
+    pieces: dict[str, dict[str, Any]] = {"match": {}}
+    pieces |= {key: {key: value} for key in ("op", "type") if (value := getattr(item, key))}
+    for key, selection in pieces.items():
+        with _at(document.where((*path, key))):
+            Selector(item.match, **selection)
+    for name, value in item.values().items():
+        with _at(document.where((*path, name))):
+            rule(item.match, **{name: value})
+    return item.build(document.line(path))
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except DovetailError as error:
+        raise DovetailError(f"{place}: {error}") from None
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "model": spec.ModelSpec,
+    "data": spec.DataSpec,
+    "rules": spec.RuleSpec,
+    "calibrate": spec.CalibrateSpec,
+    "fit": spec.FitSpec,
+    "require": spec.RequireSpec,
+}
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "sequence": "a list",
+    "is": "a list",
+    "tuple": "a list",
+    "model": "a mapping such as {key: value}",
+    "dict": "a mapping such as {key: value}",
+}
+
+
+def _refusal(error: ValidationError, document: Document) -> DovetailError:
+    """All that pydantic found, in the order of the file, one line each, with its place."""
+    found = sorted(
+        (document.rank(item["loc"]), _sentence(dict(item), document)) for item in error.errors()
+    )
+    return DovetailError("\n".join(dict.fromkeys(sentence for _, sentence in found)))
+
+
+def _sentence(item: dict[str, Any], document: Document) -> str:
+    loc: tuple[str | int, ...] = item["loc"]
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in ("extra_forbidden", "missing"):
+        *parent, key = loc
+        place, shown = document.where(loc, key=True), ".".join(map(str, parent))
+        part = _PARTS[str(parent[0])] if parent else Experiment
+        if kind == "missing":
+            problem = f"the key '{key}' is missing"
+            if key == "dovetail":
+                problem += "; the first line of an experiment file is 'dovetail: 1'"
+        else:
+            problem = str(unknown("key", str(key), part.model_fields))
+    else:
+        place, shown = document.where(loc), ".".join(map(str, loc))
+        problem = _problem(kind, context, item)
+    return f"{place}: {shown}: {problem}" if shown else f"{place}: {problem}"
+
+
+def _problem(kind: str, context: dict[str, Any], item: dict[str, Any]) -> str:
+    given = describe(item["input"])
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        if isinstance(item["input"], str) and item["input"] not in choices:
+            return str(unknown("value", item["input"], choices))
+        return f"expected {' or '.join(choices)}, got {given}"
+    if kind in ("greater_than", "greater_than_equal"):
+        words = f"more than {context['gt']}" if "gt" in context else f"at least {context['ge']}"
+        return f"must be {words}, got {given}"
+    if kind in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if kind == "string_pattern_mismatch":
+        return f"expected 'package.module:function', got {given}"
+    stem = kind.split("_")[0]
+    return f"expected {_EXPECTED[stem]}, got {given}" if stem in _EXPECTED else item["msg"]
