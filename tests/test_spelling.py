@@ -54,7 +54,8 @@ def test_errors_point_at_the_character(text, column, expected):
     with pytest.raises(DovetailError) as caught:
         parse_call(text)
     message = str(caught.value)
-    assert f"at character {column}," in message and expected in message
+    assert f"at character {column}," in message
+    assert expected in message
     assert message.splitlines()[-1] == "  " + " " * (column - 1) + "^"
 
 
@@ -70,7 +71,10 @@ def test_not_a_text():
 
 
 VALUES = st.recursive(
-    st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False)
+    st.integers()
+    | st.booleans()
+    | st.none()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text("abcXYZ_09 .,()=:@+-", max_size=8),
     lambda inner: st.lists(inner, max_size=3).map(tuple),
     max_leaves=4,

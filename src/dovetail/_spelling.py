@@ -64,7 +64,9 @@ def _quoted(text: str) -> str:
     """The grammar has no escapes, so one of the two quotes must be free."""
     quote = '"' if "'" in text else "'"
     if quote in text:
-        raise DovetailError(f"{text!r} holds both kinds of quote and cannot be written as one value")
+        raise DovetailError(
+            f"{text!r} holds both kinds of quote and cannot be written as one value"
+        )
     return quote + text + quote
 
 

@@ -1,0 +1,24 @@
+"""Multiplier values: what product one multiply computes, how wrong it is, and what it costs."""
+
+from __future__ import annotations
+
+from dovetail.multipliers.base import Multiplier
+from dovetail.multipliers.catalog import catalog
+from dovetail.multipliers.cost import Cost, relative_energy
+from dovetail.multipliers.factors import Factors
+from dovetail.multipliers.facts import CircuitFacts
+from dovetail.multipliers.metrics import ErrorMetrics
+from dovetail.multipliers.registry import families, multiplier, register_multiplier
+
+__all__ = [
+    "CircuitFacts",
+    "Cost",
+    "ErrorMetrics",
+    "Factors",
+    "Multiplier",
+    "catalog",
+    "families",
+    "multiplier",
+    "register_multiplier",
+    "relative_energy",
+]

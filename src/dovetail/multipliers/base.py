@@ -1,0 +1,223 @@
+"""`Multiplier`: what product one hardware multiply computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from dovetail.errors import DovetailError
+from dovetail.multipliers.cost import Cost
+from dovetail.multipliers.factorisation import find_factors
+from dovetail.multipliers.factors import Factors
+from dovetail.multipliers.metrics import ErrorMetrics, measure_errors
+from dovetail.multipliers.operands import Bits, IntArray, check_operand, operand_values, spell_bits
+
+__all__ = ["MAX_TABLE_BITS", "Multiplier"]
+
+MAX_TABLE_BITS = 24
+
+
+class Multiplier(ABC):
+    """A function ``f(first, second)`` of two integer operands; first = input, second = weight.
+
+    Subclasses are frozen dataclasses that set ``bits`` and ``signed`` and define `_product` and
+    `__repr__`; everything else follows. Two multipliers are equal when they are the same definition
+    (same name and parameters, or same table); what is derived from it is computed once and kept.
+    """
+
+    bits: Bits | None
+    signed: bool
+
+    @abstractmethod
+    def _product(self, first: IntArray, second: IntArray) -> IntArray:
+        """The definition, on checked int64 operand values that broadcast together."""
+
+    @abstractmethod
+    def __repr__(self) -> str:
+        """The canonical spelling: ``dv.multiplier(repr(m)) == m``."""
+
+    @property
+    def name(self) -> str:
+        """The short name, without arguments and version."""
+        return repr(self).partition("(")[0].partition("@")[0]
+
+    def __call__(self, first: Any, second: Any) -> IntArray:
+        """The products of operand *values* (NumPy or torch integers), broadcast, as int64.
+
+        An operand outside the multiplier's range, or not an integer, is refused.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("mul8s_1KV9")(7, [-3, 5])
+        array([-32,  24])
+        """
+        widths = self.bits or (None, None)
+        a = check_operand(first, widths[0], self.signed, "first (input)")
+        w = check_operand(second, widths[1], self.signed, "second (weight)")
+        return np.asarray(self._product(a, w))
+
+    def bind(self, bits: int | Bits, signed: bool) -> Multiplier:
+        """This multiplier for operands of that width and signedness; only `exact` adapts.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("exact").bind(4, signed=False)
+        exact(bits=4, signed=False)
+        """
+        wanted = bits if isinstance(bits, tuple) else (bits, bits)
+        if (wanted, signed) != (self.bits, self.signed):
+            raise DovetailError(
+                f"{self!r} multiplies {self._operands()} operands, not "
+                f"{_describe(wanted, signed)} ones; choose formats or a multiplier that fit"
+            )
+        return self
+
+    def table(self) -> torch.Tensor:
+        """All products: a new int32 tensor ``[2**bits[0], 2**bits[1]]``.
+
+        Row and column are the codes of the first and the second operand: the value itself for
+        unsigned operands, two's complement for signed ones (``table()[255, 1]`` is ``f(-1, 1)``).
+        A table above 12 + 12 bits, or with a product beyond int32, is refused.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("exact(bits=2)").table()
+        tensor([[ 0,  0,  0,  0],
+                [ 0,  1, -2, -1],
+                [ 0, -2,  4,  2],
+                [ 0, -1,  2,  1]], dtype=torch.int32)
+        """
+        products = self._products
+        limit = np.iinfo(np.int32)
+        if products.size and not limit.min <= products.min() <= products.max() <= limit.max:
+            raise DovetailError(f"{self!r} has products beyond int32; call it on operands instead")
+        return torch.from_numpy(products.astype(np.int32))
+
+    def errors(self, first_pdf: Any = None, second_pdf: Any = None) -> ErrorMetrics:
+        """Errors against the exact product; operands uniform unless weights by code are given.
+
+        ``first_pdf`` and ``second_pdf`` hold one non-negative weight for each code of the operand
+        (a histogram will do). Tables up to 12 + 12 bits are measured over all pairs, wider ones on
+        a seeded sample; the result's ``method`` says which.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("mul8s_1KV9").errors().wce
+        17
+        """
+        if first_pdf is None and second_pdf is None:
+            return self._errors
+        return measure_errors(self, first_pdf, second_pdf)
+
+    def factors(self) -> Factors | None:
+        """Exact integer factors ``f(a, w) = sum_r first[r, a] * second[r, w]``, or None.
+
+        None means that no exact factorisation of useful rank (8 for a table) was found. What is
+        returned was verified over all operand pairs, or holds by construction for wide operands.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("mul8s_1KV9").factors().rank
+        4
+        """
+        return self._factors
+
+    @property
+    def cost(self) -> Cost | None:
+        """Energy, power, area and delay with their source, or None when nothing is known."""
+        return None
+
+    @property
+    def max_abs(self) -> int:
+        """The largest ``|f(a, w)|`` over all operand pairs.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("exact(bits=8, signed=True)").max_abs
+        16384
+        """
+        return self._max_abs
+
+    @cached_property
+    def content_key(self) -> str:
+        """A sha256 of the definition; equal multipliers share it, across processes too."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    # What subclasses may improve on ------------------------------------------------------------
+
+    def _find_factors(self) -> Factors | None:
+        return find_factors(self._products, self.signed) if self._tabulable(16) else None
+
+    def _find_max_abs(self) -> int:
+        return int(np.abs(self._products).max())
+
+    def _exact_errors(self) -> dict[str, Any]:
+        """Metrics known in closed form; they replace sampled ones of wide multipliers."""
+        return {}
+
+    # Kept results ------------------------------------------------------------------------------
+
+    @cached_property
+    def _products(self) -> IntArray:
+        bits = self._width()
+        if sum(bits) > MAX_TABLE_BITS:
+            raise DovetailError(
+                f"{self!r} has 2**{sum(bits)} products; tables stop at 12 + 12 bits. Call it on "
+                f"operands, m(a, w), or use m.factors() where it has them"
+            )
+        rows = operand_values(bits[0], self.signed)[:, None]
+        products = self._product(rows, operand_values(bits[1], self.signed)[None, :])
+        products.setflags(write=False)
+        return products
+
+    @cached_property
+    def _factors(self) -> Factors | None:
+        return self._find_factors()
+
+    @cached_property
+    def _errors(self) -> ErrorMetrics:
+        return measure_errors(self, None, None)
+
+    @cached_property
+    def _max_abs(self) -> int:
+        return self._find_max_abs()
+
+    def _width(self) -> Bits:
+        """The operand widths; the width-agnostic `exact` counts as 8 bits where one is needed."""
+        return self.bits or (8, 8)
+
+    def _tabulable(self, most: int = MAX_TABLE_BITS) -> bool:
+        return sum(self._width()) <= most
+
+    def _operands(self) -> str:
+        return _describe(self._width(), self.signed)
+
+    # A value -----------------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Multiplier):
+            return NotImplemented
+        return self is other or self.content_key == other.content_key
+
+    def __hash__(self) -> int:
+        return hash(self.content_key)
+
+    def __copy__(self) -> Multiplier:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Multiplier:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The definition alone: kept tables and factors are not pickled."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: self.__dict__[field.name] for field in fields}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _describe(bits: Bits, signed: bool) -> str:
+    width = spell_bits(bits)
+    text = f"{width}-bit" if isinstance(width, int) else f"{width[0]}-bit and {width[1]}-bit"
+    return f"{'signed' if signed else 'unsigned'} {text}"

@@ -1,0 +1,128 @@
+"""Finding exact integer factors of a multiplier.
+
+A masked array of partial products factors through its mask, which also holds for 12 and 16 bits,
+where no table exists. Any other table is factored through a short basis of the lattice its rows
+(or columns) span. Every result over a table is verified over all operand pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from dovetail.multipliers.factors import Factors
+from dovetail.multipliers.lattice import factor_integers
+from dovetail.multipliers.operands import Bits, IntArray, operand_values
+
+__all__ = ["MAX_RANK", "bit_weights", "find_factors", "find_mask", "mask_factors", "mask_matrix"]
+
+MAX_RANK = 8
+
+Product: TypeAlias = Callable[[IntArray, IntArray], IntArray]
+
+
+def bit_weights(bits: int, signed: bool) -> IntArray:
+    """The value of each bit; the sign bit's is negative.
+
+    >>> bit_weights(4, True)
+    array([ 1,  2,  4, -8])
+    """
+    weights = np.int64(1) << np.arange(bits, dtype=np.int64)
+    if signed:
+        weights[-1] *= -1
+    return weights
+
+
+def mask_matrix(mask: int, bits: Bits) -> IntArray:
+    """The mask as a 0/1 matrix ``[bits[0], bits[1]]``.
+
+    >>> mask_matrix(0b1110, (2, 2))
+    array([[0, 1],
+           [1, 1]])
+    """
+    flat = [mask >> index & 1 for index in range(bits[0] * bits[1])]
+    return np.array(flat, dtype=np.int64).reshape(bits)
+
+
+def mask_factors(mask: int, bits: Bits, signed: bool) -> Factors:
+    """Factors of minimal rank of the masked array ``sum_ij m_ij v_i v_j a_i w_j``.
+
+    Equal rows (or columns) of the mask share one term ``value(a & rows) * value(w & columns)``;
+    its entries are never wider than the operands. Where fewer terms do, a lattice basis of the
+    mask's rows gives them.
+    """
+    matrix = mask_matrix(mask, bits)
+    rows, row_of = _distinct(matrix)
+    columns, column_of = _distinct(matrix.T)
+    small = factor_integers(matrix, max(bits))
+    if small is not None and small[1].shape[0] < min(len(rows), len(columns)):
+        left, right = small
+    elif len(rows) <= len(columns):
+        left, right = row_of, rows
+    else:
+        left, right = columns.T, column_of.T
+    first = _subset_values(left.T, bits[0], signed)
+    second = _subset_values(right, bits[1], signed)
+    return Factors(first, second)
+
+
+def find_mask(product: Product, bits: Bits, signed: bool) -> int | None:
+    """The mask whose array is ``product`` (on operand values), or None; all pairs are compared.
+
+    >>> find_mask(lambda a, w: (a & ~3) * w, (4, 4), signed=True) == 0xFF00
+    True
+    """
+    values = [operand_values(width, signed) for width in bits]
+    ones = [np.int64(1) << np.arange(width, dtype=np.int64) for width in bits]
+    first, second = (side[codes] for side, codes in zip(values, ones, strict=True))
+    single = product(first[:, None], second[None])
+    kept = single != 0
+    if (single[kept] != np.outer(first, second)[kept]).any():
+        return None
+    mask = sum(1 << int(index) for index in np.flatnonzero(kept))
+    factors = mask_factors(mask, bits, signed)
+    rows = max(1, (1 << 20) >> bits[1])
+    for start in range(0, 1 << bits[0], rows):
+        part = slice(start, start + rows)
+        if not np.array_equal(
+            factors.product(part), product(values[0][part, None], values[1][None])
+        ):
+            return None
+    return mask
+
+
+def find_factors(products: IntArray, signed: bool) -> Factors | None:
+    """Exact factors of a product table up to rank 8, or None; verified over all pairs.
+
+    >>> find_factors(np.outer([0, 3, 6, 9], [0, 2, 4, 8]), signed=False).first
+    array([[0, 3, 6, 9]])
+    """
+    bits = (products.shape[0].bit_length() - 1, products.shape[1].bit_length() - 1)
+    mask = find_mask(lambda a, w: products[a, w], bits, signed)
+    if mask is not None:
+        return mask_factors(mask, bits, signed)
+    candidates = []
+    by_rows = factor_integers(products, MAX_RANK)
+    if by_rows is None:
+        return None
+    candidates.append(Factors(by_rows[0].T.copy(), by_rows[1]).balanced())
+    by_columns = factor_integers(np.ascontiguousarray(products.T), MAX_RANK)
+    if by_columns is not None:
+        candidates.append(Factors(by_columns[1], by_columns[0].T.copy()).balanced())
+    best = min(candidates, key=lambda factors: factors.width())
+    return best if np.array_equal(best.product(), products) else None
+
+
+def _distinct(matrix: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct non-zero rows, and a 0/1 matrix telling which of them each row is."""
+    rows = np.unique(matrix[matrix.any(axis=1)], axis=0)
+    return rows, np.array((matrix[:, None, :] == rows[None]).all(axis=2), dtype=np.int64)
+
+
+def _subset_values(coefficients: IntArray, bits: int, signed: bool) -> IntArray:
+    """For each row of ``coefficients [r, bits]``, the weighted sum of bits of every code."""
+    codes = np.arange(1 << bits, dtype=np.int64)
+    binary = codes[None, :] >> np.arange(bits, dtype=np.int64)[:, None] & 1
+    return np.asarray((coefficients * bit_weights(bits, signed)) @ binary)

@@ -1,0 +1,164 @@
+"""`multiplier`, the one way from a name, a table, a file or a function to a `Multiplier`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from dovetail._plugins import load_plugins
+from dovetail._spelling import parse_call
+from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.base import Multiplier
+from dovetail.multipliers.catalog import find_circuit, nearest_circuits
+from dovetail.multipliers.exact import exact
+from dovetail.multipliers.families import broken_array, drum, mitchell, truncate
+from dovetail.multipliers.functions import from_callable
+from dovetail.multipliers.importers import SUFFIXES, from_file
+from dovetail.multipliers.kept import KEPT_KINDS, recall
+from dovetail.multipliers.partial_products import array
+from dovetail.multipliers.table import from_table
+
+__all__ = ["families", "multiplier", "register_multiplier"]
+
+Factory = Callable[..., Multiplier]
+_F = TypeVar("_F", bound=Factory)
+
+_FAMILIES: dict[str, Factory] = {
+    "exact": exact,
+    "array": array,
+    "truncate": truncate,
+    "broken_array": broken_array,
+    "drum": drum,
+    "mitchell": mitchell,
+}
+
+
+def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
+    """The multiplier that ``spec`` describes.
+
+    ``spec`` is one of: a circuit's name, ``"mul8s_1KV9"`` (v2022) or ``"mul8s_1L2H@v1.1"``; a
+    family, ``"drum(k=6, bits=8)"`` or ``"drum", k=6, bits=8``; a table, any 2-d integer array or
+    tensor (``signed=``, ``bits=``); the path of a ``.npy``, ``.c`` or ``.h`` file (``signed=``,
+    ``bits=``, ``function=``, ``check=``); a callable ``f(first, second)`` (``bits=8``,
+    ``signed=``); or a `Multiplier`, returned as it is. First = input, second = weight.
+
+    >>> multiplier("mul8s_1KV9")
+    mul8s_1KV9@v2022
+    >>> multiplier("drum", k=6) == multiplier("drum(k=6, bits=8, signed=True)")
+    True
+    >>> multiplier(lambda a, w: a * w, bits=4).errors().wce
+    0
+    """
+    if isinstance(spec, Multiplier):
+        _nothing_more(spec, args, kwargs)
+        return spec
+    if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith(SUFFIXES)):
+        return _call(from_file, f"the file '{spec}'", (spec, *args), kwargs)
+    if isinstance(spec, str):
+        return _from_text(spec, args, kwargs)
+    if isinstance(spec, (np.ndarray, torch.Tensor, list, tuple)):
+        return _call(from_table, "a table", (spec, *args), kwargs)
+    if callable(spec):
+        return _call(from_callable, "a callable", (spec, *args), kwargs)
+    raise DovetailError(
+        f"{spec!r} is no multiplier; give a name such as 'mul8s_1KV9' or 'drum(k=6)', a 2-d "
+        f"integer array, a .npy, .c or .h file, or a function f(input, weight)"
+    )
+
+
+def register_multiplier(name: str) -> Callable[[_F], _F]:
+    """Make a factory known to `multiplier` by ``name``; its parameters are the spelling's.
+
+    The factory returns a `Multiplier`, usually of an own frozen dataclass.
+
+    >>> @register_multiplier("doubled_example")
+    ... def doubled(bits=4):
+    ...     return multiplier(lambda a, w: 2 * a * w, bits=bits)
+    >>> multiplier("doubled_example(bits=3)")(1, 3)
+    array(6)
+    """
+
+    def add(factory: _F) -> _F:
+        try:
+            bare = parse_call(name) == (name, [], {})
+        except DovetailError:
+            bare = False
+        if not bare or name in KEPT_KINDS:
+            raise DovetailError(f"{name!r} cannot name a multiplier family; use letters and digits")
+        if _FAMILIES.get(name, factory) is not factory:
+            raise DovetailError(f"a multiplier family {name!r} exists already; choose another name")
+        _FAMILIES[name] = factory
+        return factory
+
+    return add
+
+
+def families() -> dict[str, str]:
+    """Every family's name with its parameters, plugins included.
+
+    >>> families()["drum"]
+    'drum(k=6, bits=8, signed=True)'
+    """
+    load_plugins()
+    return {name: f"{name}{_parameters(made)}" for name, made in sorted(_FAMILIES.items())}
+
+
+def _from_text(text: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Multiplier:
+    name, written, keywords = parse_call(text)
+    if twice := sorted(set(keywords) & set(kwargs)):
+        raise DovetailError(f"{text!r}: {twice[0]} is given in the text and beside it")
+    if name in KEPT_KINDS:
+        return recall(text, name, [*written, *args], {**keywords, **kwargs})
+    if name not in _FAMILIES:
+        circuit = find_circuit(name)
+        if circuit is not None:
+            _nothing_more(circuit, (*written, *args), {**keywords, **kwargs})
+            return circuit
+        load_plugins()
+    if name not in _FAMILIES:
+        raise _unknown_name(name)
+    made = _call(_FAMILIES[name], f"'{name}'", (*written, *args), {**keywords, **kwargs})
+    if not isinstance(made, Multiplier):
+        raise DovetailError(f"the family '{name}' made {made!r}, which is not a Multiplier")
+    return made
+
+
+def _unknown_name(name: str) -> DovetailError:
+    near = nearest_circuits(name, also=_FAMILIES)
+    if not near:
+        return unknown("multiplier", name, [*_FAMILIES, "mul8s_1KV9", "mul8s_1L2H@v1.1"])
+    return DovetailError(
+        f"unknown multiplier '{name}'; did you mean {' or '.join(repr(n) for n in near)}? "
+        f"dv.catalog() lists the circuits; families: {', '.join(_FAMILIES)}"
+    )
+
+
+def _call(
+    function: Callable[..., Multiplier], what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Multiplier:
+    """``function(*args, **kwargs)``, a wrong parameter being the user's error."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise DovetailError(f"{what}: {error}; parameters: {_parameters(function)}") from None
+    return function(*args, **kwargs)
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    """The parameter list without types: ``(k=6, bits=8, signed=True)``."""
+    shown = (
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for p in inspect.signature(function).parameters.values()
+    )
+    return f"({', '.join(shown)})"
+
+
+def _nothing_more(spec: Multiplier, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if args or kwargs:
+        extra = [repr(value) for value in args] + [f"{key}=..." for key in kwargs]
+        raise DovetailError(f"{spec!r} is complete and takes no {', '.join(extra)}")
