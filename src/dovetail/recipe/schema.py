@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dovetail.recipe.experiment import Experiment
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.selectors import Selector
-from dovetail.recipe.yaml_source import Document, describe
+from dovetail.recipe.yaml_source import Document, at, describe
 
 __all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads"]
 
@@ -120,20 +119,12 @@ def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) 
     pieces: dict[str, dict[str, Any]] = {"match": {}}
     pieces |= {key: {key: value} for key in ("op", "type") if (value := getattr(item, key))}
     for key, selection in pieces.items():
-        with _at(document.where((*path, key))):
+        with at(document.where((*path, key))):
             Selector(item.match, **selection)
     for name, value in item.values().items():
-        with _at(document.where((*path, name))):
+        with at(document.where((*path, name))):
             rule(item.match, **{name: value})
     return item.build(document.line(path))
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    try:
-        yield
-    except DovetailError as error:
-        raise DovetailError(f"{place}: {error}") from None
 
 
 _PARTS: dict[str, type[BaseModel]] = {

@@ -8,7 +8,8 @@ tags. Nothing in a file is ever executed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -150,6 +151,21 @@ def _step(container: Any, step: str, parent: str, shown: str) -> Key:
         span = f"0 to {len(container) - 1}" if container else "none, it is empty"
         raise DovetailError(f"{shown}: '{parent}' has no entry '{step}'; its entries are {span}")
     return int(step)
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put a place of a file before the message of any `DovetailError` raised inside.
+
+    >>> with at("a.yaml:3:1"):
+    ...     raise DovetailError("no")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: a.yaml:3:1: no
+    """
+    try:
+        yield
+    except DovetailError as error:
+        raise DovetailError(f"{place}: {error}") from None
 
 
 def describe(value: Any) -> str:

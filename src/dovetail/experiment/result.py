@@ -1,0 +1,115 @@
+"""What a run found: plain values, the same for the same file and seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dovetail.analysis import Interval
+    from dovetail.analysis.layers import LayerTable
+    from dovetail.emulation import Plan
+    from dovetail.multipliers import Multiplier
+    from dovetail.training.fit import FitResult
+
+__all__ = ["RunResult", "Stage", "plain"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The network measured on the test data in one state of the experiment.
+
+    `agreement` is the share of test samples on which the largest logit is fp32's, `sqnr_db` the
+    signal-to-noise ratio of the logits with fp32's as the signal, `energy` the energy of all
+    products relative to exact ones of the same width (None where no cost is known).
+    """
+
+    name: str
+    accuracy: Interval
+    agreement: float
+    sqnr_db: float
+    energy: float | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that `dovetail run` prints and writes.
+
+    `layers` is the per-layer analysis of the recipe before retraining; `missed` holds
+    one sentence for each condition of `require` that the last stage does not meet; `resolved` is
+    the experiment file with every default spelled out; `report` the folder written, if any.
+    """
+
+    source: str
+    resolved: str
+    model: str
+    data: str
+    data_sha256: str | None
+    trained: bool
+    seed: int
+    stages: tuple[Stage, ...]
+    layers: LayerTable
+    plan: Plan
+    multipliers: tuple[Multiplier, ...]
+    fit: FitResult | None
+    missed: tuple[str, ...]
+    report: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values; infinities and NaN are the texts "inf", "-inf", "nan".
+
+        Nothing in it depends on the time, the machine's name or the folder: the same file and
+        seed give the same dictionary.
+        """
+        return {
+            "source": self.source,
+            "experiment": self.resolved,
+            "model": self.model,
+            "data": {"name": self.data, "sha256": self.data_sha256},
+            "trained_here": self.trained,
+            "seed": self.seed,
+            "stages": [plain(_stage(stage)) for stage in self.stages],
+            "layers": plain(self.layers.to_dict()),
+            "plan": plain(self.plan.to_dict()),
+            "multipliers": [plain(_facts(m)) for m in self.multipliers],
+            "fit": None if self.fit is None else plain(self.fit.to_dict()),
+            "missed": list(self.missed),
+        }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "accuracy": stage.accuracy.to_dict(),
+        "agreement": stage.agreement,
+        "sqnr_db": stage.sqnr_db,
+        "energy": stage.energy,
+    }
+
+
+def _facts(multiplier: Multiplier) -> dict[str, Any]:
+    cost, factors = multiplier.cost, multiplier.factors()
+    return {
+        "name": repr(multiplier),
+        "errors": multiplier.errors().to_dict(),
+        "rank": None if factors is None else factors.rank,
+        "cost": None if cost is None else cost.to_dict(),
+    }
+
+
+def plain(value: Any) -> Any:
+    """`value` with tuples as lists and non-finite numbers as text, for strict JSON.
+
+    >>> plain({"a": (1, float("inf"))})
+    {'a': [1, 'inf']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

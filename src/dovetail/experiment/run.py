@@ -1,0 +1,205 @@
+"""The staged run: fp32, exact products in the recipe's formats, the recipe, the recipe retrained."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dovetail._batches import device_of, inputs_and_target, mode
+from dovetail.analysis import accuracy, layers, report, sqnr_db
+from dovetail.calibration import calibrate
+from dovetail.emulation import Plan, apply_
+from dovetail.emulation import plan as plan_for
+from dovetail.errors import DovetailError
+from dovetail.experiment.progress import Steps
+from dovetail.experiment.result import RunResult, Stage
+from dovetail.experiment.subject import Subject, subject, train
+from dovetail.multipliers.exact import Exact
+from dovetail.recipe.recipe import Recipe
+from dovetail.recipe.rule import rule
+from dovetail.recipe.schema import ExperimentFile, dump, load
+from dovetail.training import fit
+
+__all__ = ["resolve", "run"]
+
+
+def run(
+    experiment: str | Path | ExperimentFile,
+    *,
+    overrides: Iterable[str] = (),
+    from_scratch: bool = False,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> RunResult:
+    """Run an experiment file: what `dovetail run` does, without the printing.
+
+    `overrides` are assignments such as `"rules.1.mul=exact"`; `from_scratch` trains a built-in
+    model instead of loading its weights. Everything is refused that can be before any measuring.
+    `out`, or else `report` in the file, is the folder for `report.html`, `report.json` and
+    `recipe.yaml` (the file with every default spelled out).
+
+    The same file and seed give the same result. Torch's global random generator is left as it was.
+    """
+    if isinstance(experiment, ExperimentFile):
+        file = experiment
+    else:
+        file = load(experiment, overrides)
+    file = resolve(file, out)
+    steps = Steps(show=progress)
+    with steps.step("reading model and data"):
+        work = subject(file)
+    plan = plan_for(work.model, file.recipe, work.example)
+    if from_scratch:
+        train(work, file, progress=steps.shown)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(file.spec.seed)
+        result = _measured(file, work, plan, steps)
+    if result.report is not None:
+        with steps.step("writing the report"):
+            _write(result, result.report)
+    return result
+
+
+def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFile:
+    """The same experiment with the defaults that depend on others filled in."""
+    spec = file.spec
+    stem = file.document.name.rsplit(".", 1)[0]
+    report = str(out) if out is not None else spec.report or f"out/{stem}"
+    fit = spec.fit
+    if fit is not None and fit.seed is None:
+        fit = fit.model_copy(update={"seed": spec.seed})
+    return ExperimentFile(
+        spec.model_copy(update={"report": report, "fit": fit}), file.recipe, file.document
+    )
+
+
+def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> RunResult:
+    spec = file.spec
+    with steps.step("measuring fp32"):
+        reference, target = _logits(work.model, steps.over(work.test))
+    stages = [_stage("fp32", reference, reference, target, None)]
+    formats = _formats(plan)
+
+    approximate = any(not isinstance(op.arithmetic.mul, Exact) for op in plan.ops)
+    if approximate:
+        exact = file.recipe + Recipe(rule("*", mul="exact", source="exact products"))
+        model, _ = _emulated(file, exact, work, steps)
+        with steps.step(f"measuring {formats} with exact products"):
+            logits, _ = _logits(model, steps.over(work.test))
+        integers = all(op.arithmetic.multiplies_codes for op in plan.ops)
+        stages.append(
+            _stage(f"{formats}, exact", logits, reference, target, 1.0 if integers else None)
+        )
+
+    model, plan = _emulated(file, file.recipe, work, steps)
+    with steps.step("measuring the recipe"):
+        logits, _ = _logits(model, steps.over(work.test))
+    with steps.step("comparing layer by layer"):
+        table = layers(model, work.example)
+    energy = table.total.energy
+    name = f"{formats}, approximate" if approximate else formats
+    stages.append(_stage(name, logits, reference, target, energy))
+
+    fitted = None
+    if spec.fit is not None:
+        fitted = fit(
+            model,
+            work.train,
+            epochs=spec.fit.epochs,
+            lr=spec.fit.lr,
+            seed=spec.fit.seed,
+            progress=steps.shown,
+        )
+        with steps.step("measuring the retrained network"):
+            logits, _ = _logits(model, steps.over(work.test))
+        stages.append(_stage("retrained", logits, reference, target, energy))
+
+    last = stages[-1]
+    measured = {"accuracy": last.accuracy.value, "sqnr": last.sqnr_db, "energy": last.energy}
+    return RunResult(
+        source=file.document.name,
+        resolved=dump(file),
+        model=work.name,
+        data=work.data,
+        data_sha256=work.data_sha256,
+        trained=work.trained,
+        seed=spec.seed,
+        stages=tuple(stages),
+        layers=table,
+        plan=plan,
+        multipliers=tuple(dict.fromkeys(op.arithmetic.mul for op in plan.ops)),
+        fit=fitted,
+        missed=tuple(spec.require.missed(measured)),
+        report=Path(spec.report) if spec.report else None,
+    )
+
+
+def _emulated(
+    file: ExperimentFile, recipe: Recipe, work: Subject, steps: Steps
+) -> tuple[nn.Module, Plan]:
+    """A copy of the model with the recipe applied and calibrated."""
+    model = copy.deepcopy(work.model)
+    plan = apply_(model, recipe, work.example)
+    device = device_of(model)
+    batches = itertools.islice(work.calibration, file.spec.calibrate.batches)
+    with (
+        steps.step("calibrating"),
+        mode(model, training=False),
+        torch.no_grad(),
+        calibrate(model, observer=file.spec.calibrate.observer),
+    ):
+        for batch in batches:
+            model(*inputs_and_target(batch, device)[0])
+    return model, plan
+
+
+def _logits(model: nn.Module, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """The model's outputs and the targets for all batches."""
+    device = device_of(model)
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    with mode(model, training=False), torch.no_grad():
+        for batch in batches:
+            inputs, target = inputs_and_target(batch, device)
+            outputs.append(model(*inputs))
+            targets.append(target)
+    if not outputs:
+        raise DovetailError("the test data has no batch: there is nothing to measure")
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def _stage(
+    name: str, logits: Tensor, reference: Tensor, target: Tensor, energy: float | None
+) -> Stage:
+    return Stage(
+        name=name,
+        accuracy=accuracy(nn.Identity(), [(logits, target)]),
+        agreement=float((logits.argmax(1) == reference.argmax(1)).double().mean()),
+        sqnr_db=sqnr_db(reference, logits),
+        energy=energy,
+    )
+
+
+def _formats(plan: Plan) -> str:
+    """What the operands are in one word: `int8` where all are, else the formats in use."""
+    names = {
+        str(fmt).partition("(")[0] if fmt is not None else "float"
+        for op in plan.ops
+        for fmt in (op.arithmetic.input, op.arithmetic.weight)
+    }
+    return "/".join(sorted(names))
+
+
+def _write(result: RunResult, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(folder, result)
+    text = json.dumps(result.to_dict(), indent=1, allow_nan=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "recipe.yaml").write_text(result.resolved, encoding="utf-8")
