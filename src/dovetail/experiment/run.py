@@ -1,4 +1,4 @@
-"""The staged run: fp32, exact products in the recipe's formats, the recipe, the recipe retrained."""
+"""The staged run: fp32, the recipe with exact products, the recipe, the recipe retrained."""
 
 from __future__ import annotations
 
@@ -47,11 +47,8 @@ def run(
 
     The same file and seed give the same result. Torch's global random generator is left as it was.
     """
-    if isinstance(experiment, ExperimentFile):
-        file = experiment
-    else:
-        file = load(experiment, overrides)
-    file = resolve(file, out)
+    given = experiment if isinstance(experiment, ExperimentFile) else load(experiment, overrides)
+    file = resolve(given, out)
     steps = Steps(show=progress)
     with steps.step("reading model and data"):
         work = subject(file)

@@ -53,7 +53,7 @@ def subject(file: ExperimentFile) -> Subject:
         return _subject(model.eval(), name, _data(file), file)
 
 
-def train(subject: Subject, file: ExperimentFile, *, progress: bool = False) -> None:
+def train(work: Subject, file: ExperimentFile, *, progress: bool = False) -> None:
     """Replace the weights of a built-in model by ones trained from scratch with the file's seed."""
     from dovetail import zoo
 
@@ -64,17 +64,8 @@ def train(subject: Subject, file: ExperimentFile, *, progress: bool = False) -> 
             f"{file.where('model', 'python')}: only built-in models can be trained from scratch; "
             f"let {spec.python} return a trained one"
         )
-    subject.model = zoo.train(spec.builtin, seed=file.spec.seed, progress=progress).eval()
-    subject.trained = True
-
-
-_EXAMPLES[key]}"
-            )
-    data = _data(file)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(file.spec.seed)
-        model, name = _model(file, train=train, progress=progress)
-    return _subject(model.eval(), name, data, file, trained=train)
+    work.model = zoo.train(spec.builtin, seed=file.spec.seed, progress=progress).eval()
+    work.trained = True
 
 
 _EXAMPLES = {"model": "model: {builtin: digits-cnn}", "data": "data: {builtin: digits}"}
