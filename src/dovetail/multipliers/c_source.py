@@ -65,7 +65,7 @@ class CFunction:
 
     def __call__(self, first: IntArray, second: IntArray) -> IntArray:
         a, w = np.broadcast_arrays(np.asarray(first), np.asarray(second))
-        a, w = (np.ascontiguousarray(side, dtype=np.int64) for side in (a, w))
+        a, w = (np.array(side, dtype=np.int64, order="C") for side in (a, w))
         products = np.empty(a.shape, dtype=np.int64)
         pointers = [side.ctypes.data_as(ctypes.c_void_p) for side in (a, w, products)]
         self._products(*pointers, ctypes.c_int64(a.size))

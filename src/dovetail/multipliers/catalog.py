@@ -63,6 +63,8 @@ def find_circuit(name: str) -> CatalogCircuit | None:
     facts = all_facts().get(f"{stem}@{version or DEFAULT_VERSION}")
     if facts is None:
         others = [circuit for circuit in all_facts().values() if circuit.name == stem]
+        if others and all(circuit.mask is None for circuit in others):
+            raise DovetailError(_without_mask(others[0]))
         if others:
             raise DovetailError(
                 f"{stem} is not a circuit of {version or DEFAULT_VERSION}; "

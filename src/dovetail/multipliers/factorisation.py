@@ -7,7 +7,7 @@ where no table exists. Any other table is factored through a short basis of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -103,16 +103,30 @@ def find_factors(products: IntArray, signed: bool) -> Factors | None:
     mask = find_mask(lambda a, w: products[a, w], bits, signed)
     if mask is not None:
         return mask_factors(mask, bits, signed)
-    candidates = []
-    by_rows = factor_integers(products, MAX_RANK)
-    if by_rows is None:
+    # Three routes to factors of small entries: short rows, short columns, and the exact product
+    # plus short rows of the error. The narrowest wins, 8 bits being narrow enough for all kernels.
+    values = [operand_values(width, signed)[None] for width in bits]
+    candidates = [
+        _candidate(products, limit=MAX_RANK),
+        _candidate(products, limit=MAX_RANK, by_columns=True),
+        _candidate(products - values[0].T * values[1], limit=MAX_RANK - 1, plus=values),
+    ]
+    found = [factors for factors in candidates if factors is not None]
+    best = min(found, key=lambda factors: (max(8, factors.width()), factors.rank), default=None)
+    return best if best is not None and np.array_equal(best.product(), products) else None
+
+
+def _candidate(
+    table: IntArray, limit: int, by_columns: bool = False, plus: Sequence[IntArray] = ()
+) -> Factors | None:
+    """Balanced lattice factors of ``table``, with one more term ``plus`` in front."""
+    sides = factor_integers(np.ascontiguousarray(table.T) if by_columns else table, limit)
+    if sides is None:
         return None
-    candidates.append(Factors(by_rows[0].T.copy(), by_rows[1]).balanced())
-    by_columns = factor_integers(np.ascontiguousarray(products.T), MAX_RANK)
-    if by_columns is not None:
-        candidates.append(Factors(by_columns[1], by_columns[0].T.copy()).balanced())
-    best = min(candidates, key=lambda factors: factors.width())
-    return best if np.array_equal(best.product(), products) else None
+    first, second = (sides[1], sides[0].T) if by_columns else (sides[0].T, sides[1])
+    if plus:
+        first, second = np.concatenate([plus[0], first]), np.concatenate([plus[1], second])
+    return Factors(first, second).balanced()
 
 
 def _distinct(matrix: IntArray) -> tuple[IntArray, IntArray]:

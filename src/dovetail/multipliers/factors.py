@@ -24,8 +24,10 @@ class Factors:
     second: IntArray
 
     def __post_init__(self) -> None:
-        for side in (self.first, self.second):
+        for name in ("first", "second"):
+            side = getattr(self, name).view()
             side.setflags(write=False)
+            object.__setattr__(self, name, side)
 
     def __repr__(self) -> str:
         return f"Factors(rank={self.rank}, bits={self.width()})"
@@ -74,7 +76,7 @@ class Factors:
         return np.asarray(self.first[:, rows].T @ self.second)
 
     def balanced(self) -> Factors:
-        """The same terms with common divisors moved so that both sides need about equal widths."""
+        """The same terms, each with its common divisor and sign shared out for least width."""
         first, second = self.first.copy(), self.second.copy()
         for r in range(self.rank):
             ours, theirs = (int(np.gcd.reduce(side[r])) for side in (first, second))
@@ -84,9 +86,13 @@ class Factors:
             second[r] //= theirs
             common = ours * theirs
             left, right = int(np.abs(first[r]).max()), int(np.abs(second[r]).max())
-            share = min(_divisors(common), key=lambda d: (max(left * d, right * (common // d)), d))
+            shares = {d * e for d in _divisors(ours) for e in _divisors(theirs)}
+            share = min((max(left * d, right * (common // d)), d) for d in shares)[1]
             first[r] *= share
             second[r] *= common // share
+            term = Factors(first[r : r + 1], second[r : r + 1])
+            if Factors(-term.first, -term.second).width() < term.width():
+                first[r], second[r] = -first[r], -second[r]
         return Factors(first, second)
 
 

@@ -148,10 +148,8 @@ class Mitchell(Multiplier):
     def _find_max_abs(self) -> int:
         """The product grows with both magnitudes, so the largest magnitudes give it."""
         low, high = zip(*(operand_range(n, self.signed) for n in self.bits), strict=True)
-        edges = [
-            np.array([least, most], dtype=np.int64) for least, most in zip(low, high, strict=True)
-        ]
-        return int(np.abs(self._product(edges[0][:, None], edges[1][None])).max())
+        ends = np.array([low, high], dtype=np.int64)
+        return int(np.abs(self._product(ends[:, :1], ends[None, :, 1])).max())
 
 
 def mitchell(bits: int | Bits = 8, signed: bool = True) -> Mitchell:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,7 +57,7 @@ def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
     if isinstance(spec, Multiplier):
         _nothing_more(spec, args, kwargs)
         return spec
-    if isinstance(spec, Path) or (isinstance(spec, str) and spec.endswith(SUFFIXES)):
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(SUFFIXES)):
         return _call(from_file, f"the file '{spec}'", (spec, *args), kwargs)
     if isinstance(spec, str):
         return _from_text(spec, args, kwargs)
