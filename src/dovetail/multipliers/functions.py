@@ -172,7 +172,8 @@ def _is_vectorised(function: Callable[[Any, Any], Any], bits: Bits, signed: bool
         except Exception:
             raise DovetailError(
                 f"{getattr(function, '__name__', function)!r} fails on operands "
-                f"{first[0]} and {second[0]}: {type(error).__name__}: {error}"
+                f"{first[0]} and {second[0]}: {type(error).__name__}: {error}. It is "
+                f"called with two Python integers, or with two NumPy int64 arrays"
             ) from error
         return True
     try:
