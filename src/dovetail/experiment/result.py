@@ -53,7 +53,7 @@ class RunResult:
     stages: tuple[Stage, ...]
     layers: LayerTable
     plan: Plan
-    multipliers: tuple[Multiplier, ...]
+    multipliers: Mapping[str, Multiplier]
     fit: FitResult | None
     missed: tuple[str, ...]
     report: Path | None
@@ -74,7 +74,7 @@ class RunResult:
             "stages": [plain(_stage(stage)) for stage in self.stages],
             "layers": plain(self.layers.to_dict()),
             "plan": plain(self.plan.to_dict()),
-            "multipliers": [plain(_facts(m)) for m in self.multipliers],
+            "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
             "fit": None if self.fit is None else plain(self.fit.to_dict()),
             "missed": list(self.missed),
         }
@@ -93,7 +93,6 @@ def _stage(stage: Stage) -> dict[str, Any]:
 def _facts(multiplier: Multiplier) -> dict[str, Any]:
     cost, factors = multiplier.cost, multiplier.factors()
     return {
-        "name": repr(multiplier),
         "errors": multiplier.errors().to_dict(),
         "rank": None if factors is None else factors.rank,
         "cost": None if cost is None else cost.to_dict(),

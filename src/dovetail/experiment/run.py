@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ __all__ = ["resolve", "run"]
 
 
 def run(
-    experiment: str | Path | ExperimentFile,
+    path: str | Path,
     *,
     overrides: Iterable[str] = (),
     from_scratch: bool = False,
@@ -47,8 +47,8 @@ def run(
 
     The same file and seed give the same result. Torch's global random generator is left as it was.
     """
-    given = experiment if isinstance(experiment, ExperimentFile) else load(experiment, overrides)
-    file = resolve(given, out)
+    overrides = list(overrides)
+    file = resolve(load(path, overrides), out)
     steps = Steps(show=progress)
     with steps.step("reading model and data"):
         work = subject(file)
@@ -60,8 +60,16 @@ def run(
         result = _measured(file, work, plan, steps)
     if result.report is not None:
         with steps.step("writing the report"):
-            _write(result, result.report)
+            report.write(result.report, result, command=_command(path, overrides, from_scratch))
     return result
+
+
+def _command(path: str | Path, overrides: Iterable[str], from_scratch: bool) -> str:
+    """The command line that repeats the run."""
+    words = ["dovetail", "run", str(path)]
+    for assignment in overrides:
+        words += ["--set", assignment]
+    return shlex.join([*words, "--train"] if from_scratch else words)
 
 
 def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFile:
@@ -131,7 +139,7 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
         stages=tuple(stages),
         layers=table,
         plan=plan,
-        multipliers=tuple(dict.fromkeys(op.arithmetic.mul for op in plan.ops)),
+        multipliers={repr(op.arithmetic.mul): op.arithmetic.mul for op in plan.ops},
         fit=fitted,
         missed=tuple(spec.require.missed(measured)),
         report=Path(spec.report) if spec.report else None,
@@ -192,11 +200,3 @@ def _formats(plan: Plan) -> str:
         for fmt in (op.arithmetic.input, op.arithmetic.weight)
     }
     return "/".join(sorted(names))
-
-
-def _write(result: RunResult, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    report.write(folder, result)
-    text = json.dumps(result.to_dict(), indent=1, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "recipe.yaml").write_text(result.resolved, encoding="utf-8")

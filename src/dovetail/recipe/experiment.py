@@ -136,7 +136,7 @@ class CalibrateSpec(_Spec):
     """How the ranges of static formats are found."""
 
     batches: int = Field(4, ge=1, description="batches of the calibration split to look at")
-    observer: str = Field("max", description="how a range follows from what was seen")
+    observer: str = Field("minmax", description="how a range follows from what was seen")
 
 
 class FitSpec(_Spec):

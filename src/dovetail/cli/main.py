@@ -1,0 +1,52 @@
+"""`dovetail`: the sub-commands put together, and what happens when one refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from dovetail.cli import multiplier, plan, run, show
+from dovetail.cli.console import say_error
+from dovetail.errors import DovetailError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dovetail",
+    help="How a neural network behaves on arithmetic that does not exist yet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("plan")(plan.plan)
+app.add_typer(multiplier.app, name="multiplier")
+app.add_typer(show.app, name="show")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0: done; 1: a condition of `require` was missed; 2: refused, the reason is on standard error.
+    `DOVETAIL_TRACEBACK=1` lets a refusal's traceback through.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?'
+    try:
+        app(args=arguments)
+    except SystemExit as end:  # how typer ends, also after --help and after a usage error
+        return end.code if isinstance(end.code, int) else 0
+    except DovetailError as error:
+        if os.environ.get("DOVETAIL_TRACEBACK") == "1":
+            raise
+        say_error(str(error))
+        return 2
+    return 0

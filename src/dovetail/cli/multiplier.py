@@ -1,0 +1,161 @@
+"""`dovetail multiplier`: the catalogue, and all that is known of one multiplier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from dovetail.cli.console import NONE, percent, ratio, say, say_json, table
+from dovetail.cli.options import Json
+
+if TYPE_CHECKING:
+    from dovetail.multipliers import Multiplier
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Multipliers: what they compute and what they cost.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    bits: Annotated[int | None, typer.Option(help="Only this operand width.")] = None,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="Only this kind of operand.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The catalogued circuits and the families."""
+    from dovetail.multipliers import catalog, families, multiplier, relative_energy
+
+    circuits = catalog(bits=bits, signed=signed)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": c.spelling,
+            "bits": c.bits[0],
+            "signed": c.signed,
+            "rank": c.rank,
+            "mae": c.mae,
+            "wce": c.wce,
+            "mre": c.mre,
+            "ep": c.ep,
+            "relative_energy": relative_energy(multiplier(c.spelling)),
+            **c.cost.to_dict(),
+        }
+        for c in circuits
+    ]
+    if json:
+        say_json({"circuits": rows, "families": families()})
+        return
+    shown = table(
+        "Circuits",
+        "Name",
+        ">Operands",
+        ">Rank",
+        ">Mean |error|",
+        ">Worst",
+        ">Mean relative",
+        ">Wrong",
+        ">Energy",
+        caption="Errors as published. Energy: of one product, relative to the exact circuit's.",
+    )
+    for row in rows:
+        shown.add_row(
+            row["name"],
+            f"{'int' if row['signed'] else 'uint'}{row['bits']}",
+            str(row["rank"]),
+            f"{row['mae']:.4g}",
+            f"{row['wce']:.4g}",
+            percent(row["mre"], 2),
+            percent(row["ep"]),
+            ratio(row["relative_energy"]),
+        )
+    say(shown, "Families, with their parameters:")
+    for spelling in families().values():
+        say(f"  {spelling}")
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A circuit, a family such as 'drum(k=6)', or a .npy, .c or .h file.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Errors, factors, cost, and how the emulation would compute it."""
+    from dovetail.multipliers import multiplier
+
+    facts = _facts(multiplier(name))
+    if json:
+        say_json(facts)
+        return
+    say(_sheet(facts))
+
+
+def _facts(m: Multiplier) -> dict[str, Any]:
+    from dovetail.kernels.planner import plan_mac
+    from dovetail.kernels.realisation import Operands
+    from dovetail.multipliers import relative_energy
+
+    bits = m.bits or (8, 8)
+    ranges = [_codes(width, m.signed) for width in bits]
+    factors, cost = m.factors(), m.cost
+    return {
+        "name": repr(m),
+        "bits": list(bits),
+        "signed": m.signed,
+        "errors": m.errors().to_dict(),
+        "max_abs": m.max_abs,
+        "factors": None if factors is None else {"rank": factors.rank, "bits": factors.width()},
+        "cost": None if cost is None else cost.to_dict(),
+        "relative_energy": relative_energy(m),
+        "realisation": plan_mac(m, Operands(ranges[0], ranges[1])).name,
+    }
+
+
+def _codes(bits: int, signed: bool) -> tuple[int, int]:
+    """The codes of the format that goes with this multiplier: symmetric where it is signed."""
+    return (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def _sheet(facts: dict[str, Any]) -> Table:
+    errors, factors, cost = facts["errors"], facts["factors"], facts["cost"]
+    first, second = (f"{'int' if facts['signed'] else 'uint'}{bits}" for bits in facts["bits"])
+    sheet = table(facts["name"], "", "", "")
+    sheet.show_header = False
+    rows = [
+        ("operands", f"{first} × {second}", "input × weight"),
+        ("largest product", f"{facts['max_abs']:,}", ""),
+        ("mean |error|", f"{errors['mae']:.6g}", f"MAE, over {errors['method']}"),
+        ("  relative", percent(errors["mred"], 3), "MRED, where the product is not zero"),
+        ("  normalised", f"{errors['nmed']:.3g}", "NMED, over the largest exact product"),
+        ("worst |error|", f"{errors['wce']:,}", "WCE"),
+        ("wrong products", percent(errors["ep"], 2), "EP"),
+        ("bias", f"{errors['bias']:+.6g}", "mean error"),
+        ("variance", f"{errors['variance']:.6g}", "of the error"),
+    ]
+    if factors is None:
+        rows.append(("factors", NONE, "no exact integer factors of useful rank"))
+    else:
+        rows.append(
+            ("factors", f"rank {factors['rank']}", f"exact, {factors['bits']}-bit integers")
+        )
+    if cost is None:
+        rows.append(("energy", NONE, "no cost is known"))
+    else:
+        rows += [
+            ("energy", f"{cost['energy_pj']:.4g} pJ", cost["source"]),
+            ("  relative", ratio(facts["relative_energy"]), "to the exact circuit of its width"),
+            ("power", f"{cost['power_mw']:.4g} mW", ""),
+            ("area", f"{cost['area_um2']:.4g} um2", ""),
+            ("delay", f"{cost['delay_ns']:.4g} ns", ""),
+        ]
+    rows.append(("emulated by", facts["realisation"], "the planner's choice on this machine's CPU"))
+    for row in rows:
+        sheet.add_row(*row)
+    return sheet

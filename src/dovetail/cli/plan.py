@@ -1,0 +1,24 @@
+"""`dovetail plan`: who would get what, and from which rule; nothing is measured."""
+
+from __future__ import annotations
+
+from dovetail.cli.console import say, say_json, width
+from dovetail.cli.options import File, Json, Set
+
+__all__ = ["plan"]
+
+
+def plan(file: File, set_: Set = None, json: Json = False) -> None:
+    """Show which operation gets what, and from which rule. Nothing is measured or written."""
+    from dovetail.emulation import plan as plan_for
+    from dovetail.experiment import subject
+    from dovetail.recipe.schema import load
+
+    experiment = load(file, set_ or ())
+    work = subject(experiment)
+    resolved = plan_for(work.model, experiment.recipe, work.example)
+    if json:
+        say_json(resolved.to_dict())
+        return
+    say(f"{work.name} under the {len(experiment.recipe)} rules of {file}\n")
+    say(resolved.table(width()).rstrip())

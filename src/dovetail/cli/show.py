@@ -1,0 +1,47 @@
+"""`dovetail show`: what can be written in an experiment file."""
+
+from __future__ import annotations
+
+import typer
+
+from dovetail.cli.console import say, say_json, table
+from dovetail.cli.options import Json
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What an experiment file can say.", no_args_is_help=True)
+
+
+@app.command()
+def formats(json: Json = False) -> None:
+    """The number formats, their codes and their arguments."""
+    from dovetail.formats import format as to_format
+    from dovetail.formats import format_names
+
+    rows = [(name, to_format(name)) for name in format_names()]
+    if json:
+        say_json([{"name": n, "lowest": f.qmin, "highest": f.qmax} for n, f in rows])
+        return
+    shown = table("Formats", "Name", ">Lowest code", ">Highest code")
+    for name, fmt in rows:
+        shown.add_row(name, str(fmt.qmin), str(fmt.qmax))
+    say(
+        shown,
+        "Arguments, as in int8(affine, observer=percentile(99.9)):\n"
+        "  affine       scale and zero point; the default of uint formats\n"
+        "  symmetric    no zero point; the default of int formats, codes -127..127 in int8\n"
+        "  full         the lowest code too, -128 in int8\n"
+        "  per_tensor   one scale; the default except for weights\n"
+        "  channel=N    one scale for each index of axis N; weights: channel=0\n"
+        "  dynamic      the range of each batch instead of a calibrated one\n"
+        "  po2          the scale rounded up to a power of two\n"
+        "  observer=... how the range follows from the data",
+    )
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of the experiment file, for editors and other tools."""
+    from dovetail.recipe.experiment import Experiment
+
+    say_json(Experiment.model_json_schema())
