@@ -96,6 +96,9 @@ def load_c_function(
     wider types than the circuit (12 bits in ``int16_t``, ``uint64_t`` everywhere) a name such as
     ``mul12s_2PP`` tells them, else ``bits=`` and ``signed=`` do. A signed operand in an unsigned
     parameter is passed as its two's-complement code, and the result is read back the same way.
+
+    >>> load_c_function("mul12s_2PP.c")(100, -3)  # doctest: +SKIP
+    array(-300)
     """
     path = Path(path)
     source = path.read_text(encoding="utf-8", errors="replace")

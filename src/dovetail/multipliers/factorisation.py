@@ -52,6 +52,9 @@ def mask_factors(mask: int, bits: Bits, signed: bool) -> Factors:
     Equal rows (or columns) of the mask share one term ``value(a & rows) * value(w & columns)``;
     its entries are never wider than the operands. Where fewer terms do, a lattice basis of the
     mask's rows gives them.
+
+    >>> mask_factors(0b1100, (2, 2), signed=False).first
+    array([[0, 0, 2, 2]])
     """
     matrix = mask_matrix(mask, bits)
     rows, row_of = _distinct(matrix)

@@ -136,7 +136,11 @@ def from_callable(
 def evaluate(
     function: Callable[[Any, Any], Any], first: IntArray, second: IntArray, vectorised: bool
 ) -> IntArray:
-    """``function`` over arrays of one shape, in one call or pair by pair; integers only."""
+    """``function`` over arrays of one shape, in one call or pair by pair; integers only.
+
+    >>> evaluate(max, np.array([1, 5]), np.array([3, 2]), vectorised=False)
+    array([3, 5])
+    """
     if vectorised:
         result = np.asarray(function(first.copy(), second.copy()))
     else:

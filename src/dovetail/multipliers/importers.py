@@ -40,6 +40,12 @@ def from_file(
     parsed, not compiled; unsigned entries mean unsigned operands unless ``signed`` says otherwise.
     ``function`` names the C function or the C array where a file holds several. ``check`` is
     another multiplier, or anything `multiplier` takes, that must agree on every operand pair.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/zero.npy", np.zeros((16, 16), dtype=np.int32))
+    ...     from_file(folder + "/zero.npy", check="array(mask=0, bits=4)").name
+    'zero'
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -115,7 +121,11 @@ def parse_header(path: Path, array: str | None = None) -> tuple[Any, str, bool]:
 
 
 def compare(made: Multiplier, reference: Multiplier, what: str) -> None:
-    """Refuse ``made`` unless it gives the reference's product for every operand pair."""
+    """Refuse ``made`` unless it gives the reference's product for every operand pair.
+
+    >>> from dovetail.multipliers.registry import multiplier
+    >>> compare(multiplier("drum(k=8)"), multiplier("exact"), "drum with a full core")
+    """
     if reference.bits is None and made.bits is not None:
         reference = reference.bind(made.bits, made.signed)
     if (made.bits, made.signed) != (reference.bits, reference.signed):

@@ -21,14 +21,24 @@ _KEPT: dict[tuple[str, str], Multiplier] = {}
 
 
 def keep(multiplier: _M) -> _M:
-    """Remember ``multiplier`` under its spelling."""
+    """Remember ``multiplier`` under its spelling, and return it.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> keep(multiplier([[0, 0], [0, 1]])).bits
+    (1, 1)
+    """
     kind, args, _ = parse_call(repr(multiplier))
     _KEPT.setdefault((kind, args[0]), multiplier)
     return multiplier
 
 
 def recall(text: str, kind: str, args: list[Any], kwargs: dict[str, Any]) -> Multiplier:
-    """The multiplier spelt ``text``, if this process has made it; else a `DovetailError`."""
+    """The multiplier spelt ``text``, if this process has made it; else a `DovetailError`.
+
+    >>> recall("table(sha256:0)", "table", ["sha256:0"], {})
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: 'table(sha256:0)' names a table that this process has not made
+    """
     if len(args) != 1 or not str(args[0]).startswith("sha256:"):
         raise DovetailError(
             f"{text!r}: give a {kind} as the object itself, dv.multiplier(<array, file or "

@@ -25,6 +25,9 @@ def pivots(matrix: IntArray, limit: int) -> tuple[list[int], list[int]] | None:
 
     Elimination runs modulo a 31-bit prime, so the rank can only come out too small, and only when
     the prime divides a minor: whoever uses the pivots must verify the result.
+
+    >>> pivots(np.array([[0, 0, 0], [0, 2, 4], [1, 1, 2]]), limit=2)
+    ([1, 2], [1, 0])
     """
     rest = matrix % _PRIME
     rows: list[int] = []
@@ -45,7 +48,11 @@ def pivots(matrix: IntArray, limit: int) -> tuple[list[int], list[int]] | None:
 
 
 def row_lattice(rows: Matrix) -> Matrix:
-    """A triangular basis of the lattice that integer rows of full column rank span."""
+    """A triangular basis of the lattice that integer rows of full column rank span.
+
+    >>> row_lattice([[4, 1], [6, 0]])
+    [[2, -1], [0, 3]]
+    """
     size = len(rows[0])
     basis: list[list[int] | None] = [None] * size
     for generator in rows:
@@ -64,7 +71,11 @@ def row_lattice(rows: Matrix) -> Matrix:
 
 
 def reduce_basis(basis: Matrix) -> Matrix:
-    """LLL reduction (Lenstra, Lenstra, Lovasz 1982; delta = 3/4) of independent integer rows."""
+    """LLL reduction (Lenstra, Lenstra, Lovasz 1982; delta = 3/4) of independent integer rows.
+
+    >>> reduce_basis([[1, 100], [0, 1]])
+    [[0, 1], [1, 0]]
+    """
     rows = [list(row) for row in basis]
     count = len(rows)
 
@@ -114,6 +125,10 @@ def factor_integers(matrix: IntArray, limit: int) -> tuple[IntArray, IntArray] |
     """``matrix = left @ right`` over the integers, ``right`` a short basis of the row lattice.
 
     None when the rank exceeds ``limit``, or when the factors do not hold (see `pivots`).
+
+    >>> left, right = factor_integers(np.array([[2, 4], [3, 6]]), limit=1)
+    >>> left.tolist(), right.tolist()
+    ([[2], [3]], [[1, 2]])
     """
     found = pivots(matrix, limit)
     if found is None:

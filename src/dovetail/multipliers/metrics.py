@@ -58,7 +58,12 @@ class ErrorMetrics:
 
 
 def measure_errors(multiplier: Multiplier, first_pdf: Any, second_pdf: Any) -> ErrorMetrics:
-    """The metrics of ``multiplier``; see `Multiplier.errors`."""
+    """The metrics of ``multiplier``; see `Multiplier.errors`.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> measure_errors(multiplier("mul8s_1KVM"), None, None).mae
+    32.0
+    """
     widths = multiplier._width()
     a, w = (operand_values(bits, multiplier.signed) for bits in widths)
     p = _weights(first_pdf, a.size, "first_pdf")

@@ -40,14 +40,22 @@ def as_bits(bits: Any, *, lowest: int = 1, highest: int = MAX_BITS) -> Bits:
 
 
 def as_signed(signed: Any) -> bool:
-    """``signed`` as a bool; anything else is refused, so that `signed="no"` cannot mean True."""
+    """``signed`` as a bool; anything else is refused, so that `signed="no"` cannot mean True.
+
+    >>> as_signed(1)
+    True
+    """
     if signed not in (True, False):
         raise DovetailError(f"signed={signed!r}; give True (two's complement) or False (unsigned)")
     return bool(signed)
 
 
 def spell_bits(bits: Bits) -> int | Bits:
-    """The shorter spelling of ``bits``: one number when both operands have the same width."""
+    """The shorter spelling of ``bits``: one number when both operands have the same width.
+
+    >>> spell_bits((8, 8)), spell_bits((8, 4))
+    (8, (8, 4))
+    """
     return bits[0] if bits[0] == bits[1] else bits
 
 
@@ -76,6 +84,9 @@ def check_operand(value: Any, bits: int | None, signed: bool, which: str) -> Int
     """``value`` as int64, refused unless it is integer and within the operand's range.
 
     ``bits=None`` checks the type alone.
+
+    >>> check_operand([1, -2], bits=2, signed=True, which="first")
+    array([ 1, -2])
     """
     array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     if array.size == 0 and not isinstance(value, (np.ndarray, torch.Tensor)):
