@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import json
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dovetail.accumulators import Accumulator
+from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, IntFormat
+from dovetail.formats import format as to_format
 from dovetail.multipliers import Multiplier, multiplier
 
 if TYPE_CHECKING:
@@ -67,6 +70,22 @@ class Arithmetic:
             if getattr(self, f.name) != getattr(EXACT, f.name)
         }
 
+    @property
+    def spelling(self) -> str:
+        """A text from which :meth:`parse` makes an equal value; ops carry it through graphs.
+
+        >>> Arithmetic.parse(Arithmetic(acc=Accumulator(24)).spelling).acc
+        int24
+        """
+        return json.dumps(self.describe())
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse(spelling: str) -> Arithmetic:
+        """The arithmetic that :attr:`spelling` spelt."""
+        words = json.loads(spelling)
+        return EXACT.with_({key: _PARSERS.get(key, to_format)(text) for key, text in words.items()})
+
     def check(self) -> None:
         """Refuse combinations that no operation can compute."""
         exact_mul = self.mul == EXACT.mul
@@ -85,6 +104,8 @@ class Arithmetic:
             return
         self._check_width("input", self.input, 0)
         self._check_width("weight", self.weight, 1)
+        self._check_granularity("input", self.input, None)
+        self._check_granularity("weight", self.weight, 0)
 
     def _check_width(self, slot: str, fmt: Format | None, operand: int) -> None:
         if self.mul.bits is None or not isinstance(fmt, IntFormat):
@@ -98,10 +119,22 @@ class Arithmetic:
             )
 
 
+    def _check_granularity(self, slot: str, fmt: Format | None, allowed: int | None) -> None:
+        axis = fmt.channel if isinstance(fmt, IntFormat) else None
+        if axis not in (None, allowed):
+            plain = str(replace(fmt, channel=allowed)) if isinstance(fmt, IntFormat) else fmt
+            raise DovetailError(
+                f"{slot}={fmt}: the products of one sum share one scale, so it cannot vary along "
+                f"axis {axis}; the nearest that works is '{plain}'"
+            )
+
+
 def _fitting(mul: Multiplier, operand: int = 0) -> str:
     if mul.bits is None:
         return "'int8'"
     return f"'{'int' if mul.signed else 'uint'}{min(mul.bits[operand], 16)}'"
 
+
+_PARSERS = {"mul": multiplier, "acc": accumulator, "grad": str}
 
 EXACT = Arithmetic()

@@ -19,7 +19,7 @@ from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.selectors import Selector
 from dovetail.recipe.yaml_source import Document, at, describe
 
-__all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads"]
+__all__ = ["ExperimentFile", "dump", "dump_rules", "spell_rules", "load", "load_rules", "loads"]
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,21 @@ def load_rules(path: str | Path) -> list[Rule]:
     return list(load(path).recipe)
 
 
-def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
-    """Write rules as a file that `load_rules` reads back as equal rules."""
-    text = _rules_text(rules)
-    again = loads(f"dovetail: 1\n{text}", str(path)).recipe
-    for before, after in zip(rules, again, strict=True):
+def spell_rules(rules: Sequence[Rule], name: str = "<text>") -> str:
+    """Rules as the text of an experiment file, which `loads` reads back as equal rules."""
+    text = f"dovetail: 1\n{_rules_text(rules)}"
+    for before, after in zip(rules, loads(text, name).recipe, strict=True):
         if before != after:
             raise DovetailError(
                 f"{before.label} cannot be written: {before.spelled()} would not be read back as "
                 f"the same rule; save a user's table to a .npy file and name that file in the rule"
             )
-    Path(path).write_text(f"dovetail: 1\n{text}", encoding="utf-8")
+    return text
+
+
+def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
+    """Write rules as a file that `load_rules` reads back as equal rules."""
+    Path(path).write_text(spell_rules(rules, str(path)), encoding="utf-8")
 
 
 def dump(file: ExperimentFile) -> str:

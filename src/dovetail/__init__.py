@@ -1,0 +1,49 @@
+"""Neural networks on arithmetic that does not exist yet: described, fitted in, emulated, measured.
+
+import dovetail as dv
+
+recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9"))
+dv.apply_(model, recipe, example)
+"""
+
+from dovetail import ops
+from dovetail.accumulators import Accumulator, accumulator
+from dovetail.arithmetic import Arithmetic
+from dovetail.calibration import calibrate
+from dovetail.emulation import Plan, apply_, load_state, plan, remove_, state
+from dovetail.errors import DovetailError
+from dovetail.formats import Format, cast, format, register_format
+from dovetail.kernels import register_realisation
+from dovetail.multipliers import Multiplier, catalog, multiplier, register_multiplier
+from dovetail.recipe import Recipe, Rule, rule
+from dovetail.training import fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Accumulator",
+    "Arithmetic",
+    "DovetailError",
+    "Format",
+    "Multiplier",
+    "Plan",
+    "Recipe",
+    "Rule",
+    "accumulator",
+    "apply_",
+    "calibrate",
+    "cast",
+    "catalog",
+    "fit",
+    "format",
+    "load_state",
+    "multiplier",
+    "ops",
+    "plan",
+    "register_format",
+    "register_multiplier",
+    "register_realisation",
+    "remove_",
+    "rule",
+    "state",
+]

@@ -1,0 +1,81 @@
+"""``dv.calibrate``: the ranges of static formats, from batches that the model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from dovetail.calibration.observers import Observer, observer
+from dovetail.emulation.entry import OBSERVE
+from dovetail.emulation.state import sites
+from dovetail.emulation.taps import emulation_of
+from dovetail.errors import DovetailError
+from dovetail.formats.cast import as_integer
+from dovetail.formats.quantization import scale_zero_point
+
+__all__ = ["calibrate"]
+
+
+@contextmanager
+def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
+    """Within, the emulated ``model`` runs exactly and its activations' ranges are gathered.
+
+    On leaving, every static integer format of an input or output gets its scale and zero point:
+    from ``observer`` (``minmax``, ``percentile(99.9)``), or from the format's own
+    (``int8(observer=...)``). An operation that no batch reached, or whose range is not finite, is
+    an error that names it; then, as after any exception inside, the earlier ranges stay.
+
+    >>> from dovetail.emulation import apply_
+    >>> from dovetail.recipe import Recipe, rule
+    >>> net = nn.Sequential(nn.Linear(2, 2))
+    >>> plan = apply_(net, Recipe(rule("*", input="int8", weight="int8")))
+    >>> with calibrate(net):
+    ...     y = net(torch.tensor([[1.27, 0.0]]))
+    >>> net[0]._dovetail_linear_input_scale
+    tensor(0.0100)
+    """
+    emulation = emulation_of(model)
+    if emulation.status == OBSERVE:
+        raise DovetailError("this model is being calibrated already")
+    before = emulation.status
+    emulation.observers = _observers(model, observer)
+    emulation.status = OBSERVE
+    try:
+        yield
+        _store(model, emulation.observers)
+    finally:
+        emulation.status = before
+        emulation.observers = {}
+
+
+def _observers(model: nn.Module, default: str) -> dict[tuple[str, str], Observer]:
+    chosen = {}
+    for site, _ in sites(model):
+        for slot in site.buffers:
+            fmt = as_integer(getattr(site.arithmetic, slot))
+            chosen[(site.op.key, slot)] = observer(fmt.observer or default)
+    if not chosen:
+        observer(default)  # a misspelt observer is refused even when nothing needs one
+    return chosen
+
+
+def _store(model: nn.Module, observers: dict[tuple[str, str], Observer]) -> None:
+    ranges = {}
+    for (key, slot), seen in observers.items():
+        low, high = seen.range()
+        if low > high:
+            raise DovetailError(f"{key}: no calibration batch reached its {slot}")
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
+            raise DovetailError(f"{key}: its {slot} ranged over {float(low)}..{float(high)}")
+        ranges[(key, slot)] = (low, high)
+    for site, module in sites(model):
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        for slot in site.buffers:
+            fmt = as_integer(getattr(site.arithmetic, slot))
+            low, high = ranges[(site.op.key, slot)]
+            scale, zero = scale_zero_point(fmt, low.to(device), high.to(device))
+            site.set_range(module, slot, scale, zero)
+            site.ranges = "calibrated"

@@ -1,0 +1,20 @@
+"""How a recipe enters a model: plan, apply, remove, and watch."""
+
+from dovetail.emulation.apply import apply_, remove_
+from dovetail.emulation.plan import plan
+from dovetail.emulation.planned import Plan, PlannedOp
+from dovetail.emulation.state import load_state, state
+from dovetail.emulation.taps import MacCall, exact, tap
+
+__all__ = [
+    "MacCall",
+    "Plan",
+    "PlannedOp",
+    "apply_",
+    "exact",
+    "load_state",
+    "plan",
+    "remove_",
+    "state",
+    "tap",
+]

@@ -1,0 +1,127 @@
+"""``dv.apply_`` and ``dv.remove_``: put a recipe into a model, and take it out again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from dovetail.emulation.entry import Emulation, Entry, Site
+from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.plan import resolve
+from dovetail.emulation.planned import Plan
+from dovetail.emulation.swap import swap_in, swap_out
+from dovetail.emulation.trace import Seen, Trace, owners, trace
+from dovetail.errors import DovetailError
+from dovetail.formats.cast import as_integer
+from dovetail.formats.quantization import scale_zero_point
+from dovetail.recipe import Recipe
+
+__all__ = ["apply_", "remove_"]
+
+_HOOK = "_dovetail_hook"
+
+
+def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
+    """Emulate the recipe inside ``model``, in place, and return the plan.
+
+    Parameters and ``state_dict()`` stay as they are; ``isinstance`` and ``repr`` too, though
+    ``type(m) is C`` no longer holds for emulated modules. ``example`` (see :func:`dovetail.plan`)
+    proves that every addressed operation is reached, and gives first ranges to static formats.
+    Everything is checked before anything is changed.
+
+    >>> net = nn.Sequential(nn.Linear(4, 2))
+    >>> from dovetail.recipe import rule
+    >>> plan = apply_(net, Recipe(rule("*", input="int8", weight="int8")), torch.ones(1, 4))
+    >>> net(torch.ones(1, 4)).shape, len(net.state_dict())
+    (torch.Size([1, 2]), 2)
+    >>> remove_(net)
+    """
+    found = trace(model, example)
+    plan = resolve(model, recipe, found)
+    emulation = Emulation(plan)
+    entries = _entries(found, emulation)
+    ranged = _example_ranges(found, entries)
+    _swap_all(model, entries)
+    _set_ranges(ranged)
+    return plan
+
+
+def remove_(model: nn.Module) -> None:
+    """Undo :func:`apply_` exactly; a model that is not emulated is left alone.
+
+    >>> remove_(nn.Linear(2, 2))
+    """
+    for module in model.modules():
+        if ENTRY in module.__dict__:
+            swap_out(module)
+        hook = module.__dict__.pop(_HOOK, None)
+        if hook is not None:
+            hook.remove()
+
+
+def _entries(found: Trace, emulation: Emulation) -> dict[nn.Module, Entry]:
+    """One entry for every module that owns an addressed operation."""
+    planned = {(op.path, op.kind, op.index): op for op in emulation.plan}
+    sites: dict[nn.Module, dict[str, dict[int | None, Site]]] = {}
+    for seen in found.seen.values():
+        a = seen.address
+        op = planned.get((a.path, a.kind, a.index))
+        if op is not None:
+            sites.setdefault(seen.module, {}).setdefault(a.kind, {})[a.index] = Site(op)
+    return {module: Entry(emulation, kinds) for module, kinds in sites.items()}
+
+
+def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:
+    done: list[nn.Module] = []
+    try:
+        for module in _shielded(model, entries):
+            emulation = next(iter(entries.values())).emulation
+            swap_in(module, entries.get(module) or Entry(emulation, {}))
+            done.append(module)
+    except BaseException:
+        for module in done:
+            swap_out(module)
+        raise
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(m in entries for m in module.modules()):
+            # A hook keeps the layer off its fused path, which calls none of its sub-modules.
+            module.__dict__[_HOOK] = module.register_forward_hook(_nothing)
+
+
+def _shielded(model: nn.Module, entries: dict[nn.Module, Entry]) -> list[nn.Module]:
+    """The modules with an entry, and everything below them: a child's calls are not its parent's."""
+    below = {child for module in entries for child in module.modules()}
+    return [module for _, module in owners(model) if module in below]
+
+
+def _nothing(_module: nn.Module, _args: Any, _output: Any) -> None:
+    return None
+
+
+def _example_ranges(found: Trace, entries: dict[nn.Module, Entry]) -> list[tuple[Site, Seen]]:
+    """The sites whose first ranges the example gives; refuses ranges that are not finite."""
+    ranged = []
+    for seen in found.seen.values():
+        entry = entries.get(seen.module)
+        site = entry and entry.sites.get(seen.address.kind, {}).get(seen.address.index)
+        if not site or any(slot not in seen.ranges for slot in site.buffers):
+            continue  # not addressed, or an empty example batch: the ranges stay missing
+        for slot in site.buffers:
+            low, high = seen.ranges[slot]
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                raise DovetailError(
+                    f"{site.op.key}: on the example its {slot} ranges over "
+                    f"{float(low)}..{float(high)}, which no integer format covers"
+                )
+        ranged.append((site, seen))
+    return ranged
+
+
+def _set_ranges(ranged: list[tuple[Site, Seen]]) -> None:
+    for site, seen in ranged:
+        for slot in site.buffers:
+            fmt = as_integer(getattr(site.arithmetic, slot))
+            site.set_range(seen.module, slot, *scale_zero_point(fmt, *seen.ranges[slot]))
+            site.ranges = "example"

@@ -1,0 +1,123 @@
+"""What an emulated module knows: which of its calls are planned, and the state they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from dovetail.emulation.calls import COVERED, Reader
+from dovetail.emulation.planned import Plan, PlannedOp
+from dovetail.emulation.swap import BUFFER_PREFIX
+from dovetail.errors import DovetailError
+
+if TYPE_CHECKING:
+    from dovetail.emulation.mode import Mode
+
+__all__ = ["EMULATE", "EXACT", "OBSERVE", "Emulation", "Entry", "Site", "table_of"]
+
+EMULATE, EXACT, OBSERVE = "emulate", "exact", "observe"
+
+_TABLES: dict[frozenset[str], dict[Any, Reader]] = {}
+
+
+def table_of(kinds: Iterable[str]) -> dict[Any, Reader]:
+    """The functions of some kinds. The same kinds give the same object, so that equal modules look
+    equal to torch.compile and share a graph."""
+    wanted = frozenset(kinds)
+    if wanted not in _TABLES:
+        _TABLES[wanted] = {f: r for f, r in COVERED.items() if r.kind in wanted}
+    return _TABLES[wanted]
+
+
+@dataclass
+class Emulation:
+    """The state that all modules of one emulated model share."""
+
+    plan: Plan
+    status: str = EMULATE
+    taps: list[Callable[..., None]] = field(default_factory=list)
+    observers: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+
+class Site:
+    """A planned operation at its place: its arithmetic as text, and the buffers of its ranges."""
+
+    def __init__(self, op: PlannedOp) -> None:
+        self.op = op
+        self.arithmetic = op.arithmetic
+        self.spelling = op.arithmetic.spelling
+        self.ranges = "missing" if op.ranged_slots else "none needed"
+        tag = op.kind + ("" if op.index is None else str(op.index))
+        self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
+
+    def range(self, module: nn.Module, slot: str) -> tuple[Tensor | None, Tensor | None]:
+        """Scale and zero point of a slot; (None, None) where the operand's own range is used."""
+        name = self.buffers.get(slot)
+        if name is None:
+            return None, None
+        if self.ranges == "missing":
+            raise DovetailError(
+                f"{self.op.key}: the range of its {slot} is not known. Calibrate it with "
+                "'with dv.calibrate(model): model(batch)', or give apply_ an example; a format "
+                f"such as '{_dynamic(self.op, slot)}' needs neither"
+            )
+        return getattr(module, name + "_scale"), getattr(module, name + "_zero")
+
+    def set_range(self, module: nn.Module, slot: str, scale: Tensor, zero: Tensor) -> None:
+        """Store a range in the module's buffers, in place where they exist already."""
+        for suffix, value in (("_scale", scale), ("_zero", zero)):
+            name = self.buffers[slot] + suffix
+            if name in module._buffers:
+                getattr(module, name).copy_(value)
+            else:
+                module.register_buffer(name, value.detach().clone(), persistent=False)
+
+
+def _dynamic(op: PlannedOp, slot: str) -> str:
+    text = str(getattr(op.arithmetic, slot))
+    return text[:-1] + ", dynamic)" if text.endswith(")") else text + "(dynamic)"
+
+
+class Entry:
+    """What stands in an emulated module's ``__dict__``.
+
+    An entry without sites shields its module from the caller's mode.
+    """
+
+    def __init__(self, emulation: Emulation, sites: dict[str, dict[int | None, Site]]) -> None:
+        self.emulation = emulation
+        self.sites = sites
+        self.table = table_of(sites)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"emulation": self.emulation, "sites": self.sites}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def site(self, kind: str, index: int) -> Site | None:
+        """The site of the ``index``-th call of ``kind``, or ``None`` if it stays exact."""
+        by_index = self.sites[kind]
+        return by_index.get(index, by_index.get(None))
+
+    def handle(
+        self,
+        mode: Mode,
+        reader: Reader,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Carry out one intercepted call."""
+        from dovetail.emulation.execute import execute
+
+        site = self.site(reader.kind, mode.next_index(reader.kind))
+        if site is None:
+            return func(*args, **kwargs)
+        call = reader.call(args, kwargs)
+        if call is None or not call.x.is_floating_point():
+            return func(*args, **kwargs)
+        return call.finish(execute(self.emulation, site, mode.module, call))

@@ -1,0 +1,113 @@
+"""What a planned operation does when it is called: emulate, run exactly, or observe ranges."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dovetail.emulation.calls import Call
+from dovetail.emulation.entry import EMULATE, OBSERVE, Emulation, Site
+from dovetail.emulation.taps import MacCall
+from dovetail.formats import Format
+from dovetail.formats.cast import as_integer, fake_quantize
+from dovetail.kernels import library
+from dovetail.kernels.ranges import operand_range
+
+__all__ = ["execute"]
+
+
+def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call) -> Tensor:
+    """The result of one planned call, in normal form."""
+    if emulation.status == EMULATE:
+        y = _emulate(site, module, call)
+    else:
+        y = call.exact()
+        if emulation.status == OBSERVE:
+            _observe(emulation, site, call, y)
+    for tap in emulation.taps:
+        tap(site.op, MacCall(site, module, call, y.detach()))
+    return y
+
+
+def _observe(emulation: Emulation, site: Site, call: Call, y: Tensor) -> None:
+    for slot, value in (("input", call.x), ("weight", call.weight), ("output", y)):
+        observer = emulation.observers.get((site.op.key, slot))
+        if observer is not None:
+            observer.update(value.detach())
+
+
+def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
+    arithmetic = site.arithmetic
+    bias = call.bias
+    if bias is not None and arithmetic.bias is not None:
+        bias = _cast(bias, arithmetic.bias, "bias", site, module)
+    if arithmetic.multiplies_codes:
+        y = _product_of_codes(site, module, call, bias)
+    else:
+        x, weight = call.x, call.weight
+        if arithmetic.input is not None:
+            x = _cast(x, arithmetic.input, "input", site, module)
+        if arithmetic.weight is not None:
+            slot = "second" if call.kind == "matmul" else "weight"
+            weight = _cast(weight, arithmetic.weight, slot, site, module)
+        y = call.with_operands(x, weight, bias).exact()
+    if arithmetic.output is not None:
+        y = _cast(y, arithmetic.output, "output", site, module)
+    return y
+
+
+def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+    """``x`` rounded to ``fmt``; the name ``second`` is matmul's weight, an activation."""
+    integer = as_integer(fmt)
+    scale, zero = site.range(module, "weight" if slot == "second" else slot)
+    given = None if scale is None or zero is None else (scale, zero)
+    scale, zero = operand_range(x, integer, slot, given)
+    axis = integer.axis_for(slot) if scale.dim() else None
+    clip = given is not None and site.arithmetic.grad == "ste"
+    return fake_quantize(x, integer, scale, zero, axis, clip=clip)
+
+
+def _product_of_codes(site: Site, module: nn.Module, call: Call, bias: Tensor | None) -> Tensor:
+    if torch._C._are_functorch_transforms_active():
+        # Ops registered with torch.library have no derivative under torch.func: take the value
+        # from the op, the derivative from an expression that has one, and add exact zeros.
+        value = _op(site, module, call.with_operands(*_detached(call, bias)))
+        smooth = _straight_through(site, module, call, bias)
+        fixed = smooth.detach()
+        return value - torch.where(torch.isfinite(fixed), fixed - smooth, torch.zeros_like(fixed))
+    return _op(site, module, call.with_operands(call.x, call.weight, bias))
+
+
+def _detached(call: Call, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    return call.x.detach(), call.weight.detach(), None if bias is None else bias.detach()
+
+
+def _straight_through(site: Site, module: nn.Module, call: Call, bias: Tensor | None) -> Tensor:
+    arithmetic = site.arithmetic
+    assert arithmetic.input is not None
+    assert arithmetic.weight is not None
+    slot = "second" if call.kind == "matmul" else "weight"
+    x = _cast(call.x, arithmetic.input, "input", site, module)
+    weight = _cast(call.weight, arithmetic.weight, slot, site, module)
+    return call.with_operands(x, weight, bias).exact()
+
+
+def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
+    ranges = (*site.range(module, "input"), *site.range(module, "weight"))
+    if call.kind == "matmul":
+        return library.matmul(call.x, call.weight, *ranges, site.spelling)
+    if call.kind == "linear":
+        return library.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
+    g = call.geometry
+    padding = [p for pair in g.padding for p in pair]
+    return library.conv(
+        call.x,
+        call.weight,
+        call.bias,
+        *ranges,
+        list(g.stride),
+        padding,
+        list(g.dilation),
+        g.groups,
+        site.spelling,
+    )

@@ -1,0 +1,97 @@
+"""How a call finds its arithmetic: a function mode per module call.
+
+Entering an emulated module lifts the caller's mode off torch's function-mode stack, pushes one that
+holds the module's own entry, and undoes both on the way out, also when an exception (or a
+KeyboardInterrupt) passes. So the stack itself is the module path: nothing global, nothing mutated.
+
+This is the only file that uses torch's private function-mode stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
+
+if TYPE_CHECKING:
+    from dovetail.emulation.entry import Entry
+
+__all__ = ["ENTRY", "Mode", "run"]
+
+#: The key in a module's ``__dict__`` under which its entry stands.
+ENTRY = "_dovetail"
+
+
+class Mode(TorchFunctionMode):
+    """Sees every torch function called in one module's forward, once, and hands some to handlers."""
+
+    def __init__(self, entry: Entry, module: nn.Module) -> None:
+        super().__init__()
+        self.entry = entry
+        self.module = module
+        self.counts: dict[str, int] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        reader = self.entry.table.get(func)
+        if reader is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return self.entry.handle(self, reader, func, args, kwargs or {})
+
+    def next_index(self, kind: str) -> int:
+        """How often ``kind`` was called before in this module call."""
+        index = self.counts.get(kind, 0)
+        self.counts[kind] = index + 1
+        return index
+
+
+def run(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    """Call ``forward(module, ...)`` under the module's own mode (none, if its entry is empty)."""
+    entry = module.__dict__.get(ENTRY)
+    if entry is None:  # a fresh instance of the derived class, or after remove_
+        return forward(module, *args, **kwargs)
+    lifted = _lift()
+    try:
+        if not entry.table:
+            return _under(lifted[:-1], forward, module, args, kwargs)
+        with Mode(entry, module):
+            return _under(lifted[:-1], forward, module, args, kwargs)
+    finally:
+        for mode in reversed(lifted):
+            _push_mode(mode)
+
+
+def _lift() -> list[TorchFunctionMode]:
+    """Pop the topmost mode of ours and what a user pushed above it; empty if there is none."""
+    length = torch._C._len_torch_function_stack()
+    place = length - 1
+    while place >= 0 and not isinstance(torch._C._get_function_stack_at(place), Mode):
+        place -= 1
+    return [_pop_mode() for _ in range(length - place)] if place >= 0 else []
+
+
+def _under(
+    above: list[TorchFunctionMode],
+    forward: Callable[..., Any],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run with the user's modes back on top."""
+    if not above:
+        return forward(module, *args, **kwargs)
+    for mode in reversed(above):
+        _push_mode(mode)
+    try:
+        return forward(module, *args, **kwargs)
+    finally:
+        for _ in above:
+            _pop_mode()

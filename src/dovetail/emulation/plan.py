@@ -1,0 +1,114 @@
+"""``dv.plan``: resolve a recipe against a model, and refuse what cannot be, before any compute."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from dovetail.emulation.planned import Plan, PlannedOp
+from dovetail.emulation.trace import Seen, Trace, trace
+from dovetail.errors import DovetailError
+from dovetail.recipe import OpAddress, Recipe, Rule
+
+__all__ = ["plan", "resolve"]
+
+
+def plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
+    """Which operation of ``model`` gets which arithmetic, and from which rule; a dry run.
+
+    ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; the
+    model runs on it once, in eval mode, and is left as it was. Without an example only ``nn.Linear``
+    and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand formats that
+    the multiplier or the accumulator cannot take, a model that is emulated already.
+
+    >>> import torch
+    >>> from dovetail.recipe import rule
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> found = plan(net, Recipe(rule("2", input="int8", weight="int4")), torch.zeros(1, 4))
+    >>> [op.key for op in found], found.left_exact
+    (['2'], ('0',))
+    """
+    return resolve(model, recipe, trace(model, example))
+
+
+def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
+    """The plan for what an example run found."""
+    if not isinstance(recipe, Recipe):
+        raise DovetailError(f"a recipe is dv.Recipe(dv.rule(...), ...), not {recipe!r}")
+    _check_matches(recipe, found)
+    aliases = _aliases(model)
+    ops, left = [], []
+    for seen in found.seen.values():
+        op = _planned(recipe, seen, aliases)
+        if op.arithmetic.is_exact:
+            left.append(op.key)
+        else:
+            ops.append(op)
+    ranges = "example" if found.has_example else "missing"
+    return Plan(recipe, tuple(ops), tuple(left), tuple(sorted(found.uncovered)), ranges)
+
+
+def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> PlannedOp:
+    address = seen.address
+    arithmetic, origin = recipe.resolve(address)
+    for other in aliases.get(address.path, ()):
+        theirs, _ = recipe.resolve(replace(address, path=other))
+        if theirs != arithmetic:
+            raise DovetailError(
+                f"'{address.path}' and '{other}' are one shared module, but the rules give them "
+                f"different arithmetic: match both alike"
+            )
+    try:
+        arithmetic.check()
+    except DovetailError as error:
+        rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))
+        raise DovetailError(f"{address.key} ({rules}): {error}") from None
+    x, w, y = seen.shapes or (None, None, None)
+    return PlannedOp(
+        address,
+        arithmetic,
+        origin,
+        type(seen.module).__name__,
+        x,
+        w,
+        y,
+        seen.macs or None,
+        seen.reduction or None,
+        max(1, seen.calls),
+    )
+
+
+def _check_matches(recipe: Recipe, found: Trace) -> None:
+    addresses = [seen.address for seen in found.seen.values()]
+    for rule in recipe:
+        if rule.optional or any(rule.selector.matches(address) for address in addresses):
+            continue
+        raise DovetailError(f"{rule.label}: {rule.selector} {_missed(rule, addresses, found)}")
+
+
+def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
+    for place, name in found.uncovered.items():
+        path = place.rsplit(":", 1)[0]
+        if any(rule.selector.matches(OpAddress(path, kind)) for kind in ("linear", "conv", "matmul")):
+            return f"matches only '{place}', and no rule can reach the operation {name} yet"
+    keys = [address.key for address in addresses]
+    near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    shown = ", ".join(keys[:12]) + (f", ... ({len(keys)} in all)" if len(keys) > 12 else "")
+    example = "" if found.has_example else " Operations called as functions need an example."
+    return f"matches no operation{hint} Operations: {shown or 'none'}.{example}"
+
+
+def _aliases(model: nn.Module) -> dict[str, list[str]]:
+    """For each module's first path, its other paths."""
+    first: dict[int, str] = {}
+    others: dict[str, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if id(module) in first:
+            others.setdefault(first[id(module)], []).append(path)
+        else:
+            first[id(module)] = path
+    return others

@@ -1,0 +1,140 @@
+"""A plan: a recipe resolved against a model, op by op, with the rule each field came from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dovetail.arithmetic import Arithmetic
+from dovetail.formats import IntFormat
+from dovetail.recipe import OpAddress, Recipe, Rule
+
+__all__ = ["Plan", "PlannedOp"]
+
+
+@dataclass(frozen=True)
+class PlannedOp:
+    """One operation that the recipe addresses.
+
+    Shapes are those of the example, ``None`` without one; ``macs`` counts its products over the
+    whole example batch, ``reduction`` the products summed into one output.
+    """
+
+    address: OpAddress
+    arithmetic: Arithmetic
+    origin: Mapping[str, Rule]
+    module_type: str
+    input_shape: tuple[int, ...] | None = None
+    weight_shape: tuple[int, ...] | None = None
+    output_shape: tuple[int, ...] | None = None
+    macs: int | None = None
+    reduction: int | None = None
+    calls: int = 1
+
+    @property
+    def key(self) -> str:
+        return self.address.key
+
+    @property
+    def path(self) -> str:
+        return self.address.path
+
+    @property
+    def kind(self) -> str:
+        return self.address.kind
+
+    @property
+    def index(self) -> int | None:
+        return self.address.index
+
+    @property
+    def ranged_slots(self) -> tuple[str, ...]:
+        """The slots whose scale must be calibrated: static integer formats of activations."""
+        slots = {"input": self.arithmetic.input, "output": self.arithmetic.output}
+        if self.kind == "matmul":
+            slots["weight"] = self.arithmetic.weight
+        return tuple(s for s, f in slots.items() if isinstance(f, IntFormat) and not f.dynamic)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "op": self.key,
+            "path": self.path,
+            "kind": self.kind,
+            "index": self.index,
+            "module": self.module_type,
+            "arithmetic": self.arithmetic.describe(),
+            "from": {name: rule.label for name, rule in self.origin.items()},
+            "input_shape": self.input_shape,
+            "weight_shape": self.weight_shape,
+            "output_shape": self.output_shape,
+            "macs": self.macs,
+            "reduction": self.reduction,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every addressed operation, and what stays exact.
+
+    ``left_exact`` are operations no rule asks anything of; ``uncovered`` are multiply-accumulate
+    operations that no rule can reach yet; ``ranges`` says where the activations' ranges came from
+    when the plan was made (``example`` or ``missing``).
+    """
+
+    recipe: Recipe
+    ops: tuple[PlannedOp, ...]
+    left_exact: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = ()
+    ranges: str = "missing"
+
+    def __iter__(self) -> Iterator[PlannedOp]:
+        return iter(self.ops)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def __getitem__(self, key: str) -> PlannedOp:
+        return next(op for op in self.ops if op.key == key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "ops": [op.to_dict() for op in self.ops],
+            "left_exact": list(self.left_exact),
+            "uncovered": list(self.uncovered),
+            "ranges": self.ranges,
+        }
+
+    def table(self, width: int = 100) -> str:
+        """A table of operation, fields, values and rules, ``width`` characters wide."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("operation", "kind", "field", "value", "from"):
+            table.add_column(name, overflow="fold")
+        for op in self.ops:
+            first = True
+            for name, value in op.arithmetic.describe().items():
+                source = op.origin[name].label if name in op.origin else ""
+                lead = (op.key, op.kind) if first else ("", "")
+                table.add_row(*lead, name, value, source)
+                first = False
+        out = io.StringIO()
+        console = Console(file=out, width=width, color_system=None)
+        console.print(table)
+        console.print(f"ranges: {self.ranges}" if self._ranged else "ranges: none needed")
+        for title, names in (("left exact", self.left_exact), ("not reachable", self.uncovered)):
+            if names:
+                console.print(f"{title}: {', '.join(names)}", soft_wrap=True)
+        return out.getvalue()
+
+    @property
+    def _ranged(self) -> bool:
+        return any(op.ranged_slots for op in self.ops)
+
+    def __str__(self) -> str:
+        return self.table()

@@ -1,0 +1,85 @@
+"""What emulation adds to a model, saved and put back: the recipe and the calibrated ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dovetail.emulation.apply import apply_, remove_
+from dovetail.emulation.entry import Site
+from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.taps import emulation_of
+from dovetail.errors import DovetailError
+
+__all__ = ["load_state", "sites", "state"]
+
+_RECIPE = "dovetail.recipe"
+
+
+def sites(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
+    """Every planned operation of an emulated model with the module that owns it, once each."""
+    for module in model.modules():
+        entry = module.__dict__.get(ENTRY)
+        if entry is not None:
+            for by_index in entry.sites.values():
+                for site in by_index.values():
+                    yield site, module
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """The recipe and the ranges of an emulated model, as a flat dict of tensors.
+
+    ``safetensors.torch.save_file(dv.state(model), path)`` writes it. The recipe stands under
+    ``dovetail.recipe`` as UTF-8 bytes, a range under ``<operation>.<slot>.scale`` (float32) and
+    ``.zero`` (int32). Together with the model's own ``state_dict()`` this restores everything.
+    """
+    from dovetail.recipe.schema import spell_rules
+
+    text = spell_rules(emulation_of(model).plan.recipe.rules)
+    found = {_RECIPE: torch.tensor(list(text.encode()), dtype=torch.uint8)}
+    for site, module in sites(model):
+        for slot in site.buffers:
+            if site.ranges != "missing":
+                scale, zero = site.range(module, slot)
+                assert scale is not None
+                assert zero is not None
+                found[f"{site.op.key}.{slot}.scale"] = scale.detach().clone()
+                found[f"{site.op.key}.{slot}.zero"] = zero.detach().clone()
+    return found
+
+
+def load_state(model: nn.Module, saved: Mapping[str, Tensor], example: object = None) -> None:
+    """Apply the saved recipe to a fresh ``model`` and restore its ranges.
+
+    ``example`` is needed when operations other than ``nn.Linear`` and ``nn.Conv`` modules are
+    addressed. A range that belongs to no operation, or an operation whose range is missing, is
+    refused, and the model left as it was.
+    """
+    from dovetail.recipe.schema import loads
+
+    if _RECIPE not in saved:
+        raise DovetailError(f"this is no dovetail state: it has no '{_RECIPE}'")
+    text = bytes(saved[_RECIPE].tolist()).decode()
+    apply_(model, loads(text, "saved state").recipe, example)
+    try:
+        _restore(model, saved)
+    except BaseException:
+        remove_(model)
+        raise
+
+
+def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    wanted = set(saved) - {_RECIPE}
+    for site, module in sites(model):
+        for slot in site.buffers:
+            names = [f"{site.op.key}.{slot}.{part}" for part in ("scale", "zero")]
+            if not wanted.issuperset(names):
+                raise DovetailError(f"the saved state has no range for the {slot} of {site.op.key}")
+            site.set_range(module, slot, saved[names[0]], saved[names[1]])
+            wanted.difference_update(names)
+        if site.buffers:
+            site.ranges = "calibrated"
+    if wanted:
+        raise DovetailError(f"the saved state has ranges for no operation: {', '.join(sorted(wanted))}")

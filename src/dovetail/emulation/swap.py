@@ -1,0 +1,109 @@
+"""How a module comes to run under a mode: a derived class whose only change is ``forward``."""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from dovetail.emulation.mode import ENTRY, run
+from dovetail.errors import DovetailError
+
+__all__ = ["BUFFER_PREFIX", "is_emulated", "swap_in", "swap_out"]
+
+#: Our ranges are non-persistent buffers under this prefix: they move with the module, and the
+#: user's ``state_dict`` does not see them.
+BUFFER_PREFIX = "_dovetail_"
+
+
+class Emulated:
+    """Mixin placed first in the derived class."""
+
+    _dovetail_base: type[nn.Module]
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        """Keep silent, or registries in the user's base classes would see a second class."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        rebuilt = super().__reduce_ex__(protocol)
+        if not isinstance(rebuilt, tuple) or rebuilt[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            return rebuilt
+        return (_rebuild, (self._dovetail_base, *rebuilt[1][1:]), *rebuilt[2:])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Ranges stay float32 when the model changes its floating dtype."""
+        buffers: dict[str, torch.Tensor] = self.__dict__["_buffers"]
+        kept = {k: v for k, v in buffers.items() if k.startswith(BUFFER_PREFIX)}
+        result = super()._apply(fn, recurse)  # type: ignore[misc]
+        for name, before in kept.items():
+            if buffers[name].dtype != before.dtype:
+                buffers[name] = before.to(buffers[name].device)
+        return result
+
+
+@functools.cache
+def _derived(base: type[nn.Module]) -> type[nn.Module]:
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return run(base.forward, self, *args, **kwargs)
+
+    names = {
+        "forward": forward,
+        "_dovetail_base": base,
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    return type(base)(base.__name__, (Emulated, base), names)
+
+
+def _rebuild(base: type[nn.Module], *args: Any) -> Any:
+    cls = _derived(base)
+    return cls.__new__(cls, *args)
+
+
+def is_emulated(module: nn.Module) -> bool:
+    """Whether the module has an entry."""
+    return ENTRY in module.__dict__
+
+
+def swap_in(module: nn.Module, entry: Any) -> None:
+    """Give ``module`` the entry, and the derived class (or a wrapped bound ``forward``)."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DovetailError(
+            f"{type(module).__name__} is compiled by torch.jit.script, which nothing can see into: "
+            "apply the recipe to the model before scripting it"
+        )
+    module.__dict__[ENTRY] = entry
+    if isinstance(module, fx.GraphModule) or "forward" in module.__dict__:
+        # These bypass the class's forward: wrap what is there.
+        module.__dict__["_dovetail_forward"] = module.__dict__.get("forward")
+        module.__dict__["forward"] = functools.partial(_bound, module, module.forward)
+    else:
+        module.__class__ = _derived(type(module))
+
+
+def swap_out(module: nn.Module) -> None:
+    """Undo :func:`swap_in`. A class derived from ours since then stays, inert without an entry."""
+    module.__dict__.pop(ENTRY, None)
+    for name in [n for n in module._buffers if n.startswith(BUFFER_PREFIX)]:
+        delattr(module, name)
+    if "_dovetail_forward" in module.__dict__:
+        earlier: Callable[..., Any] | None = module.__dict__.pop("_dovetail_forward")
+        del module.__dict__["forward"]
+        if earlier is not None:
+            module.__dict__["forward"] = earlier
+    elif "_dovetail_base" in type(module).__dict__:
+        module.__class__ = type(module)._dovetail_base
+
+
+def _bound(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return run(_ignoring_self(forward), module, *args, **kwargs)
+
+
+def _ignoring_self(forward: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda _module, *args, **kwargs: forward(*args, **kwargs)

@@ -1,0 +1,107 @@
+"""Watching an emulated model at work: every planned call, with the means to recompute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from dovetail.emulation.calls import Call
+from dovetail.emulation.mode import ENTRY
+from dovetail.errors import DovetailError
+from dovetail.formats import IntFormat
+from dovetail.formats.quantization import quantize
+from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.ranges import operand_range
+
+if TYPE_CHECKING:
+    from dovetail.emulation.entry import Emulation, Site
+    from dovetail.emulation.planned import PlannedOp
+
+__all__ = ["MacCall", "emulation_of", "exact", "tap"]
+
+
+@dataclass(frozen=True)
+class MacCall:
+    """One planned call: the floating-point operands it saw and the output it gave."""
+
+    site: Site
+    module: nn.Module
+    call: Call
+    output: Tensor
+
+    @property
+    def x(self) -> Tensor:
+        return self.call.x.detach()
+
+    @property
+    def weight(self) -> Tensor:
+        return self.call.weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        return None if self.call.bias is None else self.call.bias.detach()
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.call.geometry
+
+    def exact(self) -> Tensor:
+        """The output of the same operation on the same inputs, without emulation."""
+        return self.call.exact().detach()
+
+    def codes(self) -> tuple[Tensor, Tensor, int]:
+        """Integer codes of the input and of the weight, and the code that padded pixels hold.
+
+        For ``matmul`` the second operand's codes are ``[..., K, N]``.
+        """
+        arithmetic = self.site.arithmetic
+        if not arithmetic.multiplies_codes:
+            raise DovetailError(f"{self.site.op.key} multiplies no integer codes")
+        x, _, zero = self._quantized(self.x, arithmetic.input, "input")
+        slot = "second" if self.call.kind == "matmul" else "weight"
+        return x, self._quantized(self.weight, arithmetic.weight, slot)[0], zero
+
+    def _quantized(self, x: Tensor, fmt: object, slot: str) -> tuple[Tensor, Tensor, int]:
+        assert isinstance(fmt, IntFormat)
+        scale, zero = self.site.range(self.module, "weight" if slot == "second" else slot)
+        given = None if scale is None or zero is None else (scale, zero)
+        scale, zero = operand_range(x, fmt, slot, given)
+        codes = quantize(x, fmt, scale, zero, 0 if scale.dim() else None)
+        return codes, scale, 0 if zero.dim() else int(zero)
+
+
+def emulation_of(model: nn.Module) -> Emulation:
+    """The state shared by the emulated modules of ``model``."""
+    for module in model.modules():
+        entry = module.__dict__.get(ENTRY)
+        if entry is not None:
+            found: Emulation = entry.emulation
+            return found
+    raise DovetailError("this model is not emulated: call dv.apply_(model, recipe, example) first")
+
+
+@contextmanager
+def tap(model: nn.Module, watch: Callable[[PlannedOp, MacCall], None]) -> Iterator[None]:
+    """Within, ``watch(op, call)`` is called after every planned operation of an emulated model."""
+    taps = emulation_of(model).taps
+    taps.append(watch)
+    try:
+        yield
+    finally:
+        taps.remove(watch)
+
+
+@contextmanager
+def exact(model: nn.Module) -> Iterator[None]:
+    """Within, every planned operation of an emulated model runs as torch has it; taps still see it."""
+    emulation = emulation_of(model)
+    before = emulation.status
+    emulation.status = "exact"
+    try:
+        yield
+    finally:
+        emulation.status = before

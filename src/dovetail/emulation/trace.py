@@ -1,0 +1,183 @@
+"""The example run: which operations a model really calls, where, on what shapes and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from dovetail.emulation.calls import COVERED, UNCOVERED, Call, Reader
+from dovetail.emulation.mode import Mode
+from dovetail.emulation.swap import is_emulated, swap_in, swap_out
+from dovetail.errors import DovetailError
+from dovetail.recipe import OpAddress
+
+__all__ = ["Seen", "Trace", "owners", "trace"]
+
+#: Modules that exist for one operation: a table prints that operation by the module's path alone.
+_BARE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass
+class Seen:
+    """One operation as the example called it (``calls`` times)."""
+
+    address: OpAddress
+    module: nn.Module
+    call: Call | None = None
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    macs: int = 0
+    reduction: int = 0
+    calls: int = 0
+    ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def add(self, call: Call, y: Tensor) -> None:
+        self.shapes = (tuple(call.x.shape), tuple(call.weight.shape), tuple(y.shape))
+        self.reduction = call.reduction
+        self.macs += y.numel() * call.reduction
+        self.calls += 1
+        values = {"input": call.x, "output": y}
+        if call.kind == "matmul":
+            values["weight"] = call.weight
+        for slot, value in values.items():
+            if value.numel():
+                low, high = torch.aminmax(value.detach().float())
+                before = self.ranges.get(slot, (low, high))
+                self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
+
+
+@dataclass
+class Trace:
+    """Everything the example called. ``uncovered`` maps ``path:op`` to the op's name."""
+
+    seen: dict[tuple[str, str, int], Seen] = field(default_factory=dict)
+    uncovered: dict[str, str] = field(default_factory=dict)
+    has_example: bool = False
+
+
+class _Recorder:
+    """An entry that records instead of emulating."""
+
+    table = {**COVERED, **UNCOVERED}
+
+    def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
+        self.trace, self.path, self.types = trace, path, types
+
+    def handle(
+        self,
+        mode: Mode,
+        reader: Reader | str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        result = func(*args, **kwargs)
+        call = reader.call(args, kwargs) if isinstance(reader, Reader) else None
+        if call is None or not isinstance(reader, Reader):
+            name = reader if isinstance(reader, str) else "addmm"
+            self.trace.uncovered[f"{self.path or '.'}:{name}"] = name
+            return result
+        if not call.x.is_floating_point():
+            return result
+        index = mode.next_index(reader.kind)
+        key = (self.path, reader.kind, index)
+        if key not in self.trace.seen:
+            address = OpAddress(self.path, reader.kind, index, self.types)
+            self.trace.seen[key] = Seen(address, mode.module)
+        self.trace.seen[key].add(call, result)
+        return result
+
+
+def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module that may own operations; parametrizations compute weights, and are left out."""
+    skipped: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if path.startswith(skipped) and skipped:
+            continue
+        if isinstance(module, ParametrizationList):
+            skipped = (*skipped, path + ".")
+        elif type(module).forward is not nn.Module.forward or "forward" in module.__dict__:
+            yield path, module
+
+
+def trace(model: nn.Module, example: Any) -> Trace:
+    """Run ``model`` on ``example`` in eval mode without gradients, and record; nothing changes.
+
+    ``example`` is a tensor, a tuple of positional arguments, a dict of keyword arguments, or
+    ``None``: then the modules that exist for one operation are listed, unseen.
+    """
+    for path, module in model.named_modules():
+        if is_emulated(module):
+            raise DovetailError(
+                f"'{path or '.'}' is emulated already: call dv.remove_ on it first"
+            )
+    found = Trace(has_example=example is not None)
+    if example is None:
+        for path, module in owners(model):
+            if isinstance(module, _BARE):
+                kind = "linear" if isinstance(module, nn.Linear) else "conv"
+                address = OpAddress(path, kind, 0, class_names(module))
+                found.seen[(path, kind, 0)] = Seen(address, module)
+        return _named(found)
+    args, kwargs = _arguments(example)
+    with _recording(model, found), _undisturbed(model):
+        model(*args, **kwargs)
+    return _named(found)
+
+
+def _named(found: Trace) -> Trace:
+    """Index the operations of a module that calls their kind repeatedly; mark the bare ones."""
+    repeated = {(path, kind) for path, kind, index in found.seen if index > 0}
+    for (path, kind, index), seen in found.seen.items():
+        indexed = (path, kind) in repeated
+        seen.address = OpAddress(
+            path,
+            kind,
+            index if indexed else None,
+            seen.address.types,
+            bare=isinstance(seen.module, _BARE) and not indexed,
+        )
+    return found
+
+
+def class_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of the module's class and its bases, as ``type=`` matches them."""
+    return tuple(c.__name__ for c in type(module).__mro__ if c is not object)
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(example, Mapping):
+        return (), example
+    return (example, {}) if isinstance(example, tuple) else ((example,), {})
+
+
+@contextmanager
+def _recording(model: nn.Module, found: Trace) -> Iterator[None]:
+    swapped: list[nn.Module] = []
+    try:
+        for path, module in owners(model):
+            names = class_names(module)
+            swap_in(module, _Recorder(found, path, names))
+            swapped.append(module)
+        yield
+    finally:
+        for module in swapped:
+            swap_out(module)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; training flags and random state come back as they were."""
+    flags = {module: module.training for module in model.modules()}
+    with torch.no_grad(), torch.random.fork_rng(enabled=True):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in flags.items():
+                module.training = flag

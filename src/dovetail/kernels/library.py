@@ -1,0 +1,186 @@
+"""The ``torch.library`` ops: what torch.compile, torch.export and autograd see of an emulated layer.
+
+``dovetail::linear``, ``dovetail::conv`` and ``dovetail::matmul`` are one meaning each; the
+arithmetic travels as text, so a graph that holds them can be saved and read by another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library, register_autograd, register_fake, register_vmap
+
+from dovetail.arithmetic import Arithmetic
+
+from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.ranges import Range, operand_range
+from dovetail.kernels import gradients, layer
+
+__all__ = ["conv", "linear", "matmul"]
+
+_RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
+_library = Library("dovetail", "DEF")
+_library.define(f"linear(Tensor x, Tensor weight, Tensor? bias, {_RANGES}, str arithmetic) -> Tensor")
+_library.define(
+    f"conv(Tensor x, Tensor weight, Tensor? bias, {_RANGES}, int[] stride, int[] padding, "
+    "int[] dilation, int groups, str arithmetic) -> Tensor"
+)
+_library.define(f"matmul(Tensor x, Tensor weight, {_RANGES}, str arithmetic) -> Tensor")
+
+
+def _range(scale: Tensor | None, zero: Tensor | None) -> Range | None:
+    return None if scale is None or zero is None else (scale, zero)
+
+
+def conv_geometry(
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
+) -> Geometry:
+    """The geometry whose padding is written flat: low, high, low, high, ..."""
+    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
+    return Geometry(len(stride), tuple(stride), pairs, tuple(dilation), groups)
+
+
+def _linear_impl(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    xs: Tensor | None,
+    xz: Tensor | None,
+    ws: Tensor | None,
+    wz: Tensor | None,
+    arithmetic: str,
+) -> Tensor:
+    rule = Arithmetic.parse(arithmetic)
+    return layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR)
+
+
+def _conv_impl(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    xs: Tensor | None,
+    xz: Tensor | None,
+    ws: Tensor | None,
+    wz: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    arithmetic: str,
+) -> Tensor:
+    rule = Arithmetic.parse(arithmetic)
+    geometry = conv_geometry(stride, padding, dilation, groups)
+    return layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry)
+
+
+def _matmul_impl(
+    x: Tensor,
+    weight: Tensor,
+    xs: Tensor | None,
+    xz: Tensor | None,
+    ws: Tensor | None,
+    wz: Tensor | None,
+    arithmetic: str,
+) -> Tensor:
+    rule = Arithmetic.parse(arithmetic)
+    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
+    first = operand_range(x, layer.integer(rule.input), "input", _range(xs, xz))
+    second = operand_range(weight, layer.integer(rule.weight), "second", _range(ws, wz))
+    rows = x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    columns = weight.expand(*batch, *weight.shape[-2:]).reshape(-1, *weight.shape[-2:])
+    out = x.new_empty(rows.shape[0], x.shape[-2], weight.shape[-1])
+    for i in range(rows.shape[0]):
+        out[i] = layer.emulate(rows[i], columns[i].mT, None, first, second, rule, LINEAR)
+    return out.reshape(*batch, *out.shape[1:])
+
+
+def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _conv_fake(x: Tensor, weight: Tensor, _bias: Any, *rest: Any) -> Tensor:
+    geometry = conv_geometry(*rest[4:8])
+    spatial = geometry.out_size(x.shape[2:], weight.shape[2:])
+    return x.new_empty(x.shape[0], weight.shape[0], *spatial)
+
+
+def _matmul_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
+    return x.new_empty(*batch, x.shape[-2], weight.shape[-1])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    tensors = [v for v in inputs if isinstance(v, Tensor) or v is None]
+    ctx.present = [v is not None for v in inputs if isinstance(v, Tensor) or v is None]
+    ctx.save_for_backward(*[t for t in tensors if t is not None])
+    ctx.settings = [v for v in inputs if not (isinstance(v, Tensor) or v is None)]
+
+
+def _saved(ctx: Any) -> tuple[list[Tensor | None], list[Any]]:
+    kept = iter(ctx.saved_tensors)
+    return [next(kept) if there else None for there in ctx.present], ctx.settings
+
+
+def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (x, weight, bias, *ranges), (arithmetic,) = _saved(ctx)
+    grads = gradients.linear(
+        grad, x, weight, bias, ranges, Arithmetic.parse(arithmetic), ctx.needs_input_grad[:3]
+    )
+    return (*grads, *[None] * 5)
+
+
+def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (x, weight, bias, *ranges), (*shape, arithmetic) = _saved(ctx)
+    grads = gradients.conv(
+        grad,
+        x,
+        weight,
+        bias,
+        ranges,
+        Arithmetic.parse(arithmetic),
+        conv_geometry(*shape),
+        ctx.needs_input_grad[:3],
+    )
+    return (*grads, *[None] * 9)
+
+
+def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    (x, weight, *ranges), (arithmetic,) = _saved(ctx)
+    grads = gradients.matmul(grad, x, weight, ranges, Arithmetic.parse(arithmetic))
+    return (*grads, *[None] * 5)
+
+
+def _vmap(name: str) -> Callable[..., Any]:
+    """One call per example: right for whichever operands are batched."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        op = getattr(torch.ops.dovetail, name)
+        outs = []
+        for i in range(info.batch_size):
+            picked = [
+                value.select(dim, i) if isinstance(dim, int) and isinstance(value, Tensor) else value
+                for value, dim in zip(args, in_dims, strict=True)
+            ]
+            outs.append(op(*picked))
+        return torch.stack(outs), 0
+
+    return rule
+
+
+for _name, _impl, _fake, _backward in (
+    ("linear", _linear_impl, _linear_fake, _linear_backward),
+    ("conv", _conv_impl, _conv_fake, _conv_backward),
+    ("matmul", _matmul_impl, _matmul_fake, _matmul_backward),
+):
+    _library.impl(_name, _impl, "CompositeExplicitAutograd")
+    register_fake(f"dovetail::{_name}", _fake, lib=_library)
+    register_autograd(f"dovetail::{_name}", _backward, setup_context=_save, lib=_library)
+    register_vmap(f"dovetail::{_name}", _vmap(_name), lib=_library)
+
+linear = torch.ops.dovetail.linear
+conv = torch.ops.dovetail.conv
+matmul = torch.ops.dovetail.matmul

@@ -1,0 +1,31 @@
+"""Chooses, for a multiplier and its operands, the cheapest realisation that is exact."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from dovetail.kernels import reference, torch_kernels
+from dovetail.kernels.realisation import MacKernel, Operands, candidates, forced
+from dovetail.multipliers import Multiplier
+
+__all__ = ["plan_mac"]
+
+# Imported for their registrations.
+_MODULES = (reference, torch_kernels)
+
+
+def plan_mac(mul: Multiplier, operands: Operands) -> MacKernel:
+    """The kernel that will compute sums of ``mul``'s products; the same one for the same question.
+
+    >>> from dovetail.kernels.realisation import using
+    >>> from dovetail.multipliers import multiplier
+    >>> with using("reference"):
+    ...     plan_mac(multiplier("exact"), Operands((-127, 127), (-127, 127))).name
+    'reference'
+    """
+    return _plan(mul, operands, forced())
+
+
+@lru_cache(maxsize=256)
+def _plan(mul: Multiplier, operands: Operands, _forced: str | None) -> MacKernel:
+    return candidates("mac", mul, operands)[0].factory(mul, operands)

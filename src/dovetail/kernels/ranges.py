@@ -1,0 +1,24 @@
+"""The scale and zero point that an operand is quantised with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dovetail.formats import IntFormat
+from dovetail.formats.quantization import observed_range, scale_zero_point
+
+__all__ = ["Range", "operand_range"]
+
+Range = tuple[Tensor, Tensor]  # scale (float32) and zero point (int32)
+
+
+def operand_range(x: Tensor, fmt: IntFormat, slot: str, given: Range | None) -> Range:
+    """The given range, or the one that ``x`` itself asks for: per channel if ``slot`` is weight.
+
+    >>> import torch
+    >>> operand_range(torch.tensor([1.27, -0.5]), IntFormat(8), "input", None)[0]
+    tensor(0.0100)
+    """
+    if given is not None:
+        return given
+    return scale_zero_point(fmt, *observed_range(x.detach(), fmt.axis_for(slot)))
