@@ -15,9 +15,10 @@ __all__ = ["dequantize", "observed_range", "quantize", "scale_zero_point", "uncl
 
 
 def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
-    """Smallest and largest finite-checked value of ``x``, per index of ``axis`` or in all.
+    """Smallest and largest finite value of ``x``, per index of ``axis`` or in all.
 
-    Shapes: ``[]`` or ``[x.shape[axis]]``, in ``x``'s dtype. An empty tensor has the range 0..0.
+    Shapes: ``[]`` or ``[x.shape[axis]]``, in ``x``'s dtype. NaN and infinities do not widen the
+    range (they count as 0); an empty tensor has the range 0..0.
 
     >>> observed_range(torch.tensor([[-1.0, 2.0], [0.5, 3.0]]), 0)
     (tensor([-1.0000,  0.5000]), tensor([2., 3.]))
@@ -25,8 +26,9 @@ def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     if x.numel() == 0:
         zero = x.new_zeros(() if axis is None else (x.shape[axis],))
         return zero, zero
+    finite = x.nan_to_num(0.0, 0.0, 0.0)
     dims = tuple(d for d in range(x.dim()) if axis is None or d != axis % x.dim())
-    return torch.amin(x, dims), torch.amax(x, dims)
+    return torch.amin(finite, dims), torch.amax(finite, dims)
 
 
 def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,8 +36,7 @@ def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor,
 
     Symmetric: ``max(|low|, |high|) / qmax``. Affine: ``(high - low) / (qmax - qmin)`` over the
     range widened to hold 0, the zero point rounded half to even (ONNX QuantizeLinear). An all-zero
-    range has scale 1; a scale never falls below the smallest normal float32. Ranges that are not
-    finite give a scale that is not finite, for the caller to refuse.
+    range has scale 1; a scale never falls below the smallest normal float32.
 
     >>> scale_zero_point(IntFormat(8), torch.tensor(-2.54), torch.tensor(1.0))
     (tensor(0.0200), tensor(0, dtype=torch.int32))
