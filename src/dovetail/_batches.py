@@ -1,8 +1,9 @@
-"""What a batch of a user's loader holds, said once for training and for measuring."""
+"""Batches of a user's loader and the mode a model runs in, for training and measuring alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from dovetail.errors import DovetailError
 
-__all__ = ["device_of", "inputs_and_target"]
+__all__ = ["device_of", "inputs_and_target", "mode"]
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -46,3 +47,23 @@ def inputs_and_target(batch: Any, device: torch.device) -> tuple[tuple[Any, ...]
             f"a batch's last entry is the target tensor; the loader gave a {type(target).__name__}"
         )
     return tuple(moved[:-1]), target
+
+
+@contextmanager
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Every module in train or eval mode inside; each in its own mode again afterwards.
+
+    >>> model = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.ReLU())
+    >>> with mode(model, training=False):
+    ...     model.training, model[1].training
+    (False, False)
+    >>> model.training, model[0].training
+    (True, False)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in modes:
+            module.training = was

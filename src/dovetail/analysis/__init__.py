@@ -1,5 +1,15 @@
 """What an emulation costs and where: accuracy, per-layer noise and energy, and the report."""
 
+from dovetail.analysis.layers import LayerRow, LayerTable, Total, layers
 from dovetail.analysis.metrics import Interval, accuracy, sqnr_db, wilson
 
-__all__ = ["Interval", "accuracy", "sqnr_db", "wilson"]
+__all__ = [
+    "Interval",
+    "LayerRow",
+    "LayerTable",
+    "Total",
+    "accuracy",
+    "layers",
+    "sqnr_db",
+    "wilson",
+]

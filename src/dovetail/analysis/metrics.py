@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dovetail._batches import device_of, inputs_and_target
+from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.errors import DovetailError
 
-__all__ = ["Interval", "accuracy", "sqnr_db", "wilson"]
+__all__ = ["Interval", "accuracy", "decibels", "powers", "sqnr_db", "wilson"]
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -73,20 +73,14 @@ def accuracy(model: nn.Module, loader: Iterable[Any]) -> Interval:
     """
     hits = n = 0
     device = device_of(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                inputs, target = inputs_and_target(batch, device)
-                logits = model(*inputs)
-                _check_logits(logits, target)
-                right = (logits.argmax(1) == target) & ~logits.isnan().any(1)
-                hits += int(right.sum())
-                n += target.numel()
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with mode(model, training=False), torch.no_grad():
+        for batch in loader:
+            inputs, target = inputs_and_target(batch, device)
+            logits = model(*inputs)
+            _check_logits(logits, target)
+            right = (logits.argmax(1) == target) & ~logits.isnan().any(1)
+            hits += int(right.sum())
+            n += target.numel()
     if n == 0:
         raise DovetailError("the loader gave no case: accuracy needs at least one")
     return wilson(hits, n)
@@ -118,8 +112,25 @@ def sqnr_db(reference: Tensor, test: Tensor) -> float:
             f"SQNR compares tensors of one shape, not {tuple(reference.shape)} and "
             f"{tuple(test.shape)}"
         )
+    return decibels(*powers(reference, test))
+
+
+def powers(reference: Tensor, test: Tensor) -> tuple[float, float]:
+    """Signal and noise power as sums of squares in float64: ``sum r^2`` and ``sum (r - t)^2``.
+
+    >>> powers(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.5]))
+    (25.0, 0.25)
+    """
     r, t = reference.detach().to(torch.float64), test.detach().to(torch.float64)
-    signal, noise = float(r.square().sum()), float((r - t).square().sum())
+    return float(r.square().sum()), float((r - t).square().sum())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Their ratio in dB; ``inf`` without noise, ``-inf`` without signal, ``nan`` if not finite.
+
+    >>> decibels(100.0, 1.0), decibels(1.0, 0.0)
+    (20.0, inf)
+    """
     if not (math.isfinite(signal) and math.isfinite(noise)):
         return math.nan
     if noise == 0:

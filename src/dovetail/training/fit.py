@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from dovetail._batches import device_of, inputs_and_target
+from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.errors import DovetailError
 
 __all__ = ["FitResult", "fit"]
@@ -89,7 +89,11 @@ def fit(
     batches = _length(loader)
     losses: list[float] = []
     steps = 0
-    with _seeded(seed, device, loader), _training(model), _bar(progress, epochs, batches) as tick:
+    with (
+        _seeded(seed, device, loader),
+        mode(model, training=True),
+        _bar(progress, epochs, batches) as tick,
+    ):
         for epoch in range(1, epochs + 1):
             total, count = 0.0, 0
             for batch in loader:
@@ -128,18 +132,6 @@ def _length(loader: Iterable[Any]) -> int | None:
 def _set_lr(optimizer: Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-@contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Train mode inside; each module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager
