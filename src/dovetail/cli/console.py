@@ -59,6 +59,8 @@ def table(title: str, *columns: str, caption: str | None = None) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
         header_style="dim",
     )
     for name in columns:
@@ -86,7 +88,7 @@ def decibels(value: float | None) -> str:
     >>> decibels(22.34), decibels(float("inf")), decibels(None)
     ('22.3', 'exact', '–')
     """
-    if value is None:
+    if value is None or math.isnan(value):
         return NONE
     return "exact" if value == math.inf else f"{value:.1f}"
 

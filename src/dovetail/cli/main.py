@@ -20,6 +20,7 @@ app = typer.Typer(
     name="dovetail",
     help="How a neural network behaves on arithmetic that does not exist yet.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?'
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="dovetail")
     except SystemExit as end:  # how typer ends, also after --help and after a usage error
         return end.code if isinstance(end.code, int) else 0
     except DovetailError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_PLOT = 26
+_PLOT = 20
 
 
 def run(
@@ -53,7 +53,7 @@ def run(
     else:
         _print(result, file)
     for sentence in result.missed:
-        say_error(f"required: {sentence}")
+        say_error(sentence)
     if result.missed:
         raise typer.Exit(1)
 
@@ -61,14 +61,18 @@ def run(
 def _print(result: RunResult, file: Path) -> None:
     weights = "trained here" if result.trained else "trained weights"
     say(
-        Text.assemble((str(file), "bold")),
+        Text(str(file), style="bold"),
         f"{result.model} ({weights}) on {result.data}; seed {result.seed}",
         "",
         _layers(result),
+        "",
         _stages(result),
+        "",
     )
     if result.report is not None:
-        say(f"{result.report / 'report.html'}  with report.json and recipe.yaml beside it")
+        say(f"Report: {result.report / 'report.html'} (beside it report.json and recipe.yaml)")
+    for sentence in result.met:
+        say(f"Required: {sentence}")
 
 
 def _layers(result: RunResult) -> Table:
@@ -76,19 +80,19 @@ def _layers(result: RunResult) -> Table:
         "Layers",
         "Layer",
         "What it got",
-        "From",
+        f"Rule in\n{result.source}",
         ">Products\nchanged",
         ">SQNR dB\nalone",
         ">SQNR dB\nso far",
         ">Energy",
-        caption="alone: on the same inputs; so far: with everything before it emulated too. "
-        "Energy: of the products, relative to exact ones.",
+        caption="SQNR alone: on the inputs it got; so far: against the exact network. "
+        "Energy: relative to exact.",
     )
     for row in result.layers:
         shown.add_row(
             row.key,
             row.arithmetic,
-            _rules(row.rule, result.source),
+            f"line {row.rule.replace(f'{result.source}:', '')}",
             percent(row.changed),
             decibels(row.isolated_db),
             decibels(row.accumulated_db),
@@ -98,7 +102,7 @@ def _layers(result: RunResult) -> Table:
     shown.add_section()
     shown.add_row(
         "network",
-        f"{total.macs:,} products",
+        f"{total.macs:,} products in a batch",
         "",
         percent(total.changed),
         "",
@@ -109,31 +113,26 @@ def _layers(result: RunResult) -> Table:
     return shown
 
 
-def _rules(text: str, source: str) -> str:
-    """`digits.yaml:5, digits.yaml:6` as `digits.yaml:5, 6`."""
-    first, *rest = text.split(", ")
-    return ", ".join([first, *(label.removeprefix(f"{source}:") for label in rest)])
-
-
 def _stages(result: RunResult) -> Table:
     low = min(stage.accuracy.low for stage in result.stages)
     high = max(stage.accuracy.high for stage in result.stages)
+    left, right = f"{100 * low:.1f}", f"{100 * high:.1f}"
     shown = table(
-        "Accuracy",
+        f"Accuracy on {result.stages[0].accuracy.n:,} test samples",
         "Stage",
         ">Accuracy",
         "95 % interval",
-        f"{100 * low:.0f} %".ljust(_PLOT - 6) + f"{100 * high:.0f} %".rjust(6),
+        f"{left}{right:>{_PLOT - len(left)}}",
         ">Agrees\nwith fp32",
         ">Logits\nSQNR dB",
         ">Energy",
-        caption=f"On {result.stages[0].accuracy.n:,} test samples.",
     )
+    reference = result.stages[0].accuracy
     for stage in result.stages:
         first = stage is result.stages[0]
         shown.add_row(
             stage.name,
-            percent(stage.accuracy.value),
+            Text(percent(stage.accuracy.value), style=_verdict(stage.accuracy, reference)),
             f"{100 * stage.accuracy.low:.1f} to {100 * stage.accuracy.high:.1f}",
             _plot(stage.accuracy, low, high),
             NONE if first else percent(stage.agreement),
@@ -141,6 +140,11 @@ def _stages(result: RunResult) -> Table:
             ratio(stage.energy),
         )
     return shown
+
+
+def _verdict(accuracy: Interval, reference: Interval) -> str:
+    """Red where the loss is more than chance, green otherwise."""
+    return "red" if accuracy.high < reference.low else "green"
 
 
 def _plot(interval: Interval, low: float, high: float) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dovetail.cli.console import say, say_json, table
+from dovetail.cli.console import NONE, say, say_json, table
 from dovetail.cli.options import Json
 
 __all__ = ["app"]
@@ -15,16 +15,20 @@ app = typer.Typer(help="What an experiment file can say.", no_args_is_help=True)
 @app.command()
 def formats(json: Json = False) -> None:
     """The number formats, their codes and their arguments."""
+    from dovetail.formats import IntFormat, format_names
     from dovetail.formats import format as to_format
-    from dovetail.formats import format_names
 
-    rows = [(name, to_format(name)) for name in format_names()]
+    formats = {name: to_format(name) for name in format_names()}
+    codes = {
+        name: (f.qmin, f.qmax) if isinstance(f, IntFormat) else (None, None)
+        for name, f in formats.items()
+    }
     if json:
-        say_json([{"name": n, "lowest": f.qmin, "highest": f.qmax} for n, f in rows])
+        say_json([{"name": n, "lowest": low, "highest": high} for n, (low, high) in codes.items()])
         return
     shown = table("Formats", "Name", ">Lowest code", ">Highest code")
-    for name, fmt in rows:
-        shown.add_row(name, str(fmt.qmin), str(fmt.qmax))
+    for name, bounds in codes.items():
+        shown.add_row(name, *(NONE if code is None else str(code) for code in bounds))
     say(
         shown,
         "Arguments, as in int8(affine, observer=percentile(99.9)):\n"

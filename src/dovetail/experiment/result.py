@@ -38,9 +38,9 @@ class Stage:
 class RunResult:
     """Everything that `dovetail run` prints and writes.
 
-    `layers` is the per-layer analysis of the recipe before retraining; `missed` holds
-    one sentence for each condition of `require` that the last stage does not meet; `resolved` is
-    the experiment file with every default spelled out; `report` the folder written, if any.
+    `layers` is the per-layer analysis of the recipe before retraining; `met` and `missed` hold one
+    sentence for each condition of `require`, judged on the last stage; `resolved` is the experiment
+    file with every default spelled out; `report` the folder written, if any.
     """
 
     source: str
@@ -55,6 +55,7 @@ class RunResult:
     plan: Plan
     multipliers: Mapping[str, Multiplier]
     fit: FitResult | None
+    met: tuple[str, ...]
     missed: tuple[str, ...]
     report: Path | None
 
@@ -76,6 +77,7 @@ class RunResult:
             "plan": plain(self.plan.to_dict()),
             "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
             "fit": None if self.fit is None else plain(self.fit.to_dict()),
+            "met": list(self.met),
             "missed": list(self.missed),
         }
 

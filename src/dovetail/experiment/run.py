@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.analysis import accuracy, layers, report, sqnr_db
+from dovetail.analysis.layers import LayerTable
 from dovetail.calibration import calibrate
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
@@ -126,8 +129,10 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
             logits, _ = _logits(model, steps.over(work.test))
         stages.append(_stage("retrained", logits, reference, target, energy))
 
+    table, stages = _asked_for(spec.measure, table, stages)
     last = stages[-1]
     measured = {"accuracy": last.accuracy.value, "sqnr": last.sqnr_db, "energy": last.energy}
+    met, missed = spec.require.judge(measured)
     return RunResult(
         source=file.document.name,
         resolved=dump(file),
@@ -141,7 +146,8 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
         plan=plan,
         multipliers={repr(op.arithmetic.mul): op.arithmetic.mul for op in plan.ops},
         fit=fitted,
-        missed=tuple(spec.require.missed(measured)),
+        met=tuple(met),
+        missed=tuple(missed),
         report=Path(spec.report) if spec.report else None,
     )
 
@@ -163,6 +169,23 @@ def _emulated(
         for batch in batches:
             model(*inputs_and_target(batch, device)[0])
     return model, plan
+
+
+def _asked_for(
+    measure: Sequence[str], table: LayerTable, stages: list[Stage]
+) -> tuple[LayerTable, list[Stage]]:
+    """Without the figures that `measure` leaves out."""
+    if "energy" not in measure:
+        rows = tuple(replace(row, energy=None) for row in table.rows)
+        table = replace(table, rows=rows, total=replace(table.total, energy=None))
+        stages = [replace(stage, energy=None) for stage in stages]
+    if "sqnr" not in measure:
+        rows = tuple(
+            replace(row, isolated_db=math.nan, accumulated_db=math.nan) for row in table.rows
+        )
+        table = replace(table, rows=rows, total=replace(table.total, output_db=None))
+        stages = [replace(stage, sqnr_db=math.nan) for stage in stages]
+    return table, stages
 
 
 def _logits(model: nn.Module, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,21 @@ schema` prints them as a JSON schema. A recipe file is an experiment file that h
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from dovetail._spelling import spell_call
 from dovetail.recipe.rule import FIELDS, Rule, rule
@@ -172,23 +181,26 @@ class RequireSpec(_Spec):
     sqnr: Condition | None = Field(None, description='of the network\'s output in dB, as ">=20"')
     energy: Condition | None = Field(None, description='relative to exact, as "<=0.7"')
 
-    def missed(self, measured: dict[str, float | None]) -> list[str]:
-        """What is not as required, one sentence each.
+    def judge(self, measured: Mapping[str, float | None]) -> tuple[list[str], list[str]]:
+        """What is as required, and what is not; one sentence for each condition.
 
-        >>> RequireSpec(accuracy=">= 95%").missed({"accuracy": 0.94})
-        ['accuracy is 0.94, required >= 95%']
+        >>> RequireSpec(accuracy=">= 95%").judge({"accuracy": 0.94})
+        ([], ['accuracy 0.94 misses >= 95%'])
         """
-        sentences = []
+        met: list[str] = []
+        missed: list[str] = []
         for name, condition in self.model_dump(exclude_none=True).items():
             match = _CONDITION.fullmatch(condition)
             assert match is not None
             bound = float(match[2]) / (100 if match[3] else 1)
             value = measured.get(name)
-            if value is None:
-                sentences.append(f"{name} was not measured, required {condition}")
-            elif not _COMPARISONS[match[1]](value, bound):
-                sentences.append(f"{name} is {value:.4g}, required {condition}")
-        return sentences
+            if value is None or math.isnan(value):
+                missed.append(f"{name} was not measured, so it misses {condition}")
+            elif _COMPARISONS[match[1]](value, bound):
+                met.append(f"{name} {value:.4g} meets {condition}")
+            else:
+                missed.append(f"{name} {value:.4g} misses {condition}")
+        return met, missed
 
 
 def _version(value: Any) -> Any:
@@ -203,6 +215,12 @@ Version = Annotated[
 Measure = Literal["accuracy", "sqnr", "energy"]
 
 
+def _with_accuracy(value: Sequence[str]) -> Sequence[str]:
+    if "accuracy" in value:
+        return value
+    raise ValueError("accuracy must be in the list: every stage of a run is judged by it")
+
+
 class Experiment(_Spec):
     """One experiment: a model, its data, the arithmetic it gets, and what is measured."""
 
@@ -213,6 +231,8 @@ class Experiment(_Spec):
     rules: Sequence[RuleSpec] = Field(min_length=1, description="later wins, field by field")
     calibrate: CalibrateSpec = CalibrateSpec()
     fit: FitSpec | None = Field(None, description="retraining; left out: none")
-    measure: Sequence[Measure] = ("accuracy", "sqnr", "energy")
+    measure: Annotated[Sequence[Measure], AfterValidator(_with_accuracy)] = Field(
+        ("accuracy", "sqnr", "energy"), description="what the report shows; accuracy always"
+    )
     require: RequireSpec = RequireSpec()
     report: str | None = Field(None, min_length=1, description="folder for the run's files")

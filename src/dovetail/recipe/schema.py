@@ -19,7 +19,7 @@ from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.selectors import Selector
 from dovetail.recipe.yaml_source import Document, at, describe
 
-__all__ = ["ExperimentFile", "dump", "dump_rules", "spell_rules", "load", "load_rules", "loads"]
+__all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads", "spell_rules"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) 
             Selector(item.match, **selection)
     for name, value in item.values().items():
         with at(document.where((*path, name))):
-            rule(item.match, **{name: value})
+            one: dict[str, Any] = {name: value}
+            rule(item.match, **one)
     return item.build(document.line(path))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -34,7 +34,7 @@ _QUOTE_STAR = 'a value that starts with * is quoted: match: "*"'
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser and composer with the core schema's scalars and without aliases."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - as PyYAML declares it
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -119,7 +119,9 @@ class Document:
         keys = path_text.strip().split(".")
         if not equals or not all(keys):
             raise DovetailError(f"{shown}: write it as path=value, such as rules.1.mul=exact")
-        value = parse(text, shown).data
+        # On one line, YAML's marks of blocks, references and tags would only get in the way of
+        # such values as >=0.95 and *.
+        value = text if text[:1] in tuple(">|*&!%@`") else parse(text, shown).data
         container, path = self.data, []
         for position, step in enumerate(keys):
             last = position == len(keys) - 1
