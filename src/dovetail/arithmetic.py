@@ -14,7 +14,7 @@ from dovetail.formats import format as to_format
 from dovetail.multipliers import Multiplier, multiplier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["EXACT", "GRADIENTS", "Arithmetic"]
 
@@ -118,7 +118,6 @@ class Arithmetic:
                 f"{low}..{high}: the nearest format that fits is {_fitting(self.mul, operand)}"
             )
 
-
     def _check_granularity(self, slot: str, fmt: Format | None, allowed: int | None) -> None:
         axis = fmt.channel if isinstance(fmt, IntFormat) else None
         if axis not in (None, allowed):
@@ -135,6 +134,10 @@ def _fitting(mul: Multiplier, operand: int = 0) -> str:
     return f"'{'int' if mul.signed else 'uint'}{min(mul.bits[operand], 16)}'"
 
 
-_PARSERS = {"mul": multiplier, "acc": accumulator, "grad": str}
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "mul": multiplier,
+    "acc": accumulator,
+    "grad": str,
+}
 
 EXACT = Arithmetic()

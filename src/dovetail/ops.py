@@ -23,9 +23,9 @@ def linear_codes(
 ) -> Tensor:
     """``y[..., n] = sum_k f(a[..., k], w[n, k])``, exactly.
 
-    ``a [..., K]`` and ``w [N, K]`` hold operand values in any integer dtype: int8 for a signed 8-bit
-    multiplier, uint8 for an unsigned one, wider types for wider operands. The result is int32
-    where ``K * max|f| < 2**31`` is proven, else int64; ``acc`` then wraps or saturates it.
+    ``a [..., K]`` and ``w [N, K]`` hold operand values in any integer dtype: int8 for a signed
+    8-bit multiplier, uint8 for an unsigned one, wider types for wider operands. The result is
+    int32 where ``K * max|f| < 2**31`` is proven, else int64; ``acc`` then wraps or saturates it.
 
     >>> a, w = torch.tensor([[3, -2]], dtype=torch.int8), torch.tensor([[5, 7]], dtype=torch.int8)
     >>> linear_codes(a, w, "exact")
@@ -60,7 +60,8 @@ def conv_codes(
     spatial = a.dim() - 2
     if not 1 <= spatial <= 3:
         raise DovetailError(
-            f"conv_codes takes a [B, C, *spatial] with 1 to 3 spatial dimensions, not {tuple(a.shape)}"
+            "conv_codes takes a [B, C, *spatial] with 1 to 3 spatial dimensions, "
+            f"not {tuple(a.shape)}"
         )
     geometry = Geometry.conv(
         spatial, stride=stride, padding=padding, dilation=dilation, groups=groups

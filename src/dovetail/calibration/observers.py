@@ -116,5 +116,7 @@ def observer(spec: str) -> Observer:
         return MinMax()
     numbers = [*args, *kwargs.values()]
     if name == "minmax" or len(numbers) != 1 or not isinstance(numbers[0], (int, float)):
-        raise DovetailError(f"observer '{spec}': 'minmax' takes no argument, 'percentile(99.9)' one")
+        raise DovetailError(
+            f"observer '{spec}': 'minmax' takes no argument, 'percentile(99.9)' one"
+        )
     return Percentile(float(numbers[0]))

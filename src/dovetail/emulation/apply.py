@@ -85,7 +85,9 @@ def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:
             swap_out(module)
         raise
     for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer) and any(m in entries for m in module.modules()):
+        if isinstance(module, nn.TransformerEncoderLayer) and any(
+            m in entries for m in module.modules()
+        ):
             # A hook keeps the layer off its fused path, which calls none of its sub-modules.
             module.__dict__[_HOOK] = module.register_forward_hook(_nothing)
 

@@ -68,7 +68,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call:
     return Call("linear", x, weight, bias, LINEAR)
 
 
-def _addmm(bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Call | None:
+def _addmm(
+    bias: Tensor, x: Tensor, weight: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Call | None:
     if beta != 1 or alpha != 1 or bias.dim() != 1:
         return None
     return Call("linear", x, weight.mT, bias, LINEAR)
@@ -122,9 +124,8 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
     torch.addmm: _addmm,
     Tensor.addmm: _addmm,
     _aten.addmm.default: _addmm,
-    **{
-        f: _matmul
-        for f in (
+    **dict.fromkeys(
+        (
             torch.matmul,
             Tensor.matmul,
             Tensor.__matmul__,
@@ -136,8 +137,9 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
             _aten.matmul.default,
             _aten.mm.default,
             _aten.bmm.default,
-        )
-    },
+        ),
+        _matmul,
+    ),
     **{
         f: _conv(n)
         for n, names in enumerate(("conv1d", "conv2d", "conv3d"), start=1)

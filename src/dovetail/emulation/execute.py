@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -95,19 +97,12 @@ def _straight_through(site: Site, module: nn.Module, call: Call, bias: Tensor | 
 def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
     ranges = (*site.range(module, "input"), *site.range(module, "weight"))
     if call.kind == "matmul":
-        return library.matmul(call.x, call.weight, *ranges, site.spelling)
-    if call.kind == "linear":
-        return library.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
-    g = call.geometry
-    padding = [p for pair in g.padding for p in pair]
-    return library.conv(
-        call.x,
-        call.weight,
-        call.bias,
-        *ranges,
-        list(g.stride),
-        padding,
-        list(g.dilation),
-        g.groups,
-        site.spelling,
-    )
+        y = library.matmul(call.x, call.weight, *ranges, site.spelling)
+    elif call.kind == "linear":
+        y = library.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
+    else:
+        g = call.geometry
+        padding = [p for pair in g.padding for p in pair]
+        window = (list(g.stride), padding, list(g.dilation), g.groups)
+        y = library.conv(call.x, call.weight, call.bias, *ranges, *window, site.spelling)
+    return cast(Tensor, y)

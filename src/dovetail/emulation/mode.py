@@ -26,7 +26,7 @@ ENTRY = "_dovetail"
 
 
 class Mode(TorchFunctionMode):
-    """Sees every torch function called in one module's forward, once, and hands some to handlers."""
+    """Sees every torch function called in one module's forward, once, and handles some."""
 
     def __init__(self, entry: Entry, module: nn.Module) -> None:
         super().__init__()

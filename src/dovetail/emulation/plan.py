@@ -20,8 +20,8 @@ def plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Which operation of ``model`` gets which arithmetic, and from which rule; a dry run.
 
     ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; the
-    model runs on it once, in eval mode, and is left as it was. Without an example only ``nn.Linear``
-    and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand formats that
+    model runs on it once, in eval mode, and is left as it was. Without an example only
+    ``nn.Linear`` and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand formats that
     the multiplier or the accumulator cannot take, a model that is emulated already.
 
     >>> import torch
@@ -92,7 +92,9 @@ def _check_matches(recipe: Recipe, found: Trace) -> None:
 def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
     for place, name in found.uncovered.items():
         path = place.rsplit(":", 1)[0]
-        if any(rule.selector.matches(OpAddress(path, kind)) for kind in ("linear", "conv", "matmul")):
+        if any(
+            rule.selector.matches(OpAddress(path, kind)) for kind in ("linear", "conv", "matmul")
+        ):
             return f"matches only '{place}', and no rule can reach the operation {name} yet"
     keys = [address.key for address in addresses]
     near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)

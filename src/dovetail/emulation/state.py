@@ -82,4 +82,6 @@ def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
         if site.buffers:
             site.ranges = "calibrated"
     if wanted:
-        raise DovetailError(f"the saved state has ranges for no operation: {', '.join(sorted(wanted))}")
+        raise DovetailError(
+            f"the saved state has ranges for no operation: {', '.join(sorted(wanted))}"
+        )

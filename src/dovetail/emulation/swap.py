@@ -45,8 +45,16 @@ class Emulated:
         return result
 
 
-@functools.cache
+_classes: dict[type[nn.Module], type[nn.Module]] = {}
+
+
 def _derived(base: type[nn.Module]) -> type[nn.Module]:
+    if base not in _classes:
+        _classes[base] = _derive(base)
+    return _classes[base]
+
+
+def _derive(base: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return run(base.forward, self, *args, **kwargs)
@@ -58,7 +66,9 @@ def _derived(base: type[nn.Module]) -> type[nn.Module]:
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
     }
-    return type(base)(base.__name__, (Emulated, base), names)
+    metaclass: Any = type(base)
+    derived: type[nn.Module] = metaclass(base.__name__, (Emulated, base), names)
+    return derived
 
 
 def _rebuild(base: type[nn.Module], *args: Any) -> Any:
@@ -98,7 +108,7 @@ def swap_out(module: nn.Module) -> None:
         if earlier is not None:
             module.__dict__["forward"] = earlier
     elif "_dovetail_base" in type(module).__dict__:
-        module.__class__ = type(module)._dovetail_base
+        module.__class__ = type(module).__dict__["_dovetail_base"]
 
 
 def _bound(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -97,7 +97,7 @@ def tap(model: nn.Module, watch: Callable[[PlannedOp, MacCall], None]) -> Iterat
 
 @contextmanager
 def exact(model: nn.Module) -> Iterator[None]:
-    """Within, every planned operation of an emulated model runs as torch has it; taps still see it."""
+    """Within, every planned operation runs as torch has it; taps still see it."""
     emulation = emulation_of(model)
     before = emulation.status
     emulation.status = "exact"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class Trace:
 class _Recorder:
     """An entry that records instead of emulating."""
 
-    table = {**COVERED, **UNCOVERED}
+    table: ClassVar[dict[Any, Reader | str]] = {**COVERED, **UNCOVERED}
 
     def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
         self.trace, self.path, self.types = trace, path, types
@@ -113,9 +113,7 @@ def trace(model: nn.Module, example: Any) -> Trace:
     """
     for path, module in model.named_modules():
         if is_emulated(module):
-            raise DovetailError(
-                f"'{path or '.'}' is emulated already: call dv.remove_ on it first"
-            )
+            raise DovetailError(f"'{path or '.'}' is emulated already: call dv.remove_ on it first")
     found = Trace(has_example=example is not None)
     if example is None:
         for path, module in owners(model):

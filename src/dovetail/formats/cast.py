@@ -36,7 +36,7 @@ def fake_quantize(
     *,
     clip: bool = True,
 ) -> Tensor:
-    """``x`` rounded to ``fmt``; the gradient passes straight through, where not clipped if ``clip``.
+    """``x`` rounded to ``fmt``; the gradient passes straight through (if ``clip``, where inside).
 
     >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
     >>> fake_quantize(x, IntFormat(4), torch.tensor(0.5), torch.tensor(0)).sum().backward()

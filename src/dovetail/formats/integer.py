@@ -48,7 +48,9 @@ class IntFormat(Format):
                 f"'{'int' if self.signed else 'uint'}{near}'"
             )
         if self.per_tensor and self.channel is not None:
-            raise DovetailError(f"'{self}': per_tensor and channel={self.channel} exclude each other")
+            raise DovetailError(
+                f"'{self}': per_tensor and channel={self.channel} exclude each other"
+            )
         if self.affine and self.po2:
             raise DovetailError(f"'{self}': a power-of-two scale (po2) has no zero point (affine)")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from dovetail.errors import DovetailError
 
@@ -41,12 +42,11 @@ class Geometry:
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
     ) -> Geometry:
-        """A convolution's geometry from arguments spelled as ``torch.nn.functional`` spells them."""
-        pads = _per_dim("padding", padding, spatial)
+        """A convolution's geometry, arguments spelled as in ``torch.nn.functional``."""
         return cls(
             spatial,
             tuple(int(s) for s in _per_dim("stride", stride, spatial)),
-            tuple((int(p[0]), int(p[1])) if isinstance(p, tuple) else (int(p), int(p)) for p in pads),
+            tuple(_pair(p) for p in _per_dim("padding", padding, spatial)),
             tuple(int(d) for d in _per_dim("dilation", dilation, spatial)),
             int(groups),
         ).checked()
@@ -103,12 +103,17 @@ class Geometry:
 LINEAR = Geometry()
 
 
-def _per_dim(name: str, value: object, spatial: int) -> Sequence[int | tuple[int, int]]:
+def _per_dim(name: str, value: Any, spatial: int) -> list[Any]:
     if isinstance(value, int):
         return [value] * spatial
-    items = list(value)  # type: ignore[call-overload]
+    items = list(value)
     if len(items) == 1:
         return items * spatial
     if len(items) != spatial:
         raise DovetailError(f"{name} {tuple(items)} needs 1 or {spatial} entries")
     return items
+
+
+def _pair(padding: Any) -> tuple[int, int]:
+    low, high = (padding, padding) if isinstance(padding, int) else padding
+    return int(low), int(high)

@@ -70,7 +70,7 @@ def linear(
     arithmetic: Arithmetic,
     needed: Sequence[bool],
 ) -> Grads:
-    """Gradients of ``y [..., N]`` with respect to ``x [..., K]``, ``weight [N, K]``, ``bias [N]``."""
+    """Gradients of ``y [..., N]`` by ``x [..., K]``, ``weight [N, K]`` and ``bias [N]``."""
     a, w = _operands(x, weight, ranges, arithmetic)
     rows = grad.reshape(-1, grad.shape[-1])
     gx = a.through(grad @ w.value) if needed[0] else None
@@ -112,7 +112,9 @@ def conv(
     return gx, None if gw is None else w.through(gw), gb
 
 
-def matmul(grad: Tensor, x: Tensor, weight: Tensor, ranges: Ranges, arithmetic: Arithmetic) -> Grads:
+def matmul(
+    grad: Tensor, x: Tensor, weight: Tensor, ranges: Ranges, arithmetic: Arithmetic
+) -> Grads:
     """Gradients of ``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions."""
     a, w = _operands(x, weight, ranges, arithmetic, second="second")
     gx = (grad @ w.value.mT).sum_to_size(x.shape)

@@ -1,6 +1,6 @@
 """One multiply-accumulate layer, from floating-point operands to a floating-point result.
 
-    codes of x and w  ->  exact sums of f(a, w)  ->  accumulator  ->  zero-point terms  ->  scale, bias
+    codes of x and w -> exact sums of f(a, w) -> accumulator -> zero-point terms -> scale, bias
 
 Zero-point terms are exact and stay outside the multiplier. The last step is, in this order and with
 each operation rounded separately, ``float(sum) * (x_scale * w_scale) + bias``.
@@ -25,6 +25,7 @@ from dovetail.kernels.weight_cache import cached
 from dovetail.multipliers import multiplier
 
 __all__ = ["code_range", "emulate", "integer", "weight_codes"]
+
 
 @dataclass(frozen=True)
 class _Weight:
@@ -179,5 +180,3 @@ def _scaled(
     if bias is not None:
         y = y + _per_output(bias.detach().to(wide), geometry)
     return y.to(dtype)
-
-

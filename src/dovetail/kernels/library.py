@@ -1,4 +1,4 @@
-"""The ``torch.library`` ops: what torch.compile, torch.export and autograd see of an emulated layer.
+"""The ``torch.library`` ops: what compile, export and autograd see of an emulated layer.
 
 ``dovetail::linear``, ``dovetail::conv`` and ``dovetail::matmul`` are one meaning each; the
 arithmetic travels as text, so a graph that holds them can be saved and read by another process.
@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
 from dovetail.arithmetic import Arithmetic
-
+from dovetail.kernels import gradients, layer
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.ranges import Range, operand_range
-from dovetail.kernels import gradients, layer
 
 __all__ = ["conv", "linear", "matmul"]
 
 _RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
 _library = Library("dovetail", "DEF")
-_library.define(f"linear(Tensor x, Tensor weight, Tensor? bias, {_RANGES}, str arithmetic) -> Tensor")
+_library.define(
+    f"linear(Tensor x, Tensor weight, Tensor? bias, {_RANGES}, str arithmetic) -> Tensor"
+)
 _library.define(
     f"conv(Tensor x, Tensor weight, Tensor? bias, {_RANGES}, int[] stride, int[] padding, "
     "int[] dilation, int groups, str arithmetic) -> Tensor"
@@ -126,7 +127,10 @@ def _saved(ctx: Any) -> tuple[list[Tensor | None], list[Any]]:
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    (x, weight, bias, *ranges), (arithmetic,) = _saved(ctx)
+    tensors, (arithmetic,) = _saved(ctx)
+    x, weight, bias, *ranges = tensors
+    assert x is not None
+    assert weight is not None
     grads = gradients.linear(
         grad, x, weight, bias, ranges, Arithmetic.parse(arithmetic), ctx.needs_input_grad[:3]
     )
@@ -134,7 +138,10 @@ def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    (x, weight, bias, *ranges), (*shape, arithmetic) = _saved(ctx)
+    tensors, (*shape, arithmetic) = _saved(ctx)
+    x, weight, bias, *ranges = tensors
+    assert x is not None
+    assert weight is not None
     grads = gradients.conv(
         grad,
         x,
@@ -149,7 +156,10 @@ def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    (x, weight, *ranges), (arithmetic,) = _saved(ctx)
+    tensors, (arithmetic,) = _saved(ctx)
+    x, weight, *ranges = tensors
+    assert x is not None
+    assert weight is not None
     grads = gradients.matmul(grad, x, weight, ranges, Arithmetic.parse(arithmetic))
     return (*grads, *[None] * 5)
 
@@ -162,7 +172,9 @@ def _vmap(name: str) -> Callable[..., Any]:
         outs = []
         for i in range(info.batch_size):
             picked = [
-                value.select(dim, i) if isinstance(dim, int) and isinstance(value, Tensor) else value
+                value.select(dim, i)
+                if isinstance(dim, int) and isinstance(value, Tensor)
+                else value
                 for value, dim in zip(args, in_dims, strict=True)
             ]
             outs.append(op(*picked))

@@ -49,7 +49,7 @@ class MacKernel(ABC):
 
     @abstractmethod
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
-        """Exact sums for codes ``[..., K]`` or ``[B, C, *spatial]``; int32 where proven, else int64."""
+        """Exact sums over codes ``[..., K]`` or ``[B, C, *spatial]``: int32 if proven, or int64."""
 
     def fused(
         self,

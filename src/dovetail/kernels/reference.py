@@ -39,7 +39,12 @@ def sums(a: Tensor, w: Tensor, mul: Multiplier, geometry: Geometry, pad_code: in
                 place = [
                     p * s + t * d - lo
                     for p, s, t, d, (lo, _) in zip(
-                        pixel, geometry.stride, tap, geometry.dilation, geometry.padding, strict=True
+                        pixel,
+                        geometry.stride,
+                        tap,
+                        geometry.dilation,
+                        geometry.padding,
+                        strict=True,
                     )
                 ]
                 inside = all(0 <= i < size for i, size in zip(place, a.shape[2:], strict=True))

@@ -135,5 +135,7 @@ def _windows(a: Tensor, kernel: torch.Size | tuple[int, ...], geometry: Geometry
         view = view.unfold(axis, d * (k - 1) + 1, s)[..., ::d]
     batch, channels, *out = view.shape[: 2 + geometry.spatial]
     view = view.movedim(1, 1 + geometry.spatial)  # [B, *out, C, *kernel]
-    grouped = view.reshape(batch * prod(out), geometry.groups, (channels // geometry.groups) * prod(kernel))
+    grouped = view.reshape(
+        batch * prod(out), geometry.groups, (channels // geometry.groups) * prod(kernel)
+    )
     return grouped.movedim(1, 0)

@@ -30,7 +30,9 @@ class Recipe:
     def __init__(self, *rules: Rule) -> None:
         for position, item in enumerate(rules, 1):
             if not isinstance(item, Rule):
-                raise DovetailError(f"a recipe is made of dv.rule(...), not {item!r} (number {position})")
+                raise DovetailError(
+                    f"a recipe is made of dv.rule(...), not {item!r} (number {position})"
+                )
         named = (r if r.source else replace(r, source=f"rule {i}") for i, r in enumerate(rules, 1))
         object.__setattr__(self, "rules", tuple(named))
 

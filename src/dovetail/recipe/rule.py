@@ -22,7 +22,7 @@ ModuleClass = type[nn.Module]
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a recipe. ``fields`` maps field names to values, ``source`` says where it stands."""
+    """One line of a recipe: ``fields`` maps field names to values, ``source`` says where it is."""
 
     selector: Selector
     fields: Mapping[str, Any]
@@ -57,9 +57,9 @@ def rule(
 ) -> Rule:
     """A rule for the operations that ``match``, ``op`` and ``type`` select together.
 
-    Fields: ``input``, ``weight``, ``bias``, ``output`` (a format or its spelling), ``mul`` (anything
-    :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. The text ``"exact"``
-    undoes what an earlier rule set. ``optional`` lets the rule match nothing.
+    Fields: ``input``, ``weight``, ``bias``, ``output`` (a format or its spelling), ``mul``
+    (anything :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. The text
+    ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
 
     >>> rule("conv*", input="int8", weight="int8", mul="mul8s_1KV9").fields["input"]
     int8
