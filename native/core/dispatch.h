@@ -1,0 +1,9 @@
+// The level in use.
+#pragma once
+#include "kernels/kernels.h"
+
+namespace dv {
+
+const Kernels& kernels();
+
+} // namespace dv

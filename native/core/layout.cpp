@@ -1,0 +1,128 @@
+#include "core/layout.h"
+
+#include <algorithm>
+
+namespace dv {
+
+namespace {
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t out_size(const dv_shape& s, int i) {
+  const int64_t span = s.dilation[i] * (s.kernel[i] - 1) + 1;
+  const int64_t room = s.in[i] + s.low[i] + s.high[i] - span;
+  return room < 0 ? 0 : room / s.stride[i] + 1;
+}
+
+} // namespace
+
+bool valid(const dv_shape& s) {
+  if (s.batch < 0 || s.channels < 1 || s.outputs < 1 || s.groups < 1 || s.rank < 0 || s.rank > 64)
+    return false;
+  if (s.channels % s.groups || s.outputs % s.groups)
+    return false;
+  for (int i = 0; i < 3; i++) {
+    if (s.in[i] < 0 || s.kernel[i] < 1 || s.stride[i] < 1 || s.dilation[i] < 1 || s.low[i] < 0 ||
+        s.high[i] < 0 || s.in[i] > INT32_MAX || s.low[i] > INT32_MAX || s.high[i] > INT32_MAX ||
+        s.kernel[i] > 65536 || s.dilation[i] > INT32_MAX || s.stride[i] > INT32_MAX)
+      return false;
+    if (out_size(s, i) < 1)
+      return false;
+    if (s.linear && (s.in[i] != 1 || s.kernel[i] != 1 || s.stride[i] != 1 || s.low[i] || s.high[i]))
+      return false;
+  }
+  return !s.linear || s.groups == 1;
+}
+
+Axis::Axis(const dv_shape& s, int i, int64_t out) : index((size_t)s.stride[i], -1) {
+  const int64_t stride = s.stride[i];
+  int64_t reach = 0;
+  for (int64_t t = 0; t < s.kernel[i]; t++) {
+    index[(size_t)(t * s.dilation[i] % stride)] = 0;
+    reach = std::max(reach, t * s.dilation[i] / stride);
+  }
+  phases = 0;
+  for (auto& number : index)
+    if (number == 0)
+      number = phases++;
+  // Without a stride, what overhangs a row falls on the next row's padding: `pitch` leaves room
+  // for the wider of the two paddings only.
+  pitch = stride == 1 ? std::max(out, s.in[i] + std::max(s.low[i], s.high[i])) : out + reach;
+}
+
+Layout::Layout(const dv_shape& s) : shape(s) {
+  out_pixels = in_pixels = taps = phase_size = 1;
+  for (int i = 0; i < 3; i++) {
+    out[i] = out_size(s, i);
+    out_pixels *= out[i];
+    in_pixels *= s.in[i];
+    taps *= s.kernel[i];
+    axes.emplace_back(s, i, out[i]);
+    phase_size *= axes.back().pitch;
+  }
+  group_channels = s.channels / s.groups;
+  group_outputs = s.outputs / s.groups;
+  depth = group_channels * taps;
+  // One channel per group leaves nothing to contract but the taps: the table serves it better.
+  by_factors = s.rank > 0 && (s.linear || group_channels > 1);
+  if (by_factors) {
+    const int64_t needed = (group_channels * s.rank + 3) / 4;
+    const int64_t steps = (needed + 15) / 16;
+    quad_step = (needed + steps - 1) / steps;
+    quads = steps * quad_step;
+    packed_outputs = std::max(round_up(group_outputs, 32), round_up(group_outputs, 48));
+    group_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
+  } else {
+    quads = quad_step = 0;
+    packed_outputs = round_up(group_outputs, 64);
+    group_bytes = packed_outputs * depth;
+  }
+}
+
+int64_t Layout::packed_bytes() const { return packed_group(shape.groups) + 64; }
+
+std::vector<int64_t> Layout::tap_offsets(int64_t batch) const {
+  std::vector<int64_t> offsets;
+  const int64_t phase_places = batch * phase_size;
+  int64_t t[3];
+  for (t[0] = 0; t[0] < shape.kernel[0]; t[0]++)
+    for (t[1] = 0; t[1] < shape.kernel[1]; t[1]++)
+      for (t[2] = 0; t[2] < shape.kernel[2]; t[2]++) {
+        int64_t phase = 0, inside = 0;
+        for (int i = 0; i < 3; i++) {
+          const int64_t at = t[i] * shape.dilation[i];
+          phase = phase * axes[i].phases + axes[i].index[(size_t)(at % shape.stride[i])];
+          inside = inside * axes[i].pitch + at / shape.stride[i];
+        }
+        offsets.push_back(phase * phase_places + inside);
+      }
+  return offsets;
+}
+
+int64_t Layout::places(int64_t batch) const {
+  const auto offsets = tap_offsets(batch);
+  const int64_t last = *std::max_element(offsets.begin(), offsets.end());
+  const int64_t phases = axes[0].phases * axes[1].phases * axes[2].phases;
+  return std::max(phases * batch * phase_size, place(batch - 1, out_pixels - 1) + last + 1);
+}
+
+int64_t Layout::place(int64_t image, int64_t pixel) const {
+  const int64_t x = pixel % out[2], y = pixel / out[2] % out[1], z = pixel / out[2] / out[1];
+  return ((image * axes[0].pitch + z) * axes[1].pitch + y) * axes[2].pitch + x;
+}
+
+std::vector<Run> Layout::runs(int64_t batch) const {
+  std::vector<Run> all;
+  const int64_t rows = batch * out[0] * out[1];
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t q = row * out[2];
+    const int64_t p = place(q / out_pixels, q % out_pixels);
+    if (!all.empty() && all.back().p + all.back().length == p)
+      all.back().length += out[2];
+    else
+      all.push_back({p, q, out[2]});
+  }
+  return all;
+}
+
+} // namespace dv

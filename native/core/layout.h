@@ -1,0 +1,53 @@
+// Where everything lies: the padded code image, its taps, the valid output pixels, the weights.
+//
+// The image of one plane is flat. Output pixel o of image b has a place p in it, and tap t of that
+// output reads place p + tap[t]: a convolution is a matrix product whose operand is read at
+// shifted places, so nothing is copied per tap. Rows share their horizontal padding (the right
+// padding of one row is the left padding of the next), images their vertical padding. A stride
+// splits each dimension into phases (places of equal remainder), each a plane of its own, in which
+// neighbouring outputs are neighbours again.
+#pragma once
+#include "dovetail.h"
+#include "kernels/kernels.h"
+
+#include <memory>
+#include <vector>
+
+namespace dv {
+
+struct Axis {
+  int64_t pitch = 1;           // places of one phase
+  int64_t phases = 1;          // phases some tap reads
+  std::vector<int64_t> index;  // phase -> its number among those, or -1
+
+  Axis(const dv_shape& s, int axis, int64_t out);
+};
+
+struct Layout {
+  const dv_shape& shape;
+  int64_t out[3], out_pixels, in_pixels, taps;
+  int64_t group_channels, group_outputs, depth;  // depth = K: products per output
+  bool by_factors;                               // dot kernels; otherwise table kernels
+  std::vector<Axis> axes;
+  int64_t phase_size;
+
+  explicit Layout(const dv_shape& s);
+
+  // Places of `batch` images, the overhang of the last taps included.
+  int64_t places(int64_t batch) const;
+  std::vector<int64_t> tap_offsets(int64_t batch) const;
+  int64_t place(int64_t image, int64_t pixel) const;  // of an output pixel
+  std::vector<Run> runs(int64_t batch) const;         // all valid outputs, longest stretches
+
+  // Packed weights: two int32 per output (sum of codes, correction of the dot kernels' unsigned
+  // operand), then per group the operand. Factored: rows [outputs][taps][quads][4] for
+  // convolutions, [quads][outputs][4] for linear layers. Table: planes [tap, channel][outputs].
+  int64_t quads, quad_step, packed_outputs, group_bytes;
+  int64_t packed_bytes() const;
+  int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }
+  int64_t header() const { return (shape.outputs * 8 + 63) / 64 * 64; }
+};
+
+bool valid(const dv_shape& s);
+
+} // namespace dv

@@ -1,0 +1,111 @@
+// Weights into the kernels' order, and tables into the kernels' forms.
+#include "core/layout.h"
+#include "core/threads.h"
+
+#include <algorithm>
+#include <string.h>
+
+namespace dv {
+
+namespace {
+
+int64_t code_value(uint8_t byte, bool is_signed) { return is_signed ? (int8_t)byte : byte; }
+
+// Rows (convolution) or lanes (linear) of the dot kernels: byte r * channels + c of each tap holds
+// factor r of channel c. The activations carry 128 too much, which costs 128 * sum(second).
+void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
+                  int8_t* out, int32_t* correction) {
+  for (int64_t n = 0; n < l.group_outputs; n++) {
+    uint32_t sum = 0;
+    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+    for (int64_t t = 0; t < l.taps; t++)
+      for (int64_t r = 0; r < l.shape.rank; r++)
+        for (int64_t c = 0; c < l.group_channels; c++) {
+          const int8_t h = m.second[r * 256 + row[c * l.taps + t]];
+          const int64_t k = r * l.group_channels + c;
+          const int64_t at = l.shape.linear ? (k / 4 * l.packed_outputs + n) * 4 + k % 4
+                                            : (n * l.taps + t) * l.quads * 4 + k;
+          out[at] = h;
+          sum += (uint32_t)(int32_t)h;
+        }
+    correction[group * l.group_outputs + n] = (int32_t)(sum * 128u);
+  }
+}
+
+// Planes of the table kernels: plane tap * channels + channel holds that weight of all outputs.
+void pack_codes(const Layout& l, const uint8_t* codes, int64_t group, uint8_t* out) {
+  for (int64_t n = 0; n < l.group_outputs; n++) {
+    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+    for (int64_t c = 0; c < l.group_channels; c++)
+      for (int64_t t = 0; t < l.taps; t++)
+        out[(t * l.group_channels + c) * l.packed_outputs + n] = row[c * l.taps + t];
+  }
+}
+
+} // namespace
+} // namespace dv
+
+int64_t dv_packed_bytes(const dv_shape* shape) {
+  return dv::valid(*shape) ? dv::Layout(*shape).packed_bytes() : -1;
+}
+
+int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const void* codes,
+                int32_t is_signed, void* out) {
+  if (!dv::valid(*shape) || (shape->rank > 0 && (!multiplier->first || !multiplier->second)))
+    return DV_BAD_SHAPE;
+  const dv::Layout layout(*shape);
+  const uint8_t* bytes = static_cast<const uint8_t*>(codes);
+  uint8_t* packed = static_cast<uint8_t*>(out);
+  memset(packed, 0, (size_t)layout.packed_bytes());
+  int32_t* wsum = reinterpret_cast<int32_t*>(packed);
+  int32_t* correction = wsum + shape->outputs;
+  dv::parallel(shape->outputs, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      uint32_t sum = 0;
+      for (int64_t k = 0; k < layout.depth; k++)
+        sum += (uint32_t)dv::code_value(bytes[n * layout.depth + k], is_signed);
+      wsum[n] = (int32_t)sum;
+    }
+  });
+  dv::parallel(shape->groups, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; g++) {
+      uint8_t* group = packed + layout.packed_group(g);
+      if (layout.by_factors)
+        dv::pack_factors(layout, *multiplier, bytes, g, reinterpret_cast<int8_t*>(group),
+                         correction);
+      else
+        dv::pack_codes(layout, bytes, g, group);
+    }
+  });
+  return DV_OK;
+}
+
+int64_t dv_table_bytes(void) { return sizeof(dv::Table); }
+
+void dv_prepare_table(const int32_t* table, void* out) {
+  dv::Table& t = *static_cast<dv::Table*>(out);
+  memset(&t, 0, sizeof t);
+  const auto range = std::minmax_element(table, table + 65536);
+  const int64_t least = *range.first, span = (int64_t)*range.second - least;
+  t.narrow = span <= 65535;
+  t.pairs = span <= 32767;
+  t.least = (int32_t)least;
+  // -16384 or -32768 is the lowest 16-bit form; both are exact modulo 2^32.
+  t.middle = (int32_t)((uint32_t)t.least + (t.pairs ? 16384u : 32768u));
+  for (int a = 0; a < 256; a++)
+    for (int w = 0; w < 256; w++) {
+      const int32_t value = table[a * 256 + w];
+      t.row[a * 256 + w] = value;
+      t.col[w * 256 + a] = value;
+      if (!t.narrow)
+        continue;
+      const int64_t above = value - least;
+      const int16_t distance = (int16_t)(above - (t.pairs ? 16384 : 32768));
+      t.row16[a * 256 + w] = distance;
+      t.col16[w * 256 + a] = distance;
+      t.row_planes[a * 512 + w] = (uint8_t)above;
+      t.row_planes[a * 512 + 256 + w] = (uint8_t)(above >> 8);
+      t.col_planes[w * 512 + a] = (uint8_t)above;
+      t.col_planes[w * 512 + 256 + a] = (uint8_t)(above >> 8);
+    }
+}

@@ -1,0 +1,155 @@
+// Floats to codes, codes through byte tables, and the two byte shuffles the layouts need.
+// Plain loops: the compiler vectorises them at every level.
+#pragma once
+#include "kernels/simd.h"
+
+namespace {
+
+// clamp(rint(x / scale) + zero_point), as integer arithmetic. Clamping x / scale to one beyond the
+// code range first changes nothing (both steps are monotonic) and bounds it by 2^20, where adding
+// 1.5 * 2^23 rounds to an integer, ties to even, and leaves that integer in the low mantissa bits.
+inline int32_t quantise_one(float x, float scale, int32_t zero_point, float low, float high,
+                            int32_t qmin, int32_t qmax) {
+  const float magic = 12582912.0f;
+  float v = x / scale;
+  v = v == v ? v : 0.0f;
+  v = v > low ? v : low;
+  v = v < high ? v : high;
+  const float shifted = v + magic;
+  int32_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  int32_t code = bits - 0x4b400000 + zero_point;
+  code = code < qmin ? qmin : code;
+  return code > qmax ? qmax : code;
+}
+
+template <typename Code>
+void quantise_row(const float* __restrict x, int64_t n, float scale, int32_t zero_point,
+                  int32_t qmin, int32_t qmax, Code* __restrict out) {
+  const float low = (float)(qmin - zero_point - 1), high = (float)(qmax - zero_point + 1);
+  for (int64_t i = 0; i < n; i++)
+    out[i] = (Code)quantise_one(x[i], scale, zero_point, low, high, qmin, qmax);
+}
+
+void quantise(const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin,
+              int32_t qmax, int32_t bytes, void* out) {
+  if (bytes == 1)
+    quantise_row(x, n, scale, zero_point, qmin, qmax, (uint8_t*)out);
+  else if (bytes == 2)
+    quantise_row(x, n, scale, zero_point, qmin, qmax, (uint16_t*)out);
+  else
+    quantise_row(x, n, scale, zero_point, qmin, qmax, (uint32_t*)out);
+}
+
+void recode(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out) {
+  int64_t i = 0;
+#ifdef __AVX512VBMI__
+  const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+  const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+  for (; i < n; i += 64) {
+    const __mmask64 live = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
+    const __m512i x = _mm512_maskz_loadu_epi8(live, codes + i);
+    const __m512i low = _mm512_permutex2var_epi8(t0, x, t1);
+    const __m512i high = _mm512_permutex2var_epi8(t2, x, t3);
+    _mm512_mask_storeu_epi8(out + i, live,
+                            _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high));
+  }
+#else
+  for (; i < n; i++)
+    out[i] = table[codes[i]];
+#endif
+}
+
+void interleave(const uint8_t* const rows[4], int64_t n, uint8_t* __restrict out) {
+  const uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
+  int64_t i = 0;
+#ifdef __SSE2__
+  for (; i + 16 <= n; i += 16) {
+    const __m128i x0 = _mm_loadu_si128((const __m128i*)(a + i));
+    const __m128i x1 = _mm_loadu_si128((const __m128i*)(b + i));
+    const __m128i x2 = _mm_loadu_si128((const __m128i*)(c + i));
+    const __m128i x3 = _mm_loadu_si128((const __m128i*)(d + i));
+    const __m128i l01 = _mm_unpacklo_epi8(x0, x1), h01 = _mm_unpackhi_epi8(x0, x1);
+    const __m128i l23 = _mm_unpacklo_epi8(x2, x3), h23 = _mm_unpackhi_epi8(x2, x3);
+    __m128i* o = (__m128i*)(out + 4 * i);
+    _mm_storeu_si128(o + 0, _mm_unpacklo_epi16(l01, l23));
+    _mm_storeu_si128(o + 1, _mm_unpackhi_epi16(l01, l23));
+    _mm_storeu_si128(o + 2, _mm_unpacklo_epi16(h01, h23));
+    _mm_storeu_si128(o + 3, _mm_unpackhi_epi16(h01, h23));
+  }
+#endif
+  for (; i < n; i++) {
+    out[4 * i] = a[i];
+    out[4 * i + 1] = b[i];
+    out[4 * i + 2] = c[i];
+    out[4 * i + 3] = d[i];
+  }
+}
+
+#ifdef __SSE2__
+void transpose16(const uint8_t* in, int64_t in_stride, uint8_t* out, int64_t out_stride) {
+  __m128i x[16], y[16];
+  for (int i = 0; i < 16; i++)
+    x[i] = _mm_loadu_si128((const __m128i*)(in + i * in_stride));
+  // Four rounds of a perfect shuffle: after each, the byte's row bits move into its column bits.
+  for (int round = 0; round < 2; round++) {
+    for (int i = 0; i < 8; i++) {
+      y[2 * i] = _mm_unpacklo_epi8(x[i], x[i + 8]);
+      y[2 * i + 1] = _mm_unpackhi_epi8(x[i], x[i + 8]);
+    }
+    for (int i = 0; i < 8; i++) {
+      x[2 * i] = _mm_unpacklo_epi8(y[i], y[i + 8]);
+      x[2 * i + 1] = _mm_unpackhi_epi8(y[i], y[i + 8]);
+    }
+  }
+  for (int i = 0; i < 16; i++)
+    _mm_storeu_si128((__m128i*)(out + i * out_stride), x[i]);
+}
+#endif
+
+void transpose(const uint8_t* in, int64_t in_stride, int64_t rows, int64_t cols, uint8_t* out,
+               int64_t out_stride) {
+  for (int64_t r = 0; r < rows; r += 16)
+    for (int64_t c = 0; c < cols; c += 16) {
+#ifdef __SSE2__
+      if (r + 16 <= rows && c + 16 <= cols) {
+        transpose16(in + r * in_stride + c, in_stride, out + c * out_stride + r, out_stride);
+        continue;
+      }
+#endif
+      for (int64_t i = r; i < rows && i < r + 16; i++)
+        for (int64_t j = c; j < cols && j < c + 16; j++)
+          out[j * out_stride + i] = in[i * in_stride + j];
+    }
+}
+
+// The three float steps round separately (-ffp-contract=off); the correction is exact modulo 2^32.
+inline float finish_one(int32_t sum, int32_t correction, float scale) {
+  return (float)(int32_t)((uint32_t)sum - (uint32_t)correction) * scale;
+}
+
+void finish_channel(const int32_t* __restrict sum, int64_t n, int32_t correction, float scale,
+                    const float* bias, float* __restrict out) {
+  if (bias) {
+    const float b = *bias;
+    for (int64_t i = 0; i < n; i++)
+      out[i] = finish_one(sum[i], correction, scale) + b;
+  } else {
+    for (int64_t i = 0; i < n; i++)
+      out[i] = finish_one(sum[i], correction, scale);
+  }
+}
+
+void finish_channels(const int32_t* __restrict sum, int64_t n,
+                     const int32_t* __restrict correction, const float* __restrict scale,
+                     const float* __restrict bias, float* __restrict out) {
+  if (bias) {
+    for (int64_t i = 0; i < n; i++)
+      out[i] = finish_one(sum[i], correction[i], scale[i]) + bias[i];
+  } else {
+    for (int64_t i = 0; i < n; i++)
+      out[i] = finish_one(sum[i], correction[i], scale[i]);
+  }
+}
+
+} // namespace

@@ -1,0 +1,259 @@
+// The general multiplier: sums of table entries.
+//
+// Row-add. Fix one k and a few lanes, and write the table once more as P[code][lane]: 256 rows of
+// one or two vectors, small enough for the first-level cache. Then every row of the other operand
+// is one vector load and one addition, P[its code]. Two to four k share a sweep over the sums.
+//
+// The narrow form (32 lanes) keeps P as 16-bit distances from the table's middle value and adds
+// even and odd lanes by a multiply-add with (1, 0) and (0, 1). Where the table spans at most 32767
+// (`pairs`), distances lie in [-16384, 16383], so two of them sum in 16 bits without overflow.
+#pragma once
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+
+namespace {
+
+inline uint8_t lane_code(const dv::Lookup& s, int64_t k, int64_t lane) {
+  return s.lanes[s.lane_offset[k] + (s.lane_place ? s.lane_place[lane] : lane)];
+}
+
+#if defined(__AVX512BW__)
+constexpr int64_t WIDE_LANES = 16, WIDE_DEPTH = 2;
+typedef __m512i Wide;
+inline Wide wide_load(const int32_t* p) { return _mm512_loadu_si512(p); }
+inline void wide_store(int32_t* p, Wide x) { _mm512_storeu_si512(p, x); }
+inline Wide wide_add(Wide a, Wide b) { return _mm512_add_epi32(a, b); }
+#elif defined(__AVX2__)
+constexpr int64_t WIDE_LANES = 8, WIDE_DEPTH = 4;
+typedef __m256i Wide;
+inline Wide wide_load(const int32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
+inline void wide_store(int32_t* p, Wide x) { _mm256_storeu_si256((__m256i*)p, x); }
+inline Wide wide_add(Wide a, Wide b) { return _mm256_add_epi32(a, b); }
+#else
+constexpr int64_t WIDE_LANES = 4, WIDE_DEPTH = 4;
+struct Wide {
+  uint32_t x[4];
+};
+inline Wide wide_load(const int32_t* p) {
+  Wide v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void wide_store(int32_t* p, Wide v) { memcpy(p, &v, sizeof v); }
+inline Wide wide_add(Wide a, Wide b) {
+  for (int i = 0; i < 4; i++)
+    a.x[i] += b.x[i];
+  return a;
+}
+#endif
+
+// P[code][lane] = column[lane][code]: a transposition of WIDE_LANES table columns.
+void build_wide(const int32_t* const* column, int32_t* p) {
+#if defined(__AVX512BW__)
+  for (int c = 0; c < 256; c += 4) {
+    // Four columns side by side, each one 128-bit chunk; a 4 x 4 transposition inside the chunks
+    // then leaves whole rows.
+    __m512i x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      x[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(column[i] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0x00f0,
+                                         _mm_loadu_si128((const __m128i*)(column[4 + i] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0x0f00,
+                                         _mm_loadu_si128((const __m128i*)(column[8 + i] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0xf000,
+                                         _mm_loadu_si128((const __m128i*)(column[12 + i] + c)));
+    }
+    const __m512i l01 = _mm512_unpacklo_epi32(x[0], x[1]), h01 = _mm512_unpackhi_epi32(x[0], x[1]);
+    const __m512i l23 = _mm512_unpacklo_epi32(x[2], x[3]), h23 = _mm512_unpackhi_epi32(x[2], x[3]);
+    _mm512_store_si512(p + c * 16, _mm512_unpacklo_epi64(l01, l23));
+    _mm512_store_si512(p + c * 16 + 16, _mm512_unpackhi_epi64(l01, l23));
+    _mm512_store_si512(p + c * 16 + 32, _mm512_unpacklo_epi64(h01, h23));
+    _mm512_store_si512(p + c * 16 + 48, _mm512_unpackhi_epi64(h01, h23));
+  }
+#elif defined(__AVX2__)
+  for (int c = 0; c < 256; c += 4) {
+    __m256i x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+      x[i] = _mm256_inserti128_si256(
+          _mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)(column[i] + c))),
+          _mm_loadu_si128((const __m128i*)(column[4 + i] + c)), 1);
+    const __m256i l01 = _mm256_unpacklo_epi32(x[0], x[1]), h01 = _mm256_unpackhi_epi32(x[0], x[1]);
+    const __m256i l23 = _mm256_unpacklo_epi32(x[2], x[3]), h23 = _mm256_unpackhi_epi32(x[2], x[3]);
+    __m256i* o = (__m256i*)(p + c * 8);
+    _mm256_store_si256(o, _mm256_unpacklo_epi64(l01, l23));
+    _mm256_store_si256(o + 1, _mm256_unpackhi_epi64(l01, l23));
+    _mm256_store_si256(o + 2, _mm256_unpacklo_epi64(h01, h23));
+    _mm256_store_si256(o + 3, _mm256_unpackhi_epi64(h01, h23));
+  }
+#else
+  for (int c = 0; c < 256; c++)
+    for (int i = 0; i < WIDE_LANES; i++)
+      p[c * WIDE_LANES + i] = column[i][c];
+#endif
+}
+
+template <int DEPTH>
+void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p,
+                const dv::Run* runs, int64_t run_count, int32_t* out, int64_t out_stride) {
+  for (int64_t r = 0; r < run_count; r++) {
+    const uint8_t* code[DEPTH];
+    for (int d = 0; d < DEPTH; d++)
+      code[d] = s.rows + row_offset[d] + runs[r].p;
+    for (int64_t i = 0; i < runs[r].length; i++, out += out_stride) {
+      Wide sum = wide_load(out);
+      for (int d = 0; d < DEPTH; d++)
+        sum = wide_add(sum, wide_load(p + (d * 256 + code[d][i]) * WIDE_LANES));
+      wide_store(out, sum);
+    }
+  }
+}
+
+void add_wide(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
+              int64_t rows, int32_t* out, int64_t out_stride) {
+  alignas(64) int32_t p[WIDE_DEPTH * 256 * WIDE_LANES];
+  for (int64_t i = 0; i < rows; i++)
+    memset(out + i * out_stride, 0, WIDE_LANES * sizeof(int32_t));
+  for (int64_t k = 0; k < s.depth; k += WIDE_DEPTH) {
+    const int64_t depth = s.depth - k < WIDE_DEPTH ? s.depth - k : WIDE_DEPTH;
+    for (int64_t d = 0; d < depth; d++) {
+      const int32_t* column[WIDE_LANES];
+      for (int64_t i = 0; i < WIDE_LANES; i++)
+        column[i] = s.by_lane + 256 * lane_code(s, k + d, lane + i);
+      build_wide(column, p + d * 256 * WIDE_LANES);
+    }
+    if (depth == WIDE_DEPTH)
+      sweep_wide<WIDE_DEPTH>(s, s.row_offset + k, p, runs, run_count, out, out_stride);
+    else
+      for (int64_t d = 0; d < depth; d++)
+        sweep_wide<1>(s, s.row_offset + k + d, p + d * 256 * WIDE_LANES, runs, run_count, out,
+                      out_stride);
+  }
+}
+
+#if defined(__AVX512VNNI__)
+
+constexpr int64_t ADD_LANES = 32, NARROW_DEPTH = 2;
+
+// P[code][32 lanes] of 16-bit entries. Lane i + 8 of each 128-bit chunk s is chosen so that even
+// entries are lanes 0 to 15 and odd entries lanes 16 to 31.
+void build_narrow(const int16_t* const* column, int16_t* p) {
+  for (int c = 0; c < 256; c += 8) {
+    __m512i x[8], y[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+      const int first = i / 2 + (i & 1) * 16;
+      x[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(column[first] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0x00f0,
+                                         _mm_loadu_si128((const __m128i*)(column[first + 4] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0x0f00,
+                                         _mm_loadu_si128((const __m128i*)(column[first + 8] + c)));
+      x[i] = _mm512_mask_broadcast_i32x4(x[i], 0xf000,
+                                         _mm_loadu_si128((const __m128i*)(column[first + 12] + c)));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      y[2 * i] = _mm512_unpacklo_epi16(x[2 * i], x[2 * i + 1]);
+      y[2 * i + 1] = _mm512_unpackhi_epi16(x[2 * i], x[2 * i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int h = 0; h < 8; h += 4) {
+      x[h + 0] = _mm512_unpacklo_epi32(y[h], y[h + 2]);
+      x[h + 1] = _mm512_unpackhi_epi32(y[h], y[h + 2]);
+      x[h + 2] = _mm512_unpacklo_epi32(y[h + 1], y[h + 3]);
+      x[h + 3] = _mm512_unpackhi_epi32(y[h + 1], y[h + 3]);
+    }
+    __m512i* o = (__m512i*)(p + c * 32);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      _mm512_store_si512(o + 2 * i, _mm512_unpacklo_epi64(x[i], x[i + 4]));
+      _mm512_store_si512(o + 2 * i + 1, _mm512_unpackhi_epi64(x[i], x[i + 4]));
+    }
+  }
+}
+
+template <bool PAIRS>
+void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t* p,
+                  const dv::Run* runs, int64_t run_count, int32_t* out) {
+  const __m512i even = _mm512_set1_epi32(1), odd = _mm512_set1_epi32(1 << 16);
+  for (int64_t r = 0; r < run_count; r++) {
+    const uint8_t* c0 = s.rows + row_offset[0] + runs[r].p;
+    const uint8_t* c1 = s.rows + row_offset[1] + runs[r].p;
+    for (int64_t i = 0; i < runs[r].length; i++, out += ADD_LANES) {
+      __m512i low = _mm512_loadu_si512(out), high = _mm512_loadu_si512(out + 16);
+      const __m512i x = _mm512_load_si512(p + 32 * c0[i]);
+      const __m512i y = _mm512_load_si512(p + 32 * (256 + c1[i]));
+      if (PAIRS) {
+        const __m512i z = _mm512_add_epi16(x, y);
+        low = _mm512_dpwssd_epi32(low, z, even);
+        high = _mm512_dpwssd_epi32(high, z, odd);
+      } else {
+        low = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(low, x, even), y, even);
+        high = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(high, x, odd), y, odd);
+      }
+      _mm512_storeu_si512(out, low);
+      _mm512_storeu_si512(out + 16, high);
+    }
+  }
+}
+
+void add_narrow(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
+                int64_t rows, int32_t* out) {
+  alignas(64) int16_t p[NARROW_DEPTH * 256 * ADD_LANES];
+  // The middle value of every product goes in first; an odd depth's missing k adds a zero row.
+  const __m512i start = _mm512_set1_epi32((int32_t)((uint32_t)s.depth * (uint32_t)s.middle));
+  for (int64_t i = 0; i < rows * ADD_LANES; i += 16)
+    _mm512_storeu_si512(out + i, start);
+  for (int64_t k = 0; k < s.depth; k += NARROW_DEPTH) {
+    int64_t row_offset[NARROW_DEPTH] = {s.row_offset[k], s.row_offset[k]};
+    for (int64_t d = 0; d < NARROW_DEPTH; d++) {
+      if (k + d == s.depth) {
+        memset(p + d * 256 * ADD_LANES, 0, 256 * ADD_LANES * sizeof(int16_t));
+        break;
+      }
+      row_offset[d] = s.row_offset[k + d];
+      const int16_t* column[ADD_LANES];
+      for (int64_t i = 0; i < ADD_LANES; i++)
+        column[i] = s.by_lane16 + 256 * lane_code(s, k + d, lane + i);
+      build_narrow(column, p + d * 256 * ADD_LANES);
+    }
+    if (s.pairs)
+      sweep_narrow<true>(s, row_offset, p, runs, run_count, out);
+    else
+      sweep_narrow<false>(s, row_offset, p, runs, run_count, out);
+  }
+}
+
+#else
+constexpr int64_t ADD_LANES = WIDE_LANES;
+#endif
+
+void add(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count, int64_t rows,
+         int32_t* out) {
+#if defined(__AVX512VNNI__)
+  if (s.by_lane16)
+    return add_narrow(s, lane, runs, run_count, rows, out);
+#endif
+  for (int64_t half = 0; half < ADD_LANES; half += WIDE_LANES)
+    add_wide(s, lane + half, runs, run_count, rows, out + half, ADD_LANES);
+}
+
+// Few rows against many lanes: one table row, in the first-level cache, serves all lanes of a k.
+constexpr int64_t DIRECT_LANES = 256;
+
+void direct(const dv::Lookup& s, int64_t row, int64_t rows, int64_t lane, int64_t lanes,
+            int32_t* out) {
+  for (int64_t r = 0; r < rows; r++) {
+    int32_t* __restrict sum = out + r * DIRECT_LANES;
+    memset(sum, 0, (size_t)lanes * sizeof(int32_t));
+    for (int64_t k = 0; k < s.depth; k++) {
+      const int32_t* __restrict entry = s.by_row + 256 * s.rows[s.row_offset[k] + row + r];
+      const uint8_t* __restrict code = s.lanes + s.lane_offset[k] + lane;
+      for (int64_t l = 0; l < lanes; l++)
+        sum[l] = (int32_t)((uint32_t)sum[l] + (uint32_t)entry[code[l]]);
+    }
+  }
+}
+
+} // namespace
