@@ -16,9 +16,9 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.taps import MacCall, exact, tap
 from dovetail.errors import DovetailError
-from dovetail.multipliers import relative_energy
+from dovetail.multipliers import Multiplier, relative_energy
 
-__all__ = ["LayerRow", "LayerTable", "Total", "layers"]
+__all__ = ["LayerRow", "LayerTable", "Total", "layers", "shown"]
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,25 @@ def _plus(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, 
     return one[0] + other[0], one[1] + other[1]
 
 
+def shown(mul: Multiplier) -> str:
+    """What a reader calls ``mul``: its spelling, or the name of one whose spelling is a digest.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> def halved(a, w): return a * w // 2 * 2
+    >>> shown(multiplier("drum", k=6)), shown(multiplier(halved, bits=8))
+    ('drum(k=6, bits=8, signed=True)', 'halved')
+    """
+    spelling = repr(mul)
+    return mul.name if "(sha256:" in spelling else spelling
+
+
 def _summary(arithmetic: Arithmetic) -> str:
     """One line: operand formats, and what differs from exact after them."""
     if arithmetic.is_exact:
         return "exact"
     spelt = arithmetic.describe()
+    if "mul" in spelt:
+        spelt["mul"] = shown(arithmetic.mul)
     text = f"{spelt.get('input', 'float')} × {spelt.get('weight', 'float')}"
     for name, word in (("mul", "by"), ("acc", "in"), ("bias", "+"), ("output", "→")):
         if name in spelt:

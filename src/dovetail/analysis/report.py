@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from dovetail._optional import optional
 from dovetail.analysis.heatmap import heat_map
+from dovetail.analysis.layers import shown
 
 if TYPE_CHECKING:
-    from dovetail.analysis.layers import LayerRow
+    from dovetail.analysis.layers import LayerTable
     from dovetail.experiment.result import RunResult, Stage
     from dovetail.multipliers import Multiplier
 
@@ -48,8 +50,14 @@ def versions() -> dict[str, str]:
     >>> list(versions())
     ['dovetail', 'torch', 'numpy', 'python']
     """
-    found = {name: metadata.version(name) for name in ("dovetail", "torch", "numpy")}
-    return {**found, "python": platform.python_version()}
+    import dovetail
+
+    return {
+        "dovetail": dovetail.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _render(result: RunResult, command: str) -> str:
@@ -67,9 +75,8 @@ def _render(result: RunResult, command: str) -> str:
         headline=_headline(result),
         tiles=_tiles(result),
         stages=[_stage(stage) for stage in result.stages],
-        layers=result.layers,
         bars=_layer_bars(result.layers),
-        multipliers=[_card(name, mul) for name, mul in result.multipliers.items()],
+        multipliers=[_card(mul) for mul in result.multipliers.values() if mul.errors().wce],
         command=command,
         versions=versions(),
     )
@@ -119,9 +126,10 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _layer_bars(rows: Sequence[LayerRow]) -> dict[str, Any]:
+def _layer_bars(rows: LayerTable) -> dict[str, Any]:
     """SQNR bars of every layer on one scale that starts at 0 dB or below."""
-    finite = [v for r in rows for v in (r.isolated_db, r.accumulated_db) if math.isfinite(v)]
+    values = [v for row in rows for v in (row.isolated_db, row.accumulated_db)]
+    finite = [v for v in values if v is not None and math.isfinite(v)]
     low = min(0.0, *finite) if finite else 0.0
     high = max(1.0, *finite) if finite else 1.0
     low, high = 10 * math.floor(low / 10), 10 * math.ceil(high / 10)
@@ -129,8 +137,8 @@ def _layer_bars(rows: Sequence[LayerRow]) -> dict[str, Any]:
     def place(value: float) -> float:
         return 100 * (min(max(value, low), high) - low) / (high - low)
 
-    def bar(value: float) -> _Bar:
-        zero, end = place(0), place(0 if math.isnan(value) else value)
+    def bar(value: float | None) -> _Bar:
+        zero, end = place(0), place(0 if value is None or math.isnan(value) else value)
         return _Bar(min(zero, end), abs(end - zero), _db(value))
 
     return {
@@ -140,17 +148,15 @@ def _layer_bars(rows: Sequence[LayerRow]) -> dict[str, Any]:
     }
 
 
-def _card(name: str, mul: Multiplier) -> dict[str, Any]:
-    """What the report shows of a multiplier; no picture of one that makes no error."""
-    errors, factors = mul.errors(), mul.factors()
-    picture = heat_map(mul) if errors.wce else None
+def _card(mul: Multiplier) -> dict[str, Any]:
+    """What the report shows of a multiplier that makes errors."""
+    factors = mul.factors()
     return {
-        "name": name,
-        "spelling": repr(mul),
-        "errors": errors,
+        "name": shown(mul),
+        "errors": mul.errors(),
         "rank": None if factors is None else factors.rank,
         "cost": mul.cost,
-        "picture": picture,
+        "picture": heat_map(mul),
     }
 
 

@@ -108,7 +108,7 @@ def fit(
                         f"diverged and was stopped; try a lower lr (it is {lr:g})"
                     )
                 step_on.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
                 step_on.step()
                 total += value.item()
                 tick(epoch)
