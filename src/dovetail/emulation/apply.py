@@ -93,7 +93,7 @@ def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:
 
 
 def _shielded(model: nn.Module, entries: dict[nn.Module, Entry]) -> list[nn.Module]:
-    """The modules with an entry, and everything below them: a child's calls are not its parent's."""
+    """The modules with an entry, and all below them: a child's calls are not its parent's."""
     below = {child for module in entries for child in module.modules()}
     return [module for _, module in owners(model) if module in below]
 

@@ -21,8 +21,8 @@ def plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
 
     ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; the
     model runs on it once, in eval mode, and is left as it was. Without an example only
-    ``nn.Linear`` and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand formats that
-    the multiplier or the accumulator cannot take, a model that is emulated already.
+    ``nn.Linear`` and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand
+    formats that the multiplier or the accumulator cannot take, a model emulated already.
 
     >>> import torch
     >>> from dovetail.recipe import rule

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dovetail.kernels import reference, torch_kernels
+from dovetail.kernels import native, native_mac, reference, torch_kernels
 from dovetail.kernels.realisation import MacKernel, Operands, candidates, forced
 from dovetail.multipliers import Multiplier
 
 __all__ = ["plan_mac"]
 
 # Imported for their registrations.
-_MODULES = (reference, torch_kernels)
+_MODULES = (native_mac, reference, torch_kernels)
 
 
 def plan_mac(mul: Multiplier, operands: Operands) -> MacKernel:
@@ -23,9 +23,10 @@ def plan_mac(mul: Multiplier, operands: Operands) -> MacKernel:
     ...     plan_mac(multiplier("exact"), Operands((-127, 127), (-127, 127))).name
     'reference'
     """
-    return _plan(mul, operands, forced())
+    # Packed weights belong to an instruction-set level, so each level has kernels of its own.
+    return _plan(mul, operands, forced(), native.isa() if native.available() else None)
 
 
 @lru_cache(maxsize=256)
-def _plan(mul: Multiplier, operands: Operands, _forced: str | None) -> MacKernel:
+def _plan(mul: Multiplier, operands: Operands, _forced: str | None, _isa: str | None) -> MacKernel:
     return candidates("mac", mul, operands)[0].factory(mul, operands)

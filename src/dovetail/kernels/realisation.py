@@ -70,12 +70,12 @@ class MacKernel(ABC):
 
 @dataclass(frozen=True)
 class Realisation:
-    """A registered factory; among those that hold, the one with the highest ``priority`` runs."""
+    """A registered factory; among those that hold, the one with the least ``cost`` runs."""
 
     op: str
     name: str
-    priority: int
     when: Callable[[Multiplier, Operands], bool]
+    cost: Callable[[Multiplier, Operands], float]
     factory: Callable[[Multiplier, Operands], MacKernel]
 
 
@@ -87,15 +87,16 @@ def register_realisation(
     op: str,
     *,
     when: Callable[[Multiplier, Operands], bool],
+    cost: Callable[[Multiplier, Operands], float],
     name: str | None = None,
-    priority: int = 50,
 ) -> Callable[[Callable[[Multiplier, Operands], MacKernel]], Callable[..., MacKernel]]:
     """Decorator: offer a factory as a realisation of ``op`` (``"mac"``) where ``when`` holds.
 
-    ``when(mul, operands)`` and ``factory(mul, operands)`` see the multiplier and the operands'
-    ranges and device. Built-in priorities: native 60 to 80, torch 30 to 40, reference 0.
+    ``when``, ``cost`` and the factory see the multiplier and the operands' ranges and device.
+    ``cost`` predicts the time of a large layer as a ratio to torch's float32: of the realisations
+    that hold, the cheapest runs.
 
-    >>> @register_realisation("mac", when=lambda mul, operands: False, name="never")
+    >>> @register_realisation("mac", when=lambda *_: False, cost=lambda *_: 1.0, name="never")
     ... def never(mul, operands): ...
     >>> "never" in realisations("mac")
     True
@@ -106,30 +107,29 @@ def register_realisation(
 
     def add(factory: Callable[[Multiplier, Operands], MacKernel]) -> Callable[..., MacKernel]:
         key = name or factory.__name__
-        _register[key] = Realisation(op, key, priority, when, factory)
+        _register[key] = Realisation(op, key, when, cost, factory)
         return factory
 
     return add
 
 
 def realisations(op: str = "mac") -> list[str]:
-    """Names of the registered realisations of ``op``, the preferred first.
+    """Names of the registered realisations of ``op``.
 
     >>> "reference" in realisations("mac")
     True
     """
-    known = sorted(_register.values(), key=lambda r: -r.priority)
-    return [r.name for r in known if r.op == op]
+    return [r.name for r in _register.values() if r.op == op]
 
 
 def candidates(op: str, mul: Multiplier, operands: Operands) -> list[Realisation]:
-    """The realisations that hold for this multiplier and these operands, the preferred first."""
+    """The realisations that hold for this multiplier and these operands, the cheapest first."""
     names = _forced[-1:] or realisations(op)
     found = [_register[n] for n in names if _register[n].when(mul, operands)]
     if not found:
         forced = f" '{names[0]}'" if _forced else ""
         raise DovetailError(f"no realisation{forced} of {op} holds for mul={mul} on {operands}")
-    return found
+    return sorted(found, key=lambda r: r.cost(mul, operands))
 
 
 @contextmanager

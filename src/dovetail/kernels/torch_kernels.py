@@ -34,7 +34,13 @@ def _factors_fit(mul: Multiplier, operands: Operands) -> bool:
     return mul.bits is None or mul.factors() is not None
 
 
-@register_realisation("mac", when=_factors_fit, name="torch-factored", priority=40)
+def _factored_cost(mul: Multiplier, operands: Operands) -> float:
+    del operands
+    factors = None if mul.bits is None else mul.factors()
+    return 2.0 + 1.5 * (1 if factors is None else factors.rank)
+
+
+@register_realisation("mac", when=_factors_fit, cost=_factored_cost, name="torch-factored")
 class TorchFactored(MacKernel):
     """``sum_r first_r(a) * second_r(w)`` as ordinary float products of exact integers."""
 
@@ -82,7 +88,7 @@ class TorchFactored(MacKernel):
 
 
 @register_realisation(
-    "mac", when=lambda mul, operands: mul.bits is not None, name="torch-products", priority=30
+    "mac", when=lambda mul, _: mul.bits is not None, cost=lambda *_: 300.0, name="torch-products"
 )
 class TorchProducts(MacKernel):
     """Every product by itself, from the table or the multiplier's definition, then summed."""

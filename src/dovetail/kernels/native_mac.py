@@ -1,0 +1,181 @@
+"""The native core as realisations: ``native-factored`` and ``native-table``.
+
+Both hold for operands of at most 8 bits on the CPU. Factors run as one int8 product with K' = rank
+times K; any other table runs as lookups. Where a sum might leave 32 bits, the portable kernels
+serve instead: the result is the same, and exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from dovetail.kernels import native
+from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.realisation import MacKernel, Operands, register_realisation
+from dovetail.kernels.torch_kernels import TorchFactored, TorchProducts
+from dovetail.multipliers import Factors, Multiplier, multiplier
+
+__all__ = ["NativeFactored", "NativeTable"]
+
+#: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/mac.md):
+#: per rank of a factored product, and of a table, at each instruction-set level.
+COSTS = {
+    "scalar": (12.0, 7.0),
+    "avx2": (1.8, 4.5),
+    "avx512": (0.8, 3.7),
+    "avx512vnni": (0.35, 3.7),
+    "amx": (0.12, 3.7),
+}
+MAX_RANK = 64  # what the core takes
+
+Ints = npt.NDArray[np.int64]
+
+
+def _bytes(operands: Operands) -> bool:
+    low = min(operands.first[0], operands.second[0])
+    high = max(operands.first[1], operands.second[1])
+    return operands.device == "cpu" and low >= -128 and high <= (127 if low < 0 else 255)
+
+
+def _bound(mul: Multiplier, operands: Operands) -> Multiplier:
+    """``mul`` for operand bytes: ``exact`` takes the operands' own signedness."""
+    if mul.bits is not None:
+        return mul
+    return multiplier("exact", bits=8, signed=min(operands.first[0], operands.second[0]) < 0)
+
+
+def _shifted(mul: Multiplier, operands: Operands) -> Operands:
+    """``exact`` multiplies uint8 inputs as int8 codes, 128 lower: sum(a w) - 128 sum(w)."""
+    if mul.bits is not None or operands.first[0] < 0 or operands.second[1] > 127:
+        return operands
+    first = (operands.first[0] - 128, operands.first[1] - 128)
+    return Operands(first, operands.second, operands.device)
+
+
+def _narrow(mul: Multiplier) -> bool:
+    return mul.bits is None or max(mul.bits) <= 8
+
+
+def _factors(mul: Multiplier, operands: Operands) -> Factors | None:
+    """Factors as bytes index them, if they fit int8 on the codes that occur."""
+    if not (native.available() and _bytes(operands) and _narrow(mul)):
+        return None
+    found = _bound(mul, operands).factors()
+    if found is None or not 1 <= found.rank <= MAX_RANK:
+        return None
+    sides = []
+    for side, (low, high) in ((found.first, operands.first), (found.second, operands.second)):
+        used = np.zeros(256, dtype=bool)
+        used[np.arange(low, high + 1) & 0xFF] = True
+        wide = np.where(used, side[:, np.arange(256) & (side.shape[1] - 1)], 0)
+        if wide.min() < -128 or wide.max() > 127:
+            return None
+        sides.append(wide)
+    return Factors(*sides)
+
+
+class _Native(MacKernel):
+    """What both share: the core's byte interface, and the way out where 32 bits do not suffice."""
+
+    def __init__(self, mul: Multiplier, operands: Operands, mac: native.NativeMac) -> None:
+        self.mul, self.operands, self.mac = mul, operands, mac
+        self.shift = 0
+        portable = TorchProducts if mul.bits is not None else TorchFactored
+        self.portable: MacKernel = portable(mul, operands)
+
+    def _codes(self, codes: Tensor) -> Tensor:
+        return codes.to(self.mac.dtype)
+
+    def pack(self, w: Tensor, geometry: Geometry) -> Any:
+        if not self.mac.fits(geometry.reduction(w.shape)) or w.numel() == 0:
+            return self.portable.pack(w, geometry)
+        return self.mac.pack(self._codes(w), geometry)
+
+    def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
+        if not isinstance(packed, native.Packed):
+            return self.portable.sums(a, packed, geometry, pad_code)
+        if not self.shift:
+            return self.mac.codes(self._codes(a), packed, pad_code)
+        lower = self._codes(a.int() - self.shift)
+        sums = self.mac.codes(lower, packed, pad_code - self.shift).long()
+        return sums + self.shift * packed.wsum.long().view(-1, *[1] * geometry.spatial)
+
+    def fused(
+        self,
+        x: Tensor,
+        quantizer: tuple[float, int, int, int],
+        packed: Any,
+        geometry: Geometry,
+        scale: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor | None:
+        del geometry
+        step, zero, low, high = quantizer
+        zero, low, high = zero - self.shift, low - self.shift, high - self.shift
+        if not isinstance(packed, native.Packed) or not self.mac.fits(packed.depth, zero):
+            return None
+        return self.mac.quantized(
+            x,
+            packed,
+            scale=step,
+            zero_point=zero,
+            qmin=low,
+            qmax=high,
+            out_scale=scale,
+            bias=None if bias is None else bias.detach().float(),
+        )
+
+
+def _factored_holds(mul: Multiplier, operands: Operands) -> bool:
+    return _factors(mul, _shifted(mul, operands)) is not None
+
+
+def _factored_cost(mul: Multiplier, operands: Operands) -> float:
+    factors = _factors(mul, _shifted(mul, operands))
+    assert factors is not None
+    return 0.1 + COSTS[native.isa()][0] * factors.rank
+
+
+@register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
+class NativeFactored(_Native):
+    """An int8 product over the factors of both operands."""
+
+    name = "native-factored"
+
+    def __init__(self, mul: Multiplier, operands: Operands) -> None:
+        shifted = _shifted(mul, operands)
+        factors = _factors(mul, shifted)
+        assert factors is not None
+        signed = _bound(mul, shifted).signed
+        mac = native.NativeMac.factored(factors.first, factors.second, signed)
+        super().__init__(mul, operands, mac)
+        self.shift = operands.first[0] - shifted.first[0]
+
+
+def _table_holds(mul: Multiplier, operands: Operands) -> bool:
+    return native.available() and _narrow(mul) and _bytes(_shifted(mul, operands))
+
+
+def _table_cost(mul: Multiplier, operands: Operands) -> float:
+    del mul, operands
+    return COSTS[native.isa()][1]
+
+
+@register_realisation("mac", when=_table_holds, cost=_table_cost, name="native-table")
+class NativeTable(_Native):
+    """Every product looked up, many at a time."""
+
+    name = "native-table"
+
+    def __init__(self, mul: Multiplier, operands: Operands) -> None:
+        shifted = _shifted(mul, operands)
+        bound = _bound(mul, shifted)
+        assert bound.bits is not None
+        rows, columns = (np.arange(256) & ((1 << bits) - 1) for bits in bound.bits)
+        table = bound.table().numpy()[rows][:, columns]
+        super().__init__(mul, operands, native.NativeMac.table(table, bound.signed))
+        self.shift = operands.first[0] - shifted.first[0]
