@@ -1,8 +1,9 @@
 // The general multiplier: sums of table entries.
 //
 // Row-add. Fix one k and a few lanes, and write the table once more as P[code][lane]: 256 rows of
-// one or two vectors, small enough for the first-level cache. Then every row of the other operand
-// is one vector load and one addition, P[its code]. Two to four k share a sweep over the sums.
+// one vector. Then every row of the other operand is one vector load and one addition, P[its code].
+// Eight k share a sweep over the sums: the sums then stay in registers for eight additions, which
+// outweighs that their P together (128 KiB) live in the second-level cache.
 //
 // The narrow form (32 lanes) keeps P as 16-bit distances from the table's middle value and adds
 // even and odd lanes by a multiply-add with (1, 0) and (0, 1). Where the table spans at most 32767
@@ -13,24 +14,26 @@
 
 namespace {
 
+constexpr int64_t SWEEP = 8;  // k per sweep
+
 inline uint8_t lane_code(const dv::Lookup& s, int64_t k, int64_t lane) {
   return s.lanes[s.lane_offset[k] + (s.lane_place ? s.lane_place[lane] : lane)];
 }
 
 #if defined(__AVX512BW__)
-constexpr int64_t WIDE_LANES = 16, WIDE_DEPTH = 2;
+constexpr int64_t WIDE_LANES = 16;
 typedef __m512i Wide;
 inline Wide wide_load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline void wide_store(int32_t* p, Wide x) { _mm512_storeu_si512(p, x); }
 inline Wide wide_add(Wide a, Wide b) { return _mm512_add_epi32(a, b); }
 #elif defined(__AVX2__)
-constexpr int64_t WIDE_LANES = 8, WIDE_DEPTH = 4;
+constexpr int64_t WIDE_LANES = 8;
 typedef __m256i Wide;
 inline Wide wide_load(const int32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
 inline void wide_store(int32_t* p, Wide x) { _mm256_storeu_si256((__m256i*)p, x); }
 inline Wide wide_add(Wide a, Wide b) { return _mm256_add_epi32(a, b); }
 #else
-constexpr int64_t WIDE_LANES = 4, WIDE_DEPTH = 4;
+constexpr int64_t WIDE_LANES = 4;
 struct Wide {
   uint32_t x[4];
 };
@@ -103,8 +106,9 @@ void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p
       code[d] = s.rows + row_offset[d] + runs[r].p;
     for (int64_t i = 0; i < runs[r].length; i++, out += out_stride) {
       Wide sum = wide_load(out);
+#pragma GCC unroll 8
       for (int d = 0; d < DEPTH; d++)
-        sum = wide_add(sum, wide_load(p + (d * 256 + code[d][i]) * WIDE_LANES));
+        sum = wide_add(sum, wide_load(p + d * 256 * WIDE_LANES + (size_t)code[d][i] * WIDE_LANES));
       wide_store(out, sum);
     }
   }
@@ -112,19 +116,19 @@ void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p
 
 void add_wide(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
               int64_t rows, int32_t* out, int64_t out_stride) {
-  alignas(64) int32_t p[WIDE_DEPTH * 256 * WIDE_LANES];
+  alignas(64) int32_t p[SWEEP * 256 * WIDE_LANES];
   for (int64_t i = 0; i < rows; i++)
     memset(out + i * out_stride, 0, WIDE_LANES * sizeof(int32_t));
-  for (int64_t k = 0; k < s.depth; k += WIDE_DEPTH) {
-    const int64_t depth = s.depth - k < WIDE_DEPTH ? s.depth - k : WIDE_DEPTH;
+  for (int64_t k = 0; k < s.depth; k += SWEEP) {
+    const int64_t depth = s.depth - k < SWEEP ? s.depth - k : SWEEP;
     for (int64_t d = 0; d < depth; d++) {
       const int32_t* column[WIDE_LANES];
       for (int64_t i = 0; i < WIDE_LANES; i++)
         column[i] = s.by_lane + 256 * lane_code(s, k + d, lane + i);
       build_wide(column, p + d * 256 * WIDE_LANES);
     }
-    if (depth == WIDE_DEPTH)
-      sweep_wide<WIDE_DEPTH>(s, s.row_offset + k, p, runs, run_count, out, out_stride);
+    if (depth == SWEEP)
+      sweep_wide<SWEEP>(s, s.row_offset + k, p, runs, run_count, out, out_stride);
     else
       for (int64_t d = 0; d < depth; d++)
         sweep_wide<1>(s, s.row_offset + k + d, p + d * 256 * WIDE_LANES, runs, run_count, out,
@@ -134,7 +138,7 @@ void add_wide(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t ru
 
 #if defined(__AVX512VNNI__)
 
-constexpr int64_t ADD_LANES = 32, NARROW_DEPTH = 2;
+constexpr int64_t ADD_LANES = 32;
 
 // P[code][32 lanes] of 16-bit entries. Lane i + 8 of each 128-bit chunk s is chosen so that even
 // entries are lanes 0 to 15 and odd entries lanes 16 to 31.
@@ -173,24 +177,31 @@ void build_narrow(const int16_t* const* column, int16_t* p) {
   }
 }
 
-template <bool PAIRS>
+// One sweep over DEPTH (even) tables P.
+template <int DEPTH, bool PAIRS>
 void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t* p,
                   const dv::Run* runs, int64_t run_count, int32_t* out) {
   const __m512i even = _mm512_set1_epi32(1), odd = _mm512_set1_epi32(1 << 16);
   for (int64_t r = 0; r < run_count; r++) {
-    const uint8_t* c0 = s.rows + row_offset[0] + runs[r].p;
-    const uint8_t* c1 = s.rows + row_offset[1] + runs[r].p;
+    const uint8_t* code[DEPTH];
+    for (int d = 0; d < DEPTH; d++)
+      code[d] = s.rows + row_offset[d] + runs[r].p;
     for (int64_t i = 0; i < runs[r].length; i++, out += ADD_LANES) {
       __m512i low = _mm512_loadu_si512(out), high = _mm512_loadu_si512(out + 16);
-      const __m512i x = _mm512_load_si512(p + 32 * c0[i]);
-      const __m512i y = _mm512_load_si512(p + 32 * (256 + c1[i]));
-      if (PAIRS) {
-        const __m512i z = _mm512_add_epi16(x, y);
-        low = _mm512_dpwssd_epi32(low, z, even);
-        high = _mm512_dpwssd_epi32(high, z, odd);
-      } else {
-        low = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(low, x, even), y, even);
-        high = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(high, x, odd), y, odd);
+#pragma GCC unroll 8
+      for (int d = 0; d < DEPTH; d += 2) {
+        const int16_t* at = p + d * 256 * ADD_LANES;
+        const __m512i x = _mm512_load_si512(at + ADD_LANES * (size_t)code[d][i]);
+        const __m512i y =
+            _mm512_load_si512(at + 256 * ADD_LANES + ADD_LANES * (size_t)code[d + 1][i]);
+        if (PAIRS) {
+          const __m512i z = _mm512_add_epi16(x, y);
+          low = _mm512_dpwssd_epi32(low, z, even);
+          high = _mm512_dpwssd_epi32(high, z, odd);
+        } else {
+          low = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(low, x, even), y, even);
+          high = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(high, x, odd), y, odd);
+        }
       }
       _mm512_storeu_si512(out, low);
       _mm512_storeu_si512(out + 16, high);
@@ -198,30 +209,35 @@ void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t*
   }
 }
 
+template <bool PAIRS>
 void add_narrow(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
                 int64_t rows, int32_t* out) {
-  alignas(64) int16_t p[NARROW_DEPTH * 256 * ADD_LANES];
-  // The middle value of every product goes in first; an odd depth's missing k adds a zero row.
+  constexpr int64_t SIZE = 256 * ADD_LANES;
+  alignas(64) int16_t p[SWEEP * SIZE];
   const __m512i start = _mm512_set1_epi32((int32_t)((uint32_t)s.depth * (uint32_t)s.middle));
   for (int64_t i = 0; i < rows * ADD_LANES; i += 16)
     _mm512_storeu_si512(out + i, start);
-  for (int64_t k = 0; k < s.depth; k += NARROW_DEPTH) {
-    int64_t row_offset[NARROW_DEPTH] = {s.row_offset[k], s.row_offset[k]};
-    for (int64_t d = 0; d < NARROW_DEPTH; d++) {
-      if (k + d == s.depth) {
-        memset(p + d * 256 * ADD_LANES, 0, 256 * ADD_LANES * sizeof(int16_t));
-        break;
-      }
+  for (int64_t k = 0; k < s.depth; k += SWEEP) {
+    const int64_t depth = s.depth - k < SWEEP ? s.depth - k : SWEEP;
+    int64_t row_offset[SWEEP];
+    for (int64_t d = 0; d < depth; d++) {
       row_offset[d] = s.row_offset[k + d];
       const int16_t* column[ADD_LANES];
       for (int64_t i = 0; i < ADD_LANES; i++)
         column[i] = s.by_lane16 + 256 * lane_code(s, k + d, lane + i);
-      build_narrow(column, p + d * 256 * ADD_LANES);
+      build_narrow(column, p + d * SIZE);
     }
-    if (s.pairs)
-      sweep_narrow<true>(s, row_offset, p, runs, run_count, out);
-    else
-      sweep_narrow<false>(s, row_offset, p, runs, run_count, out);
+    if (depth == SWEEP) {
+      sweep_narrow<SWEEP, PAIRS>(s, row_offset, p, runs, run_count, out);
+      continue;
+    }
+    // The tail in twos; what an odd depth lacks adds zeros.
+    if (depth % 2) {
+      row_offset[depth] = row_offset[depth - 1];
+      memset(p + depth * SIZE, 0, SIZE * sizeof(int16_t));
+    }
+    for (int64_t d = 0; d < depth; d += 2)
+      sweep_narrow<2, PAIRS>(s, row_offset + d, p + d * SIZE, runs, run_count, out);
   }
 }
 
@@ -233,7 +249,8 @@ void add(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_cou
          int32_t* out) {
 #if defined(__AVX512VNNI__)
   if (s.by_lane16)
-    return add_narrow(s, lane, runs, run_count, rows, out);
+    return s.pairs ? add_narrow<true>(s, lane, runs, run_count, rows, out)
+                   : add_narrow<false>(s, lane, runs, run_count, rows, out);
 #endif
   for (int64_t half = 0; half < ADD_LANES; half += WIDE_LANES)
     add_wide(s, lane + half, runs, run_count, rows, out + half, ADD_LANES);
