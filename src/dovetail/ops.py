@@ -82,7 +82,7 @@ def _codes(
     geometry.out_shape(a.shape, w.shape)
     if a.device != w.device:
         raise DovetailError(f"operands live on different devices: a on {a.device}, w on {w.device}")
-    first, second = _range("a", a, m, 0), _range("w", w, m, 1)
+    first, second = _range("a", a, m, 0, pad_code), _range("w", w, m, 1, 0)
     if not first[0] <= pad_code <= first[1]:
         raise DovetailError(f"pad_code={pad_code} is not an operand value: {first[0]}..{first[1]}")
     operands = Operands(first, second, a.device.type)
@@ -90,12 +90,15 @@ def _codes(
     out = kernel.sums(a, kernel.pack(w, geometry), geometry, pad_code)
     bound = operands.bound(m) * geometry.reduction(w.shape)
     if register is not None and not register.holds(bound):
-        return register.reduce(out.to(torch.int64)).to(sum_dtype(1 << (register.bits - 1)))
+        return register.reduce(out.to(torch.int64)).to(sum_dtype((1 << (register.bits - 1)) - 1))
     return out.to(sum_dtype(bound))
 
 
-def _range(name: str, codes: Tensor, mul: Multiplier, operand: int) -> tuple[int, int]:
-    """The operand's code range, after checking that every value lies within the multiplier's."""
+def _range(name: str, codes: Tensor, mul: Multiplier, operand: int, also: int) -> tuple[int, int]:
+    """The operand's code range, after checking that every value lies within the multiplier's.
+
+    Without a width to go by it is that of the values and of ``also``.
+    """
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise DovetailError(f"{name} holds integer operand values, not {codes.dtype}")
     if mul.bits is None and codes.dtype in (torch.int8, torch.uint8):
@@ -103,7 +106,7 @@ def _range(name: str, codes: Tensor, mul: Multiplier, operand: int) -> tuple[int
         return info.min, info.max
     low, high = (int(codes.amin()), int(codes.amax())) if codes.numel() else (0, 0)
     if mul.bits is None:
-        return low, high
+        return min(low, also), max(high, also)
     width = mul.bits[operand]
     least, most = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if mul.signed else (0, 2**width - 1)
     if low < least or high > most:

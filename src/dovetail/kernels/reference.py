@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def sums(a: Tensor, w: Tensor, mul: Multiplier, geometry: Geometry, pad_code: in
     """
     shape = geometry.out_shape(a.shape, w.shape)
     if geometry.spatial == 0:
-        return _linear(a.reshape(-1, a.shape[-1]), w, mul).reshape(shape)
+        return _linear(a.reshape(prod(a.shape[:-1]), a.shape[-1]), w, mul).reshape(shape)
     out = torch.empty(shape, dtype=torch.int64)
     channels = w.shape[1]
     per_group = w.shape[0] // geometry.groups

@@ -1,8 +1,9 @@
 """Realisations in plain torch: they need no compiler and run on every device.
 
 ``torch-factored`` turns an exact integer factorisation into floating-point products that are exact
-because every partial sum is an integer below 2**24 (float32) or 2**53 (float64). ``torch-products``
-looks each product up, or evaluates the multiplier, and sums; it holds for every multiplier.
+because every partial sum is an integer below 2**24 (float32) or 2**53 (float64); beyond that it
+multiplies in int64. ``torch-products`` looks each product up, or evaluates the multiplier, and sums;
+it holds for every multiplier of a known width.
 """
 
 from __future__ import annotations
@@ -52,20 +53,21 @@ class TorchFactored(MacKernel):
         self.first = self.second = None
         self.bound = operands.bound(mul)
         if factors is not None:
-            self.first = torch.tensor(factors.first, dtype=torch.float64)
-            self.second = torch.tensor(factors.second, dtype=torch.float64)
+            self.first, self.second = torch.tensor(factors.first), torch.tensor(factors.second)
             peaks = self.first.abs().amax(1) * self.second.abs().amax(1)
             # Partial sums over r may exceed the sum of the products themselves.
             self.bound = max(self.bound, int(peaks.sum()))
 
     def _expand(self, codes: Tensor, table: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """``[r, *codes.shape]``: each factor of every code, in a floating dtype."""
+        """``[r, *codes.shape]``: each factor of every code, in ``dtype``."""
         if table is None:
             return codes.to(dtype)[None]
         index = codes.to(torch.int64) & (table.shape[1] - 1)  # two's-complement byte
         return table.to(codes.device, dtype)[:, index]
 
     def _dtype(self, k: int, device: torch.device) -> torch.dtype:
+        if self.bound * k >= 2**53:
+            return torch.int64
         # Accelerators may compute float32 products in TF32, or convolve by a transform: not exact.
         small = self.bound * k < 2**24 and device.type == "cpu"
         return torch.float32 if small else torch.float64
@@ -81,9 +83,7 @@ class TorchFactored(MacKernel):
             if geometry.spatial == 0:
                 total += F.linear(x, w)
             elif total.numel():
-                total += _CONV[geometry.spatial](
-                    x, w, None, geometry.stride, 0, geometry.dilation, geometry.groups
-                )
+                total += _convolved(x, w, geometry)
         return total.to(sum_dtype(self.operands.bound(self.mul) * prod(packed.shape[2:])))
 
 
@@ -108,12 +108,12 @@ class TorchProducts(MacKernel):
         shape = geometry.out_shape(a.shape, packed.shape)
         dtype = sum_dtype(self.operands.bound(self.mul) * geometry.reduction(packed.shape))
         if geometry.spatial == 0:
-            return self._linear(a.reshape(-1, a.shape[-1]), packed).reshape(shape).to(dtype)
+            rows = a.reshape(prod(a.shape[:-1]), a.shape[-1])
+            return self._linear(rows, packed).reshape(shape).to(dtype)
         windows = _windows(pad_codes(a, geometry, pad_code), packed.shape[2:], geometry)
-        weights = packed.reshape(geometry.groups, -1, prod(packed.shape[1:]))
+        weights = _per_group(packed, geometry)
         per_group = [self._linear(windows[g], weights[g]) for g in range(geometry.groups)]
-        flat = torch.cat(per_group, dim=-1).reshape(shape[0], *shape[2:], shape[1])
-        return flat.movedim(-1, 1).contiguous().to(dtype)
+        return _as_image(torch.cat(per_group, dim=-1), shape).to(dtype)
 
     def _linear(self, a: Tensor, w: Tensor) -> Tensor:
         out = torch.zeros(a.shape[0], w.shape[0], dtype=torch.int64, device=a.device)
@@ -130,6 +130,31 @@ class TorchProducts(MacKernel):
         rows, columns = self.table.shape
         index = (a.to(torch.int64) & (rows - 1)) * columns + (w.to(torch.int64) & (columns - 1))
         return self.table.to(a.device).flatten()[index]
+
+
+def _convolved(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """The convolution of already padded ``x``; torch convolves no integers, so those are gathered."""
+    if x.is_floating_point():
+        conv = _CONV[geometry.spatial]
+        return conv(x, w, None, geometry.stride, 0, geometry.dilation, geometry.groups)
+    sums = _windows(x, w.shape[2:], geometry) @ _per_group(w, geometry).mT
+    shape = Geometry.conv(
+        geometry.spatial,
+        stride=geometry.stride,
+        dilation=geometry.dilation,
+        groups=geometry.groups,
+    ).out_shape(x.shape, w.shape)
+    return _as_image(torch.cat(list(sums), dim=-1), shape)
+
+
+def _per_group(w: Tensor, geometry: Geometry) -> Tensor:
+    """``[groups, O/groups, C/groups * taps]``."""
+    return w.reshape(geometry.groups, w.shape[0] // geometry.groups, prod(w.shape[1:]))
+
+
+def _as_image(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``[B * pixels, O]`` as ``[B, O, *pixels]``."""
+    return rows.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()
 
 
 def _windows(a: Tensor, kernel: torch.Size | tuple[int, ...], geometry: Geometry) -> Tensor:
