@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 import dovetail as dv
 from dovetail import analysis, zoo
 
@@ -17,6 +19,7 @@ def coarse(a, w):
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # layers this small gain nothing from more
     in_python = dv.multiplier(coarse, bits=8, signed=True)
     in_c = dv.multiplier(Path(__file__).with_suffix(".c"))  # compiled here, by the system's cc
     print(f"{in_python.name}: {in_python.errors()}")
