@@ -35,7 +35,10 @@ def say(*renderables: Any) -> None:
     """Print text or tables for a person. Text is printed as it is, without markup."""
     console = _console()
     for item in renderables:
-        console.print(Text(item) if isinstance(item, str) else item)
+        if isinstance(item, str):
+            console.print(Text(item), soft_wrap=True)
+        else:
+            console.print(item)
 
 
 def say_json(value: Any) -> None:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dovetail.cli.console import NONE, decibels, percent, ratio, say, say_error, say_json, table
-from dovetail.cli.options import File, Json, Set
+from dovetail.cli.options import Json, Set
+from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.analysis import Interval
@@ -22,7 +23,7 @@ _PLOT = 20
 
 
 def run(
-    file: File,
+    file: Annotated[Path | None, typer.Argument(help="The experiment file.")] = None,
     set_: Set = None,
     train: Annotated[
         bool, typer.Option("--train", help="Train a built-in model from scratch first.")
@@ -34,10 +35,18 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads to compute with; else torch's choice.")
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Instead of a file: run a finished report again and compare every number.",
+        ),
+    ] = None,
 ) -> None:
     """Run an experiment: measure fp32, the arithmetic of the file, and the retrained network.
 
-    Exit code 1 when a condition of `require` is missed, 2 when something is refused.
+    Exit code 1 when a condition of `require` is missed, or when --check finds a difference;
+    2 when something is refused.
     """
     import torch
 
@@ -45,6 +54,13 @@ def run(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if check is not None:
+        if file or set_ or train or out:
+            raise DovetailError("--check runs what the folder's report holds; give only the folder")
+        _check(check, json)
+        return
+    if file is None:
+        raise DovetailError("which experiment? Give its file, such as examples/digits.yaml")
     result = run_experiment(
         file, overrides=set_ or (), from_scratch=train, out=out, progress=not json
     )
@@ -55,6 +71,20 @@ def run(
     for sentence in result.missed:
         say_error(sentence)
     if result.missed:
+        raise typer.Exit(1)
+
+
+def _check(folder: Path, json: bool) -> None:
+    from dovetail.experiment import check as check_report
+
+    found = check_report(folder, progress=not json)
+    if json:
+        say_json({"folder": str(folder), "differences": found})
+    elif not found:
+        say(f"{folder}: every number is the same")
+    for sentence in found:
+        say_error(sentence)
+    if found:
         raise typer.Exit(1)
 
 
@@ -69,8 +99,7 @@ def _print(result: RunResult, file: Path) -> None:
         _stages(result),
         "",
     )
-    if result.report is not None:
-        say(f"Report: {result.report / 'report.html'} (beside it report.json and recipe.yaml)")
+    say(f"Report: {result.report / 'report.html'} (beside it report.json and recipe.yaml)")
     for sentence in result.met:
         say(f"Required: {sentence}")
 

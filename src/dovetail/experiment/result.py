@@ -40,7 +40,7 @@ class RunResult:
 
     `layers` is the per-layer analysis of the recipe before retraining; `met` and `missed` hold one
     sentence for each condition of `require`, judged on the last stage; `resolved` is the experiment
-    file with every default spelled out; `report` the folder written, if any.
+    file with every default spelled out; `report` the folder for its files.
     """
 
     source: str
@@ -57,7 +57,7 @@ class RunResult:
     fit: FitResult | None
     met: tuple[str, ...]
     missed: tuple[str, ...]
-    report: Path | None
+    report: Path
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values; infinities and NaN are the texts "inf", "-inf", "nan".

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.analysis import accuracy, layers, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
-from dovetail.calibration import calibrate
+from dovetail.calibration import calibrate, observer
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
 from dovetail.errors import DovetailError
@@ -28,6 +28,7 @@ from dovetail.multipliers.exact import Exact
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
 from dovetail.recipe.schema import ExperimentFile, dump, load
+from dovetail.recipe.yaml_source import at
 from dovetail.training import fit
 
 __all__ = ["resolve", "run"]
@@ -39,6 +40,7 @@ def run(
     overrides: Iterable[str] = (),
     from_scratch: bool = False,
     out: str | Path | None = None,
+    write: bool = True,
     progress: bool = False,
 ) -> RunResult:
     """Run an experiment file: what `dovetail run` does, without the printing.
@@ -46,13 +48,15 @@ def run(
     `overrides` are assignments such as `"rules.1.mul=exact"`; `from_scratch` trains a built-in
     model instead of loading its weights. Everything is refused that can be before any measuring.
     `out`, or else `report` in the file, is the folder for `report.html`, `report.json` and
-    `recipe.yaml` (the file with every default spelled out).
+    `recipe.yaml` (the file with every default spelled out), not written with `write=False`.
 
     The same file and seed give the same result. Torch's global random generator is left as it was.
     """
     overrides = list(overrides)
     file = resolve(load(path, overrides), out)
     steps = Steps(show=progress)
+    with at(file.where("calibrate", "observer")):
+        observer(file.spec.calibrate.observer)
     with steps.step("reading model and data"):
         work = subject(file)
     plan = plan_for(work.model, file.recipe, work.example)
@@ -61,7 +65,7 @@ def run(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(file.spec.seed)
         result = _measured(file, work, plan, steps)
-    if result.report is not None:
+    if write:
         with steps.step("writing the report"):
             report.write(result.report, result, command=_command(path, overrides, from_scratch))
     return result
@@ -148,7 +152,7 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
         fit=fitted,
         met=tuple(met),
         missed=tuple(missed),
-        report=Path(spec.report) if spec.report else None,
+        report=Path(str(spec.report)),
     )
 
 

@@ -236,3 +236,10 @@ class Experiment(_Spec):
     )
     require: RequireSpec = RequireSpec()
     report: str | None = Field(None, min_length=1, description="folder for the run's files")
+
+    @model_validator(mode="after")
+    def _required_is_measured(self) -> Experiment:
+        for name in self.require.model_dump(exclude_none=True):
+            if name not in self.measure:
+                raise ValueError(f"require.{name} needs '{name}' in the list 'measure'")
+        return self
