@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dovetail as dv
+from dovetail.kernels import using
+from dovetail.kernels.realisation import Operands, _register
+from dovetail.ops import conv_codes, linear_codes
 from helpers import (
     CIRCUITS,
     REALISATIONS,
@@ -14,13 +21,6 @@ from helpers import (
     random_codes,
     random_table,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import dovetail as dv
-from dovetail.kernels import using
-from dovetail.kernels.realisation import Operands, _register
-from dovetail.ops import conv_codes, linear_codes
 
 # What each is there for: f(0, 0) != 0 and no symmetry at all; nearly every product zero; entries
 # over the whole of int32; one operand unused; a constant.

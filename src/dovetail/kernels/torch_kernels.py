@@ -1,9 +1,9 @@
 """Realisations in plain torch: they need no compiler and run on every device.
 
 ``torch-factored`` turns an exact integer factorisation into floating-point products that are exact
-because every partial sum is an integer below 2**24 (float32) or 2**53 (float64); beyond that it
-multiplies in int64. ``torch-products`` looks each product up, or evaluates the multiplier, and sums;
-it holds for every multiplier of a known width.
+because every partial sum is an integer below 2**24 (float32) or 2**53 (float64), and beyond that
+into int64 ones. ``torch-products`` looks each product up, or evaluates the multiplier, and sums;
+it holds for every multiplier.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class TorchFactored(MacKernel):
         return total.to(sum_dtype(self.operands.bound(self.mul) * prod(packed.shape[2:])))
 
 
-@register_realisation(
-    "mac", when=lambda mul, _: mul.bits is not None, cost=lambda *_: 300.0, name="torch-products"
-)
+@register_realisation("mac", when=lambda *_: True, cost=lambda *_: 300.0, name="torch-products")
 class TorchProducts(MacKernel):
     """Every product by itself, from the table or the multiplier's definition, then summed."""
 
@@ -97,8 +95,7 @@ class TorchProducts(MacKernel):
 
     def __init__(self, mul: Multiplier, operands: Operands) -> None:
         self.mul, self.operands = mul, operands
-        assert mul.bits is not None
-        self.table = mul.table() if sum(mul.bits) <= 16 else None
+        self.table = mul.table() if mul.bits is not None and sum(mul.bits) <= 16 else None
 
     def pack(self, w: Tensor, geometry: Geometry) -> Tensor:
         del geometry
@@ -133,7 +130,7 @@ class TorchProducts(MacKernel):
 
 
 def _convolved(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
-    """The convolution of already padded ``x``; torch convolves no integers, so those are gathered."""
+    """The convolution of padded ``x``; torch convolves no integers, so those are gathered."""
     if x.is_floating_point():
         conv = _CONV[geometry.spatial]
         return conv(x, w, None, geometry.stride, 0, geometry.dilation, geometry.groups)
