@@ -16,18 +16,18 @@ extern "C" {
 
 typedef enum dv_status {
   DV_OK = 0,
-  DV_BAD_SHAPE = 1,  // sizes that do not fit together
-  DV_NO_MEMORY = 2,  // the scratch buffer could not be allocated
-  DV_BAD_LEVEL = 3,  // an instruction-set level this machine or build does not have
-  DV_BAD_VALUE = 4,  // a scale, range or table outside what the kernels prove exact
+  DV_BAD_SHAPE = 1, // sizes that do not fit together
+  DV_NO_MEMORY = 2, // the scratch buffer could not be allocated
+  DV_BAD_LEVEL = 3, // an instruction-set level this machine or build does not have
+  DV_BAD_VALUE = 4, // a scale, range or table outside what the kernels prove exact
 } dv_status;
 
 // Sizes of one op. Spatial arrays hold depth, height, width; unused dimensions are 1 (padding 0).
 typedef struct dv_shape {
   int64_t batch, channels, outputs, groups;
   int64_t in[3], kernel[3], stride[3], dilation[3], low[3], high[3];
-  int32_t linear;  // 1: no spatial dimensions; output is [batch, outputs]
-  int32_t rank;    // factors of the multiplier, 0: general table
+  int32_t linear; // 1: no spatial dimensions; output is [batch, outputs]
+  int32_t rank;   // factors of the multiplier, 0: general table
 } dv_shape;
 
 // A multiplier, indexed by the operands' bytes. `first` and `second` ([rank, 256], signed bytes)
@@ -55,7 +55,7 @@ typedef struct dv_output {
   int32_t fused;
   int32_t zero_point;
   const float* scale;
-  const float* bias;  // null: nothing is added
+  const float* bias; // null: nothing is added
 } dv_output;
 
 typedef void (*dv_body)(int64_t begin, int64_t end, void* context);
@@ -81,8 +81,8 @@ DV_EXPORT int64_t dv_packed_bytes(const dv_shape*);
 DV_EXPORT int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes,
                           int32_t is_signed, void* out);
 
-DV_EXPORT int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed,
-                         const dv_input*, const dv_output*);
+DV_EXPORT int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
+                         const dv_output*);
 
 // codes[i] = clamp(rint(x[i] / scale) + zero_point, qmin, qmax), ties to even, NaN -> zero_point,
 // over [outer, channels, inner] with one scale and zero point per channel (channels may be 1).

@@ -7,8 +7,8 @@ namespace dv {
 struct Emitter {
   const Layout& layout;
   const dv_output& output;
-  const int32_t* correction;  // per channel, taken off every sum
-  int64_t first_pixel;        // of this part of the batch
+  const int32_t* correction; // per channel, taken off every sum
+  int64_t first_pixel;       // of this part of the batch
 
   // sum[channel][pixel]: channels from n on, pixels from q on
   void channel_rows(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t q,

@@ -16,9 +16,9 @@
 namespace dv {
 
 struct Axis {
-  int64_t pitch = 1;           // places of one phase
-  int64_t phases = 1;          // phases some tap reads
-  std::vector<int64_t> index;  // phase -> its number among those, or -1
+  int64_t pitch = 1;          // places of one phase
+  int64_t phases = 1;         // phases some tap reads
+  std::vector<int64_t> index; // phase -> its number among those, or -1
 
   Axis(const dv_shape& s, int axis, int64_t out);
 };
@@ -26,8 +26,8 @@ struct Axis {
 struct Layout {
   const dv_shape& shape;
   int64_t out[3], out_pixels, in_pixels, taps;
-  int64_t group_channels, group_outputs, depth;  // depth = K: products per output
-  bool by_factors;                               // dot kernels; otherwise table kernels
+  int64_t group_channels, group_outputs, depth; // depth = K: products per output
+  bool by_factors;                              // dot kernels; otherwise table kernels
   std::vector<Axis> axes;
   int64_t phase_size;
 
@@ -36,8 +36,8 @@ struct Layout {
   // Places of `batch` images, the overhang of the last taps included.
   int64_t places(int64_t batch) const;
   std::vector<int64_t> tap_offsets(int64_t batch) const;
-  int64_t place(int64_t image, int64_t pixel) const;  // of an output pixel
-  std::vector<Run> runs(int64_t batch) const;         // all valid outputs, longest stretches
+  int64_t place(int64_t image, int64_t pixel) const; // of an output pixel
+  std::vector<Run> runs(int64_t batch) const;        // all valid outputs, longest stretches
 
   // Packed weights: two int32 per output (sum of codes, correction of the dot kernels' unsigned
   // operand), then per group the operand. Factored: rows [outputs][taps][quads][4] for

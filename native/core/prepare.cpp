@@ -10,7 +10,7 @@ namespace dv {
 
 namespace {
 
-constexpr int64_t BLOCK = 1024;  // pixels recoded at once
+constexpr int64_t BLOCK = 1024; // pixels recoded at once
 
 // Lines that the kernels read side by side must not share cache sets: an odd number of lines.
 int64_t spread(int64_t bytes) { return ((bytes + 63) / 64 | 1) * 64; }
@@ -33,7 +33,7 @@ std::vector<int64_t> axis_places(const Layout& l, int axis, int64_t phase_step, 
 Image::Image(const Layout& l, int64_t images) : layout(&l), batch(images) {
   taps = l.tap_offsets(batch);
   if (l.by_factors && l.shape.linear) {
-    plane_bytes = l.quads * 4;  // of one row
+    plane_bytes = l.quads * 4; // of one row
     group_bytes = ((batch + 31) / 32 * 32) * plane_bytes + 64;
   } else if (l.by_factors) {
     plane_bytes = spread((l.places(batch) + 64) * 4);
@@ -53,8 +53,8 @@ void Image::fill(const dv_input& input, int64_t first, const uint8_t* factors) {
     const int64_t step = 16384;
     parallel((size + step - 1) / step, [&](int64_t begin, int64_t end) {
       const int64_t from = begin * step, to = std::min(end * step, size);
-      kernels().quantise(x + from, to - from, input.scale, input.zero_point, input.qmin,
-                         input.qmax, 1, codes + from);
+      kernels().quantise(x + from, to - from, input.scale, input.zero_point, input.qmin, input.qmax,
+                         1, codes + from);
     });
     source = codes;
   }

@@ -6,19 +6,20 @@ namespace dv {
 
 struct Image {
   const Layout* layout;
-  int64_t batch;        // images in this part
-  int64_t plane_bytes;  // one quad plane (factored), one channel plane (table); rows when linear
+  int64_t batch;       // images in this part
+  int64_t plane_bytes; // one quad plane (factored), one channel plane (table); rows when linear
   int64_t group_bytes;
-  std::vector<int64_t> taps;  // in places
+  std::vector<int64_t> taps; // in places
   uint8_t* data = nullptr;
-  uint8_t* codes = nullptr;  // quantised input, in input order
+  uint8_t* codes = nullptr; // quantised input, in input order
 
   Image(const Layout& layout, int64_t batch);
   int64_t bytes() const { return layout->shape.groups * group_bytes; }
   int64_t code_bytes() const { return batch * layout->shape.channels * layout->in_pixels; }
   const uint8_t* group(int64_t g) const { return data + g * group_bytes; }
 
-  // Reads the images from `first` on. `factors` ([rank][256] unsigned) recodes, where there are any.
+  // Reads the images from `first` on. `factors` ([rank][256] unsigned) recodes, where there are
+  // any.
   void fill(const dv_input& input, int64_t first, const uint8_t* factors);
 
 private:

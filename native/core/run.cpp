@@ -65,7 +65,8 @@ void Part::dot() const {
     k.dot_begin(l.quad_step);
     for (int64_t task = begin; task < end; task++) {
       // The weights' block is the outer loop: it stays in the cache while the image passes.
-      const int64_t g = task / (row_blocks * lane_blocks), inside = task % (row_blocks * lane_blocks);
+      const int64_t g = task / (row_blocks * lane_blocks),
+                    inside = task % (row_blocks * lane_blocks);
       const int64_t row = (linear ? inside % row_blocks : inside / lane_blocks) * k.dot_rows;
       const int64_t lane = (linear ? inside / row_blocks : inside % lane_blocks) * k.dot_lanes;
       Dot d;

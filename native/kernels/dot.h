@@ -173,9 +173,9 @@ void dot_block(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
         const __m256i y_odd = odd_bytes<!LANES_UNSIGNED>(y);
 #pragma GCC unroll 2
         for (int j = 0; j < DOT_VECTORS; j++)
-          sum[i][j] = _mm256_add_epi32(
-              sum[i][j], _mm256_add_epi32(_mm256_madd_epi16(even[j], y_even),
-                                          _mm256_madd_epi16(odd[j], y_odd)));
+          sum[i][j] =
+              _mm256_add_epi32(sum[i][j], _mm256_add_epi32(_mm256_madd_epi16(even[j], y_even),
+                                                           _mm256_madd_epi16(odd[j], y_odd)));
       }
     }
   }

@@ -17,14 +17,14 @@ struct Run {
 // The forms of one table. `row[a][w]` and its transpose `col[w][a]`, as int32, and, if all values
 // lie within 65535 of each other, as signed 16-bit distances from `middle` and as two byte planes.
 struct Table {
-  int32_t narrow;  // the 16-bit forms hold
-  int32_t pairs;   // they even lie in [-16384, 16383]
-  int32_t middle;  // value = middle + 16-bit form
-  int32_t least;   // value = least + low plane + 256 * high plane
+  int32_t narrow; // the 16-bit forms hold
+  int32_t pairs;  // they even lie in [-16384, 16383]
+  int32_t middle; // value = middle + 16-bit form
+  int32_t least;  // value = least + low plane + 256 * high plane
   int32_t unused[12];
   int32_t row[256 * 256], col[256 * 256];
   int16_t row16[256 * 256], col16[256 * 256];
-  uint8_t row_planes[256 * 512], col_planes[256 * 512];  // low bytes | high bytes of v - min
+  uint8_t row_planes[256 * 512], col_planes[256 * 512]; // low bytes | high bytes of v - min
 };
 
 // C[i][j] = sum over taps and quads of four bytes: rows[i] . lanes[j].
@@ -34,9 +34,9 @@ struct Dot {
   int64_t row_stride;
   const uint8_t* lanes;
   int64_t quad_stride;
-  const int64_t* tap_offset;  // bytes, into lanes
+  const int64_t* tap_offset; // bytes, into lanes
   int64_t taps, quads;
-  int64_t quad_step;  // quads per matrix-tile step; divides quads, at most 16
+  int64_t quad_step; // quads per matrix-tile step; divides quads, at most 16
   int32_t lanes_unsigned;
 };
 
@@ -47,13 +47,13 @@ struct Lookup {
   const uint8_t* lanes;
   const int64_t* lane_offset;
   int64_t depth;
-  const int32_t* lane_place;  // place of each lane in its plane; null: consecutive
+  const int32_t* lane_place; // place of each lane in its plane; null: consecutive
   // Table forms; `by_lane[lane code][row code]`, `by_row[row code][lane code]`.
   const int32_t *by_lane, *by_row;
-  const int16_t* by_lane16;      // null when the table is not narrow
-  const uint8_t* by_row_planes;  // likewise
+  const int16_t* by_lane16;     // null when the table is not narrow
+  const uint8_t* by_row_planes; // likewise
   int32_t middle, least;
-  int32_t pairs;  // two 16-bit distances sum without overflow
+  int32_t pairs; // two 16-bit distances sum without overflow
 };
 
 struct Kernels {
@@ -62,14 +62,14 @@ struct Kernels {
   void (*quantise)(const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin,
                    int32_t qmax, int32_t bytes, void* out);
   void (*recode)(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out);
-  void (*interleave)(const uint8_t* const rows[4], int64_t n, uint8_t* out);  // -> [n][4]
+  void (*interleave)(const uint8_t* const rows[4], int64_t n, uint8_t* out); // -> [n][4]
   void (*transpose)(const uint8_t* in, int64_t in_stride, int64_t rows, int64_t cols, uint8_t* out,
                     int64_t out_stride);
 
-  int64_t dot_rows, dot_lanes;  // size of one dot block
-  void (*dot_begin)(int64_t quad_step);  // per thread, before and after a series of blocks
+  int64_t dot_rows, dot_lanes;          // size of one dot block
+  void (*dot_begin)(int64_t quad_step); // per thread, before and after a series of blocks
   void (*dot_end)();
-  void (*dot)(const Dot&, int64_t row, int64_t lane, int32_t* out);  // out [dot_rows][dot_lanes]
+  void (*dot)(const Dot&, int64_t row, int64_t lane, int32_t* out); // out [dot_rows][dot_lanes]
 
   // Row-add: sums for many rows (code stretches) against a few lanes; out [rows][lanes]
   int64_t add_lanes;

@@ -140,9 +140,9 @@ void finish_channel(const int32_t* __restrict sum, int64_t n, int32_t correction
   }
 }
 
-void finish_channels(const int32_t* __restrict sum, int64_t n,
-                     const int32_t* __restrict correction, const float* __restrict scale,
-                     const float* __restrict bias, float* __restrict out) {
+void finish_channels(const int32_t* __restrict sum, int64_t n, const int32_t* __restrict correction,
+                     const float* __restrict scale, const float* __restrict bias,
+                     float* __restrict out) {
   if (bias) {
     for (int64_t i = 0; i < n; i++)
       out[i] = finish_one(sum[i], correction[i], scale[i]) + bias[i];

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int64_t SWEEP = 8;  // k per sweep
+constexpr int64_t SWEEP = 8; // k per sweep
 
 inline uint8_t lane_code(const dv::Lookup& s, int64_t k, int64_t lane) {
   return s.lanes[s.lane_offset[k] + (s.lane_place ? s.lane_place[lane] : lane)];

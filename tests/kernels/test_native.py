@@ -151,3 +151,170 @@ def test_conv_codes_equal_the_loop(level, threads, kind):
         mac, geometry, a, w, pad, expected = conv_case(kind, i)
         got = mac.codes(a, mac.pack(w, geometry), pad_code=pad)
         np.testing.assert_array_equal(got.numpy(), expected, err_msg=str(CONVS[i]))
+
+
+def test_non_contiguous_input_and_weights(level):
+    mac, table = mac_of("short", True)
+    a, w = codes((40, 30), True).t(), codes((80, 9), True, 1)[::2].t().contiguous().t()
+    np.testing.assert_array_equal(
+        mac.codes(a[:, :9], mac.pack(w)), loop(table, a[:, :9], w, LINEAR)
+    )
+    geometry = Geometry.conv(2, padding=1)
+    x = codes((2, 8, 7, 5), True, 2).to(memory_format=torch.channels_last)
+    w = codes((6, 5, 3, 3), True, 3)[:, ::2]
+    got = mac.codes(x[:, 1:4], mac.pack(w, geometry), pad_code=3)
+    np.testing.assert_array_equal(got, loop(table, x[:, 1:4], w, geometry, 3))
+
+
+def test_sums_up_to_the_last_bit_of_int32(level):
+    """Extreme entries of an int32 table: the sum is exact as long as it fits."""
+    table = np.full((256, 256), 2**31 - 1)
+    table[:, 1] = -(2**31 - 1)
+    mac = NativeMac.table(table, False)
+    a = torch.zeros(40, 1, dtype=torch.uint8)
+    w = torch.arange(20, dtype=torch.uint8)[:, None]
+    np.testing.assert_array_equal(mac.codes(a, mac.pack(w)), loop(table, a, w, LINEAR))
+
+
+SPECIALS = [0.0, -0.0, 0.5, 1.5, -0.5, -2.5, 1e-45, 3e38, float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize(
+    ("zero_point", "qmin", "qmax", "dtype"),
+    [
+        (0, -127, 127, torch.int8),
+        (7, -128, 127, torch.int8),
+        (128, 0, 255, torch.uint8),
+        (0, -7, 7, torch.int8),
+        (-900, -1000, 2000, torch.int16),
+        (0, 0, 65535, torch.int32),
+    ],
+)
+def test_quantize_equals_torch(level, threads, zero_point, qmin, qmax, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(70_001, generator=generator) * 90, torch.tensor(SPECIALS)])
+    x = torch.cat([x, torch.arange(-300, 300) / 2])  # ties
+    for scale in (1.0, 0.03, 0.7, 1e-30, 1e30):
+        s = torch.tensor(scale)
+        expected = torch.clamp(torch.round(x / s) + zero_point, qmin, qmax).to(dtype)
+        assert torch.equal(
+            native.quantize(x, scale, zero_point, qmin, qmax, out_dtype=dtype), expected
+        )
+    nan = native.quantize(torch.full((3,), torch.nan), 1.0, zero_point, qmin, qmax, out_dtype=dtype)
+    assert nan.tolist() == [zero_point] * 3
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_quantize_per_channel(level, axis):
+    x = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(1)) * 50
+    size = x.shape[axis]
+    scale, zero = torch.rand(size) + 0.1, torch.arange(size, dtype=torch.int32)
+    view = [-1 if i == axis % 3 else 1 for i in range(3)]
+    expected = torch.clamp(torch.round(x / scale.view(view)) + zero.view(view), -128, 127)
+    assert torch.equal(native.quantize(x, scale, zero, -128, 127, axis), expected.to(torch.int8))
+
+
+@pytest.mark.parametrize("kind", ["rank1", "rank5", "pairs", "wide"])
+@pytest.mark.parametrize("zero_point", [0, -9])
+@pytest.mark.parametrize("biased", [True, False])
+def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_point, biased):
+    """Each float step rounds on its own, so the bits are those of the spelt-out computation."""
+    generator = torch.Generator().manual_seed(2)
+    for x_shape, w_shape, geometry in (
+        ((37, 50), (41, 50), LINEAR),
+        ((2, 3, 20), (5, 20), LINEAR),
+        ((3, 6, 9, 8), (10, 6, 3, 3), Geometry.conv(2, padding=1)),
+        ((2, 6, 9, 8), (6, 1, 3, 3), Geometry.conv(2, padding=1, groups=6, stride=2)),
+        ((2, 5, 3, 3), (12, 5, 3, 3), Geometry.conv(2)),
+    ):
+        mac, table = mac_of(kind, True)
+        x, w = torch.randn(x_shape, generator=generator) * 40, codes(w_shape, True, 5)
+        packed = mac.pack(w, geometry)
+        outputs = w_shape[0]
+        out_scale = torch.rand(outputs, generator=generator)
+        bias = torch.randn(outputs, generator=generator) if biased else None
+        q = torch.clamp(torch.round(x / 0.7) + zero_point, -127, 127).to(torch.int8)
+        wsum = w.reshape(outputs, -1).sum(1)
+        sums = torch.from_numpy(loop(table, q, w, geometry, zero_point))
+        shape = [-1 if i == (1 if geometry.spatial else sums.dim() - 1) else 1
+                 for i in range(sums.dim())]  # fmt: skip
+        expected = (sums - zero_point * wsum.view(shape)).float() * out_scale.view(shape)
+        if bias is not None:
+            expected = expected + bias.view(shape)
+        got = mac.quantized(
+            x, packed, scale=0.7, zero_point=zero_point, qmin=-127, qmax=127,
+            out_scale=out_scale, bias=bias,
+        )  # fmt: skip
+        assert torch.equal(got, expected)
+        assert torch.equal(packed.wsum.long(), wsum.long())
+
+
+def test_large_batches_run_in_parts(level):
+    """More images than the working buffers take at once."""
+    for kind in ("rank2", "pairs"):
+        mac, table = mac_of(kind, True)
+        geometry = Geometry.conv(2, padding=1)
+        a, w = codes((7, 20, 150, 150), True), codes((4, 20, 3, 3), True, 1)
+        packed = mac.pack(w, geometry)
+        whole = mac.codes(a, packed, pad_code=1)
+        single = torch.cat([mac.codes(image[None], packed, pad_code=1) for image in a])
+        assert torch.equal(whole, single)
+        corner = loop(table, a[:, :, :4, :4], w, geometry, 1)[..., :3, :3]
+        np.testing.assert_array_equal(whole[..., :3, :3], corner)
+        rows, wl = codes((70_000, 33), True), codes((9, 33), True, 1)
+        whole = mac.codes(rows, mac.pack(wl))
+        np.testing.assert_array_equal(whole[::997], loop(table, rows[::997], wl, LINEAR))
+
+
+def refusals():
+    mac = NativeMac.table(np.ones((256, 256)), True)
+    w = codes((4, 6), True)
+    packed = mac.pack(w)
+    x, scale = torch.zeros(2, 6), torch.ones(4)
+    fused = {"scale": 1.0, "zero_point": 0, "qmin": -127, "qmax": 127, "out_scale": scale}
+    return {
+        "unsigned weights": (lambda: mac.pack(w.view(torch.uint8)), "int8"),
+        "float codes": (lambda: mac.codes(x, packed), "int8"),
+        "another device": (lambda: mac.codes(codes((2, 6), True).to("meta"), packed), "meta"),
+        "double input": (lambda: mac.quantized(x.double(), packed, **fused), "float32"),
+        "another K": (lambda: mac.codes(codes((2, 7), True), packed), "[0-9], 7"),
+        "another multiplier": (
+            lambda: NativeMac.table(np.ones((256, 256)), True).codes(codes((2, 6), True), packed),
+            "another multiplier",
+        ),
+        "no scale": (lambda: mac.quantized(x, packed, **{**fused, "scale": 0.0}), "positive"),
+        "zero point outside": (
+            lambda: mac.quantized(x, packed, **{**fused, "zero_point": 200}), "200"),
+        "codes too wide": (lambda: mac.quantized(x, packed, **{**fused, "qmax": 300}), "300"),
+        "short scales": (
+            lambda: mac.quantized(x, packed, **{**fused, "out_scale": scale[:3]}), "4 entries"),
+        "short bias": (lambda: mac.quantized(x, packed, **fused, bias=scale[:1]), "4 entries"),
+        "pad code": (lambda: mac.codes(codes((2, 6), True), packed, pad_code=200), "200"),
+        "overflow": (
+            lambda: NativeMac.table(np.full((256, 256), 2**29), True).pack(w), "overflow"),
+        "table shape": (lambda: NativeMac.table(np.ones((16, 16)), True), "256 x 256"),
+        "table range": (lambda: NativeMac.table(np.full((256, 256), 2**40), True), "32 bits"),
+        "wide factors": (
+            lambda: NativeMac.factored(np.full((1, 256), 128), np.ones((1, 256)), True), "8 bits"),
+        "window too large": (
+            lambda: mac.codes(codes((1, 2, 2, 2), True),
+                              mac.pack(codes((3, 2, 3, 3), True), Geometry.conv(2))),
+            "spans"),
+        "level": (lambda: native.set_isa("avx1024"), "scalar"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(refusals()) if native.available() else [])
+def test_bad_input_is_refused(name):
+    call, message = refusals()[name]
+    with pytest.raises(DovetailError, match=message):
+        call()
+
+
+def test_fingerprint_tells_changes():
+    x = torch.randn(100, 50)
+    before = native.fingerprint(x)
+    assert native.fingerprint(x.clone()) == before
+    x[-1, -1] += 1
+    assert native.fingerprint(x) != before
+    assert native.fingerprint(torch.zeros(0)) != native.fingerprint(torch.zeros(1))

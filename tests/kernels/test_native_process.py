@@ -1,0 +1,108 @@
+"""What the native core does to the process around it: threads, forks, environment, symbols."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dovetail.kernels import native
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
+
+ROOT = Path(__file__).parents[2]
+
+SETUP = """
+import os, sys, signal
+import numpy as np, torch
+from dovetail.kernels import native
+from dovetail.kernels.native import NativeMac
+torch.set_num_threads(2)
+mac = NativeMac.table(np.arange(65536).reshape(256, 256) % 1009, True)
+generator = torch.Generator().manual_seed(0)
+a = torch.randint(-128, 128, (200, 300), generator=generator).to(torch.int8)
+packed = mac.pack(torch.randint(-128, 128, (200, 300), generator=generator).to(torch.int8))
+expected = mac.codes(a, packed)
+"""
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_children_do_not_hang():
+    done = python(
+        SETUP
+        + """
+expected = expected.numpy()  # torch's own loops would hang in the child
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        same = all((mac.codes(a, packed).numpy() == expected).all() for _ in range(20))
+        os._exit(0 if same else 1)
+    children.append(child)
+sys.exit(any(os.waitpid(child, 0)[1] for child in children))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_threads_may_call_at_once():
+    done = python(
+        SETUP
+        + """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    results = list(pool.map(lambda _: mac.codes(a, packed), range(40)))
+sys.exit(not all(torch.equal(r, expected) for r in results))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_environment_forces_a_level():
+    code = "from dovetail.kernels import native; print(native.isa())"
+    level = native.levels()[0]
+    assert python(code, DOVETAIL_ISA=level).stdout.strip() == level
+    refused = python(code, DOVETAIL_ISA="avx3")
+    assert refused.returncode != 0
+    assert "unknown DOVETAIL_ISA level 'avx3'" in refused.stderr
+    assert "scalar" in refused.stderr
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="binutils not installed")
+@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
+def test_kernels_emit_no_weak_symbols(tmp_path):
+    """A weak function compiled for a wide level could replace the same one of a narrow level."""
+    flags = re.findall(
+        r"dovetail_level\((\w+) (-march=[^)]*)\)", (ROOT / "CMakeLists.txt").read_text()
+    )
+    assert flags[0][0] == "scalar"
+    vnni = "-mavx512vbmi -mavx512vbmi2 -mavx512vnni"
+    if not native.levels()[1:]:
+        pytest.skip("one level only")
+    for name, options in flags[:1] + flags[-1:]:
+        target = tmp_path / f"{name}.o"
+        subprocess.run(
+            ["c++", "-std=c++17", "-O1", "-w", f"-DDV_LEVEL={name}", f"-I{ROOT / 'native'}", "-c",
+             *options.replace("${VNNI}", vnni).split(), "-o", str(target),
+             str(ROOT / "native/kernels/kernels.cpp")],
+            check=True,
+        )  # fmt: skip
+        listing = subprocess.run(["nm", str(target)], check=True, capture_output=True, text=True)
+        weak = [line for line in listing.stdout.splitlines() if re.search(r" [WwVvu] ", line)]
+        assert weak == []
