@@ -1,4 +1,4 @@
-"""One thread: the tensors of tests are too small for two, and a busy machine makes two far slower."""
+"""One thread: tests' tensors are too small for two, and a busy machine makes two far slower."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def build(name: str) -> nn.Module:
     """The model ``name``, untrained, its weights drawn from torch's global generator.
 
     >>> sum(p.numel() for p in build("digits-cnn").parameters())
-    17370
+    17162
     >>> build("digits-rnn")
     Traceback (most recent call last):
     dovetail.errors.DovetailError: unknown model 'digits-rnn'; did you mean 'digits-cnn'? ...
