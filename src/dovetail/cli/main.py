@@ -7,11 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from dovetail import __version__
 from dovetail.cli import multiplier, plan, run, show
-from dovetail.cli.console import say_error
+from dovetail.cli.console import say, say_error
 from dovetail.errors import DovetailError
 
 __all__ = ["app", "main"]
@@ -25,6 +27,26 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"dovetail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """The options before the sub-command."""
+
+
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.add_typer(multiplier.app, name="multiplier")

@@ -9,7 +9,7 @@ __all__ = ["plan"]
 
 
 def plan(file: File, set_: Set = None, json: Json = False) -> None:
-    """Show which operation gets what, and from which rule. Nothing is measured or written."""
+    """Show who gets what, and from which rule. Nothing is measured or written."""
     from dovetail.emulation import plan as plan_for
     from dovetail.experiment import subject
     from dovetail.recipe.schema import load

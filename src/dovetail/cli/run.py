@@ -33,7 +33,7 @@ def run(
     ] = None,
     json: Json = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads to compute with; else torch's choice.")
+        int | None, typer.Option(min=1, help="Short for --set threads=N; else torch's choice.")
     ] = None,
     check: Annotated[
         Path | None,
@@ -43,26 +43,24 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run an experiment: measure fp32, the arithmetic of the file, and the retrained network.
+    """Run an experiment and write its report.
 
+    Measures the network in fp32, with exact products, under the rules of the file, and retrained.
     Exit code 1 when a condition of `require` is missed, or when --check finds a difference;
     2 when something is refused.
     """
-    import torch
-
     from dovetail.experiment import run as run_experiment
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    overrides = [*(set_ or ()), *([f"threads={threads}"] if threads else ())]
     if check is not None:
-        if file or set_ or train or out:
+        if file or overrides or train or out:
             raise DovetailError("--check runs what the folder's report holds; give only the folder")
         _check(check, json)
         return
     if file is None:
         raise DovetailError("which experiment? Give its file, such as examples/digits.yaml")
     result = run_experiment(
-        file, overrides=set_ or (), from_scratch=train, out=out, progress=not json
+        file, overrides=overrides, from_scratch=train, out=out, progress=not json
     )
     if json:
         say_json(result.to_dict())

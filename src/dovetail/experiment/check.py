@@ -19,8 +19,11 @@ _ORIGIN = frozenset({"command", "versions", "source", "experiment", "rule", "fro
 def check(folder: str | Path, *, progress: bool = False) -> list[str]:
     """Run `recipe.yaml` of a report's folder again; what differs from its `report.json`.
 
-    Every number must be the same to the last bit. Nothing is written. Training uses as many
-    threads as torch is set to, and sums in another order for another number of them.
+    Every number must be the same to the last bit. Nothing is written.
+
+    >>> check("no/such/folder")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: 'no/such/folder' holds no report.json that can be read; ...
     """
     folder = Path(folder)
     try:

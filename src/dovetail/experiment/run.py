@@ -6,7 +6,8 @@ import copy
 import itertools
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,25 +51,42 @@ def run(
     `out`, or else `report` in the file, is the folder for `report.html`, `report.json` and
     `recipe.yaml` (the file with every default spelled out), not written with `write=False`.
 
-    The same file and seed give the same result. Torch's global random generator is left as it was.
+    The same file, seed and number of threads give the same result. Torch's global random generator
+    and its number of threads are left as they were.
+
+    >>> run("no-such-file.yaml")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: no file 'no-such-file.yaml'
     """
     overrides = list(overrides)
     file = resolve(load(path, overrides), out)
-    steps = Steps(show=progress)
     with at(file.where("calibrate", "observer")):
         observer(file.spec.calibrate.observer)
-    with steps.step("reading model and data"):
-        work = subject(file)
-    plan = plan_for(work.model, file.recipe, work.example)
-    if from_scratch:
-        train(work, file, progress=steps.shown)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(file.spec.seed)
-        result = _measured(file, work, plan, steps)
+    steps = Steps(show=progress)
+    with _threads(file.spec.threads):
+        with steps.step("reading model and data"):
+            work = subject(file)
+        plan = plan_for(work.model, file.recipe, work.example)
+        if from_scratch:
+            train(work, file, progress=steps.shown)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(file.spec.seed)
+            result = _measured(file, work, plan, steps)
     if write:
         with steps.step("writing the report"):
             report.write(result.report, result, command=_command(path, overrides, from_scratch))
     return result
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with `count` threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _command(path: str | Path, overrides: Iterable[str], from_scratch: bool) -> str:
@@ -80,15 +98,23 @@ def _command(path: str | Path, overrides: Iterable[str], from_scratch: bool) -> 
 
 
 def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFile:
-    """The same experiment with the defaults that depend on others filled in."""
+    """The same experiment with the defaults that depend on others filled in.
+
+    >>> from dovetail.recipe.schema import loads
+    >>> resolve(loads("dovetail: 1\\nrules: [{input: int8}]", "mine.yaml")).spec.report
+    'out/mine'
+    """
     spec = file.spec
     stem = file.document.name.rsplit(".", 1)[0]
     report = str(out) if out is not None else spec.report or f"out/{stem}"
+    threads = spec.threads or torch.get_num_threads()
     fit = spec.fit
     if fit is not None and fit.seed is None:
         fit = fit.model_copy(update={"seed": spec.seed})
     return ExperimentFile(
-        spec.model_copy(update={"report": report, "fit": fit}), file.recipe, file.document
+        spec.model_copy(update={"report": report, "fit": fit, "threads": threads}),
+        file.recipe,
+        file.document,
     )
 
 

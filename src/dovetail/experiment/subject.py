@@ -40,6 +40,14 @@ def subject(file: ExperimentFile) -> Subject:
 
     The experiment's seed is what any random draw on the way starts from; torch's global random
     generator is left as it was.
+
+    >>> from dovetail.recipe.schema import loads
+    >>> file = loads(
+    ...     "{dovetail: 1, model: {builtin: digits-cnn}, data: {builtin: digits}, "
+    ...     "rules: [{input: int8}]}"
+    ... )
+    >>> subject(file).example[0].shape
+    torch.Size([64, 1, 8, 8])
     """
     for key in ("model", "data"):
         if getattr(file.spec, key) is None:

@@ -226,6 +226,9 @@ class Experiment(_Spec):
 
     dovetail: Version
     seed: int = Field(0, ge=0, description="of everything random in the run")
+    threads: int | None = Field(
+        None, ge=1, description="to compute with; training sums in another order for another number"
+    )
     model: ModelSpec | None = None
     data: DataSpec | None = None
     rules: Sequence[RuleSpec] = Field(min_length=1, description="later wins, field by field")

@@ -36,7 +36,12 @@ class ExperimentFile:
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> ExperimentFile:
-    """Read and check an experiment file; `overrides` such as `"rules.1.mul=exact"` come first."""
+    """Read and check an experiment file; `overrides` such as `"rules.1.mul=exact"` come first.
+
+    >>> load("no-such-file.yaml")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: no file 'no-such-file.yaml'
+    """
     return _checked(yaml_source.read(path), overrides)
 
 
@@ -75,7 +80,11 @@ def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
 
 
 def dump(file: ExperimentFile) -> str:
-    """The experiment as YAML text, every default spelled out."""
+    """The experiment as YAML text, every default spelled out.
+
+    >>> print(dump(loads("{dovetail: 1, rules: [{input: int8}]}")).splitlines()[-4])
+    fit: null
+    """
     values = file.spec.model_dump(exclude={"rules"})
     for key, value in values.items():
         if isinstance(value, dict):

@@ -188,7 +188,12 @@ def describe(value: Any) -> str:
 
 
 def parse(text: str, name: str) -> Document:
-    """Read YAML text; malformed text is refused with `name:line:column`."""
+    """Read YAML text; malformed text is refused with `name:line:column`.
+
+    >>> parse("a: 1\\na: 2", "a.yaml")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: a.yaml:2:1: the key 'a' is given twice (first on line 1)
+    """
     document = Document(name, None)
     try:
         node = _Loader(text).get_single_node()
