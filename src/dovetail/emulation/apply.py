@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from dovetail.emulation.trace import Seen, Trace, owners, trace
 from dovetail.errors import DovetailError
 from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
-from dovetail.recipe import Recipe
+from dovetail.recipe import OpAddress, Recipe
 
 __all__ = ["apply_", "remove_"]
 
@@ -70,7 +71,24 @@ def _entries(found: Trace, emulation: Emulation) -> dict[nn.Module, Entry]:
         op = planned.get((a.path, a.kind, a.index))
         if op is not None:
             sites.setdefault(seen.module, {}).setdefault(a.kind, {})[a.index] = Site(op)
-    return {module: Entry(emulation, kinds) for module, kinds in sites.items()}
+    beyond = _beyond(found, emulation.plan.recipe)
+    return {
+        module: Entry(emulation, kinds, beyond.get(module, {})) for module, kinds in sites.items()
+    }
+
+
+def _beyond(found: Trace, recipe: Recipe) -> dict[nn.Module, dict[str, tuple[int, str]]]:
+    """Repeated calls that the example did not make, but that a rule would address; see Entry."""
+    calls: dict[tuple[nn.Module, str], list[OpAddress]] = {}
+    for seen in found.seen.values():
+        if seen.address.index is not None:
+            calls.setdefault((seen.module, seen.address.kind), []).append(seen.address)
+    beyond: dict[nn.Module, dict[str, tuple[int, str]]] = {}
+    for (module, kind), addresses in calls.items():
+        following = replace(addresses[0], index=len(addresses))
+        if not recipe.resolve(following)[0].is_exact:
+            beyond.setdefault(module, {})[kind] = (len(addresses), following.key)
+    return beyond
 
 
 def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:

@@ -85,6 +85,10 @@ def _matmul(x: Tensor, weight: Tensor) -> Call:
     return Call("matmul", x, weight, None, LINEAR, squeeze)
 
 
+def _reversed_matmul(weight: Tensor, x: Tensor) -> Call:
+    return _matmul(x, weight)
+
+
 def _conv(spatial: int) -> Callable[..., Call]:
     def read(
         x: Tensor,
@@ -120,10 +124,13 @@ def _spelled_padding(word: str, dilation: Any, kernel: Sequence[int]) -> list[tu
 _aten = torch.ops.aten
 _READERS: dict[Any, Callable[..., Call | None]] = {
     F.linear: _linear,
+    _aten.linear: _linear,
     _aten.linear.default: _linear,
     torch.addmm: _addmm,
     Tensor.addmm: _addmm,
+    _aten.addmm: _addmm,
     _aten.addmm.default: _addmm,
+    Tensor.__rmatmul__: _reversed_matmul,
     **dict.fromkeys(
         (
             torch.matmul,
@@ -134,6 +141,14 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
             Tensor.mm,
             torch.bmm,
             Tensor.bmm,
+            torch.mv,
+            Tensor.mv,
+            torch.dot,
+            Tensor.dot,
+            torch.linalg.matmul,
+            _aten.matmul,
+            _aten.mm,
+            _aten.bmm,
             _aten.matmul.default,
             _aten.mm.default,
             _aten.bmm.default,
@@ -146,17 +161,20 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
         for f in (
             getattr(F, names),
             getattr(torch, names),
+            getattr(_aten, names),
             getattr(_aten, names).default,
             getattr(_aten, names).padding,
         )
     },
 }
 
-_KINDS = {_linear: "linear", _addmm: "linear", _matmul: "matmul"}
+_KINDS = {_linear: "linear", _addmm: "linear", _matmul: "matmul", _reversed_matmul: "matmul"}
 _NAMES = {
     _linear: {"input": "x"},
     _addmm: {"input": "bias", "self": "bias", "mat1": "x", "mat2": "weight"},
-    _matmul: {"input": "x", "self": "x", "other": "weight", "mat2": "weight"},
+    _matmul: {"input": "x", "self": "x", "other": "weight", "mat2": "weight"}
+    | {"vec": "weight", "tensor": "weight"},
+    _reversed_matmul: {"self": "weight", "other": "x"},
 }
 
 
@@ -187,13 +205,29 @@ UNCOVERED: dict[Any, str] = {
     F.conv_transpose3d: "conv_transpose3d",
     F.multi_head_attention_forward: "multi_head_attention",
     F.scaled_dot_product_attention: "scaled_dot_product_attention",
-    torch.baddbmm: "baddbmm",
     torch.einsum: "einsum",
     torch.functional.einsum: "einsum",
     torch.gru: "gru",
     torch.gru_cell: "gru_cell",
+    torch.linalg.multi_dot: "multi_dot",
     torch.lstm: "lstm",
     torch.lstm_cell: "lstm_cell",
     torch.rnn_relu: "rnn_relu",
+    torch.rnn_relu_cell: "rnn_relu_cell",
     torch.rnn_tanh: "rnn_tanh",
+    torch.rnn_tanh_cell: "rnn_tanh_cell",
+    torch.tensordot: "tensordot",
+    torch.functional.tensordot: "tensordot",
+    torch.vdot: "vdot",
+    Tensor.vdot: "vdot",
+    **{
+        getattr(owner, name): name
+        for name in ("addbmm", "addmv", "baddbmm", "inner")
+        for owner in (torch, Tensor)
+    },
+    **{
+        getattr(Tensor, name): name
+        for name in ("addbmm_", "addmm_", "addmv_", "baddbmm_", "__imatmul__")
+        if hasattr(Tensor, name)
+    },
 }

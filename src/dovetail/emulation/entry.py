@@ -84,16 +84,24 @@ def _dynamic(op: PlannedOp, slot: str) -> str:
 class Entry:
     """What stands in an emulated module's ``__dict__``.
 
-    An entry without sites shields its module from the caller's mode.
+    An entry without sites shields its module from the caller's mode. ``beyond`` holds, for a kind
+    that the example called repeatedly, how often it did and the operation that one more call would
+    be, where a rule addresses that too.
     """
 
-    def __init__(self, emulation: Emulation, sites: dict[str, dict[int | None, Site]]) -> None:
+    def __init__(
+        self,
+        emulation: Emulation,
+        sites: dict[str, dict[int | None, Site]],
+        beyond: dict[str, tuple[int, str]] | None = None,
+    ) -> None:
         self.emulation = emulation
         self.sites = sites
+        self.beyond = beyond or {}
         self.table = table_of(sites)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"emulation": self.emulation, "sites": self.sites}
+        return {"emulation": self.emulation, "sites": self.sites, "beyond": self.beyond}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -101,7 +109,14 @@ class Entry:
     def site(self, kind: str, index: int) -> Site | None:
         """The site of the ``index``-th call of ``kind``, or ``None`` if it stays exact."""
         by_index = self.sites[kind]
-        return by_index.get(index, by_index.get(None))
+        site = by_index.get(index, by_index.get(None))
+        if site is None and kind in self.beyond and index >= self.beyond[kind][0]:
+            calls, key = self.beyond[kind]
+            raise DovetailError(
+                f"{key}: the example called {kind} {calls} times here, so this call has no plan; "
+                "give apply_ an example that makes it, or match the planned ones by their index"
+            )
+        return site
 
     def handle(
         self,
@@ -114,10 +129,10 @@ class Entry:
         """Carry out one intercepted call."""
         from dovetail.emulation.execute import execute
 
-        site = self.site(reader.kind, mode.next_index(reader.kind))
-        if site is None:
-            return func(*args, **kwargs)
         call = reader.call(args, kwargs)
         if call is None or not call.x.is_floating_point():
+            return func(*args, **kwargs)  # as in the example run, such a call takes no index
+        site = self.site(reader.kind, mode.next_index(reader.kind))
+        if site is None:
             return func(*args, **kwargs)
         return call.finish(execute(self.emulation, site, mode.module, call))

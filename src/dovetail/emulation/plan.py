@@ -98,7 +98,7 @@ def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
             return f"matches only '{place}', and no rule can reach the operation {name} yet"
     keys = [address.key for address in addresses]
     near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = ", ".join(keys[:12]) + (f", ... ({len(keys)} in all)" if len(keys) > 12 else "")
     example = "" if found.has_example else " Operations called as functions need an example."
     return f"matches no operation{hint} Operations: {shown or 'none'}.{example}"
