@@ -14,9 +14,23 @@ namespace dv {
 
 extern const Kernels DV_JOIN(kernels_, DV_LEVEL);
 const Kernels DV_JOIN(kernels_, DV_LEVEL) = {
-    DV_STRING(DV_LEVEL), quantise,        recode, interleave, transpose, DOT_ROWS,     DOT_LANES,
-    dot_begin,           dot_end,         dot,    ADD_LANES,  add,       DIRECT_LANES, direct,
-    finish_channel,      finish_channels,
+    DV_STRING(DV_LEVEL),
+    quantise,
+    recode,
+    interleave,
+    transpose,
+    DOT_ROWS,
+    DOT_LANES,
+    dot_begin,
+    dot_end,
+    dot,
+    ADD_LANES,
+    ADD_NARROW,
+    add,
+    DIRECT_LANES,
+    direct,
+    finish_channel,
+    finish_channels,
 };
 
 } // namespace dv

@@ -54,6 +54,16 @@ struct Lookup {
   const uint8_t* by_row_planes; // likewise
   int32_t middle, least;
   int32_t pairs; // two 16-bit distances sum without overflow
+  // Row-add: the lanes of one k may meet several row codes, `row_offset[t * depth + k]`, each of
+  // which adds into `out + out_shift[t]`. Row i of the sums starts at `out + i * out_stride`.
+  int64_t taps;
+  const int64_t* out_shift;
+  int64_t out_stride;
+
+  // What the sums start from, for kernels that add 16-bit distances only.
+  int32_t start() const {
+    return by_lane16 ? (int32_t)((uint32_t)(depth * taps) * (uint32_t)middle) : 0;
+  }
 };
 
 struct Kernels {
@@ -71,10 +81,10 @@ struct Kernels {
   void (*dot_end)();
   void (*dot)(const Dot&, int64_t row, int64_t lane, int32_t* out); // out [dot_rows][dot_lanes]
 
-  // Row-add: sums for many rows (code stretches) against a few lanes; out [rows][lanes]
+  // Row-add: adds to the sums of many rows (stretches of codes) and a few lanes
   int64_t add_lanes;
-  void (*add)(const Lookup&, int64_t lane, const Run* runs, int64_t run_count, int64_t rows,
-              int32_t* out);
+  bool narrow; // uses the 16-bit forms, where there are any
+  void (*add)(const Lookup&, int64_t lane, const Run* runs, int64_t run_count, int32_t* out);
   // Direct: sums for few rows against many lanes; out [rows][direct_lanes]
   int64_t direct_lanes;
   void (*direct)(const Lookup&, int64_t row, int64_t rows, int64_t lane, int64_t lanes,

@@ -99,12 +99,12 @@ void build_wide(const int32_t* const* column, int32_t* p) {
 
 template <int DEPTH>
 void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p,
-                const dv::Run* runs, int64_t run_count, int32_t* out, int64_t out_stride) {
+                const dv::Run* runs, int64_t run_count, int32_t* out) {
   for (int64_t r = 0; r < run_count; r++) {
     const uint8_t* code[DEPTH];
     for (int d = 0; d < DEPTH; d++)
       code[d] = s.rows + row_offset[d] + runs[r].p;
-    for (int64_t i = 0; i < runs[r].length; i++, out += out_stride) {
+    for (int64_t i = 0; i < runs[r].length; i++, out += s.out_stride) {
       Wide sum = wide_load(out);
 #pragma GCC unroll 8
       for (int d = 0; d < DEPTH; d++)
@@ -115,30 +115,33 @@ void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p
 }
 
 void add_wide(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
-              int64_t rows, int32_t* out, int64_t out_stride) {
-  alignas(64) int32_t p[SWEEP * 256 * WIDE_LANES];
-  for (int64_t i = 0; i < rows; i++)
-    memset(out + i * out_stride, 0, WIDE_LANES * sizeof(int32_t));
+              int32_t* out) {
+  constexpr int64_t SIZE = 256 * WIDE_LANES;
+  alignas(64) int32_t p[SWEEP * SIZE];
   for (int64_t k = 0; k < s.depth; k += SWEEP) {
     const int64_t depth = s.depth - k < SWEEP ? s.depth - k : SWEEP;
     for (int64_t d = 0; d < depth; d++) {
       const int32_t* column[WIDE_LANES];
       for (int64_t i = 0; i < WIDE_LANES; i++)
         column[i] = s.by_lane + 256 * lane_code(s, k + d, lane + i);
-      build_wide(column, p + d * 256 * WIDE_LANES);
+      build_wide(column, p + d * SIZE);
     }
-    if (depth == SWEEP)
-      sweep_wide<SWEEP>(s, s.row_offset + k, p, runs, run_count, out, out_stride);
-    else
-      for (int64_t d = 0; d < depth; d++)
-        sweep_wide<1>(s, s.row_offset + k + d, p + d * 256 * WIDE_LANES, runs, run_count, out,
-                      out_stride);
+    for (int64_t t = 0; t < s.taps; t++) {
+      const int64_t* offset = s.row_offset + t * s.depth + k;
+      int32_t* target = out + s.out_shift[t];
+      if (depth == SWEEP)
+        sweep_wide<SWEEP>(s, offset, p, runs, run_count, target);
+      else
+        for (int64_t d = 0; d < depth; d++)
+          sweep_wide<1>(s, offset + d, p + d * SIZE, runs, run_count, target);
+    }
   }
 }
 
 #if defined(__AVX512VNNI__)
 
 constexpr int64_t ADD_LANES = 32;
+constexpr bool ADD_NARROW = true;
 
 // P[code][32 lanes] of 16-bit entries. Lane i + 8 of each 128-bit chunk s is chosen so that even
 // entries are lanes 0 to 15 and odd entries lanes 16 to 31.
@@ -186,7 +189,7 @@ void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t*
     const uint8_t* code[DEPTH];
     for (int d = 0; d < DEPTH; d++)
       code[d] = s.rows + row_offset[d] + runs[r].p;
-    for (int64_t i = 0; i < runs[r].length; i++, out += ADD_LANES) {
+    for (int64_t i = 0; i < runs[r].length; i++, out += s.out_stride) {
       __m512i low = _mm512_loadu_si512(out), high = _mm512_loadu_si512(out + 16);
 #pragma GCC unroll 8
       for (int d = 0; d < DEPTH; d += 2) {
@@ -211,49 +214,47 @@ void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t*
 
 template <bool PAIRS>
 void add_narrow(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count,
-                int64_t rows, int32_t* out) {
+                int32_t* out) {
   constexpr int64_t SIZE = 256 * ADD_LANES;
   alignas(64) int16_t p[SWEEP * SIZE];
-  const __m512i start = _mm512_set1_epi32((int32_t)((uint32_t)s.depth * (uint32_t)s.middle));
-  for (int64_t i = 0; i < rows * ADD_LANES; i += 16)
-    _mm512_storeu_si512(out + i, start);
   for (int64_t k = 0; k < s.depth; k += SWEEP) {
     const int64_t depth = s.depth - k < SWEEP ? s.depth - k : SWEEP;
-    int64_t row_offset[SWEEP];
     for (int64_t d = 0; d < depth; d++) {
-      row_offset[d] = s.row_offset[k + d];
       const int16_t* column[ADD_LANES];
       for (int64_t i = 0; i < ADD_LANES; i++)
         column[i] = s.by_lane16 + 256 * lane_code(s, k + d, lane + i);
       build_narrow(column, p + d * SIZE);
     }
-    if (depth == SWEEP) {
-      sweep_narrow<SWEEP, PAIRS>(s, row_offset, p, runs, run_count, out);
-      continue;
-    }
-    // The tail in twos; what an odd depth lacks adds zeros.
-    if (depth % 2) {
-      row_offset[depth] = row_offset[depth - 1];
+    if (depth % 2) // what an odd tail lacks adds zeros
       memset(p + depth * SIZE, 0, SIZE * sizeof(int16_t));
+    for (int64_t t = 0; t < s.taps; t++) {
+      const int64_t* offset = s.row_offset + t * s.depth + k;
+      int32_t* target = out + s.out_shift[t];
+      if (depth == SWEEP) {
+        sweep_narrow<SWEEP, PAIRS>(s, offset, p, runs, run_count, target);
+        continue;
+      }
+      for (int64_t d = 0; d < depth; d += 2) {
+        const int64_t two[2] = {offset[d], offset[d + 1 < depth ? d + 1 : d]};
+        sweep_narrow<2, PAIRS>(s, two, p + d * SIZE, runs, run_count, target);
+      }
     }
-    for (int64_t d = 0; d < depth; d += 2)
-      sweep_narrow<2, PAIRS>(s, row_offset + d, p + d * SIZE, runs, run_count, out);
   }
 }
 
 #else
 constexpr int64_t ADD_LANES = WIDE_LANES;
+constexpr bool ADD_NARROW = false;
 #endif
 
-void add(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count, int64_t rows,
-         int32_t* out) {
+void add(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_count, int32_t* out) {
 #if defined(__AVX512VNNI__)
   if (s.by_lane16)
-    return s.pairs ? add_narrow<true>(s, lane, runs, run_count, rows, out)
-                   : add_narrow<false>(s, lane, runs, run_count, rows, out);
+    return s.pairs ? add_narrow<true>(s, lane, runs, run_count, out)
+                   : add_narrow<false>(s, lane, runs, run_count, out);
 #endif
-  for (int64_t half = 0; half < ADD_LANES; half += WIDE_LANES)
-    add_wide(s, lane + half, runs, run_count, rows, out + half, ADD_LANES);
+  for (int64_t part = 0; part < ADD_LANES; part += WIDE_LANES)
+    add_wide(s, lane + part, runs, run_count, out + part);
 }
 
 // Few rows against many lanes: one table row, in the first-level cache, serves all lanes of a k.

@@ -1,0 +1,23 @@
+"""``python -m benchmarks``: all measurements, or those named."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import mac
+from dovetail.kernels import native
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("which", nargs="?", choices=["mac"], default="mac")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--levels", nargs="+", choices=native.levels(), default=native.levels())
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/*.md")
+    options = parser.parse_args()
+    mac.run(options.threads, options.levels, options.rounds, options.save)
+
+
+if __name__ == "__main__":
+    main()

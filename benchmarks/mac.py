@@ -1,0 +1,116 @@
+"""Emulated layers against torch float32: linear and 3x3 convolutions, three kinds of multiplier.
+
+Each figure is the time of a whole emulated module (quantise, multiply, dequantise, add the bias;
+weights packed beforehand) over that of the same module in float32, batch 8, in one process.
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+
+import dovetail as dv
+from benchmarks.timing import ratios
+from dovetail.kernels import native
+
+RESULTS = Path(__file__).parent / "results"
+LIMITS = {"rank 1": 0.6, "rank 5": 1.5, "table": 3.0}  # on AVX-512, one thread
+
+
+def shapes() -> dict[str, tuple[nn.Module, torch.Tensor]]:
+    """The layers measured, with an input each."""
+    found: dict[str, tuple[nn.Module, torch.Tensor]] = {
+        "linear 512x1024x1024": (nn.Linear(1024, 1024), torch.randn(512, 1024))
+    }
+    for channels, side in ((64, 56), (128, 28), (256, 14), (512, 7)):
+        layer = nn.Conv2d(channels, channels, 3, padding=1)
+        found[f"conv {channels}@{side}"] = (layer, torch.randn(8, channels, side, side))
+    return found
+
+
+def multipliers() -> dict[str, dv.Multiplier]:
+    """One of rank 1, the catalogue's highest rank (5), and a table without structure."""
+    table = np.random.default_rng(0).integers(-16384, 16384, (256, 256))
+    return {
+        "rank 1": dv.multiplier("mul8s_1L2J"),
+        "rank 5": dv.multiplier("mul8s_1KVA"),
+        "table": dv.multiplier(table, signed=True),
+    }
+
+
+def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
+    """One table of ratios: a row per layer, a column per level and multiplier."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    kinds = multipliers()
+    title = f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}"
+    table = Table(title=title)
+    table.add_column("layer")
+    names = [f"{level} {kind}" for level in levels for kind in kinds]
+    for name in names:
+        table.add_column(name, justify="right")
+    task = progress.add_task(f"{threads} threads", total=len(shapes()))
+    try:
+        for shape, (layer, x) in shapes().items():
+            exact = nn.Sequential(layer).eval()
+            models = {}
+            for name in names:
+                level, kind = name.split(" ", 1)
+                native.set_isa(level)
+                rule = dv.rule("*", input="int8", weight="int8", mul=kinds[kind])
+                models[name] = copy.deepcopy(exact)
+                dv.apply_(models[name], dv.Recipe(rule), x)
+            with torch.no_grad():
+                found = ratios(
+                    partial(exact, x),
+                    {name: partial(model, x) for name, model in models.items()},
+                    rounds,
+                    between=lambda name: native.set_isa(name.split(" ", 1)[0]),
+                )
+            table.add_row(shape, *(f"{found[name]:.2f}" for name in names))
+            progress.advance(task)
+    finally:
+        native.set_isa(None)
+        torch.set_num_threads(before)
+    return table
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown, under a line that says where they were taken."""
+    lines = [
+        "# Emulated layers: time as a ratio to torch float32",
+        "",
+        f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
+        "Quantisation and dequantisation included; batch 8; medians of interleaved runs.",
+        "Limits on AVX-512, one thread: "
+        + ", ".join(f"{kind} {limit}" for kind, limit in LIMITS.items())
+        + ".",
+    ]
+    for table in tables:
+        lines += ["", f"## {table.title}", ""]
+        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
+        lines.append("|" + "|".join("---" for _ in table.columns) + "|")
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
+    """Measure, print, and with ``save`` write ``results/mac.md``."""
+    console = Console()
+    with Progress(console=console, transient=True) as progress:
+        tables = [measure(count, levels, rounds, progress) for count in threads]
+    for table in tables:
+        console.print(table)
+    if save:
+        (RESULTS / "mac.md").write_text(markdown(tables))

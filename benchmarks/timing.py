@@ -1,0 +1,36 @@
+"""Ratios of running times that survive a busy machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def ratios(
+    baseline: Callable[[], object],
+    candidates: Mapping[str, Callable[[], object]],
+    rounds: int,
+    between: Callable[[str], None] = lambda name: None,
+) -> dict[str, float]:
+    """Median over rounds of each candidate's time over the baseline's, taken next to each other.
+
+    Every candidate runs right after a baseline of its own, so that a machine that slows down for a
+    while slows both; the median drops the rounds in which it slowed between the two. ``between`` is
+    called, untimed, before each candidate.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    for round_ in range(rounds + 1):
+        for name, candidate in candidates.items():
+            between(name)
+            reference = _seconds(baseline)
+            time_ = _seconds(candidate)
+            if round_:  # the first round warms caches and memory
+                taken[name].append(time_ / reference)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

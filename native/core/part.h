@@ -1,0 +1,42 @@
+// Some images of one op, prepared, and the three ways to multiply them.
+#pragma once
+#include "core/emit.h"
+#include "core/prepare.h"
+
+namespace dv {
+
+struct Part {
+  const Layout& l;
+  const dv_multiplier& multiplier;
+  const uint8_t* packed;
+  const Image& image;
+  const std::vector<Run>& runs;
+  const Emitter& emit;
+
+  void dot() const;   // factored multipliers
+  bool table() const; // any multiplier; false when memory ran out
+
+private:
+  // Row-add with the lanes being outputs, pixels, or places of the image shared by all taps.
+  enum class Lanes { OUTPUTS, PIXELS, PLACES };
+
+  const uint8_t* weights(int64_t group) const { return packed + l.packed_group(group); }
+  int64_t pixels() const { return image.batch * l.out_pixels; }
+  int64_t span() const { return runs.back().p + runs.back().length; }
+  int64_t reach() const; // of the taps, in places
+
+  void emit_places(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t p,
+                   int64_t places) const;
+  Lookup lookup(int64_t group, bool lanes_are_weights) const;
+  std::vector<int64_t> image_offsets(bool each_tap) const;
+  std::vector<int64_t> weight_offsets() const;
+  Lanes cheapest() const;
+  void direct() const;
+  bool add_outputs() const;
+  bool add_pixels() const;
+  bool add_places() const;
+};
+
+inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+} // namespace dv
