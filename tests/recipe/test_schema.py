@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import dovetail as dv
@@ -139,15 +140,38 @@ def test_recipes_survive_save_and_load(tmp_path) -> None:
 
 
 def test_a_recipe_that_no_file_can_hold_is_refused(tmp_path) -> None:
-    named = dv.multiplier(lambda a, w: a * w + 1, bits=4)
-    recipe = Recipe(rule("*", input="int4", weight="int4", mul=named))
-    path = tmp_path / "r.yaml"
-    try:
-        recipe.save(path)
-    except DovetailError:
-        assert not path.exists()
-    else:
-        assert Recipe.load(path) == recipe
+    made = dv.multiplier(lambda a, w: a * w + 1, bits=4)
+    recipe = Recipe(rule("*", input="int4", weight="int4", mul=made))
+    with pytest.raises(DovetailError, match=r"rule 1: no file can hold mul=.*: save its table\(\)"):
+        recipe.save(tmp_path / "r.yaml")
+    assert not (tmp_path / "r.yaml").exists()
+
+
+def test_a_table_in_a_file_stays_a_file(tmp_path) -> None:
+    path = tmp_path / "t.npy"
+    np.save(path, np.arange(256, dtype=np.int32).reshape(16, 16))
+    text = f"dovetail: 1\nrules: [{{mul: {{file: {path}, signed: false}}}}, {{mul: {path}}}]"
+    file = loads(text)
+    assert [r.fields["mul"].signed for r in file.recipe] == [False, True]
+    assert f"mul: {{file: {path}, signed: false}}" in dump(file)
+    assert loads(dump(file)).recipe == file.recipe
+
+
+@pytest.mark.parametrize(
+    ("mul", "message"),
+    [
+        ("8", "rules.0.mul: expected text such as mul8s_1KV9, or a mapping such as"),
+        ("{signed: true}", "the mapping needs the key 'file'"),
+        ("{file: a.npy, sined: true}", "unknown key 'sined'; did you mean 'signed'?"),
+        ("{file: a.npy, signed: 1}", "'signed' is true or false, got the number 1"),
+        ("{file: absent.npy}", "d.yaml:2:15: absent.npy: no such file"),
+        ("drum(k=99)", "d.yaml:2:15: rule '*': "),
+    ],
+)
+def test_a_multiplier_that_cannot_be_made_is_refused(mul: str, message: str) -> None:
+    with pytest.raises(DovetailError) as caught:
+        loads(f"dovetail: 1\nrules: [{{mul: {mul}}}]", "d.yaml")
+    assert message in str(caught.value)
 
 
 def test_a_rule_spec_has_the_fields_of_a_rule() -> None:

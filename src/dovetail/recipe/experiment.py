@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 from dovetail._spelling import spell_call
+from dovetail.errors import unknown
+from dovetail.multipliers import multiplier
 from dovetail.recipe.rule import FIELDS, Rule, rule
 from dovetail.recipe.yaml_source import describe
 
@@ -67,6 +69,39 @@ Spelling = Annotated[
     BeforeValidator(_spelling),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["format"]}]}),
 ]
+_FILE_OPTIONS: dict[str, tuple[type, str]] = {
+    "file": (str, "text"),
+    "signed": (bool, "true or false"),
+    "bits": (int, "a whole number"),
+    "function": (str, "text"),
+}
+
+
+def _multiplier(value: Any) -> Any:
+    """A multiplier as text, or as a file with what its contents do not say."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"expected text such as mul8s_1KV9, or a mapping such as "
+            f"{{file: table.npy, signed: false}}, got {describe(value)}"
+        )
+    if "file" not in value:
+        raise ValueError("the mapping needs the key 'file', as in {file: table.npy}")
+    for key, option in value.items():
+        if key not in _FILE_OPTIONS:
+            raise unknown("key", key, _FILE_OPTIONS)
+        kind, words = _FILE_OPTIONS[key]
+        if type(option) is not kind:
+            raise ValueError(f"'{key}' is {words}, got {describe(option)}")
+    return value
+
+
+MultiplierText = Annotated[
+    str | dict[str, Any],
+    BeforeValidator(_multiplier),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["file"]}]}),
+]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
 
 
@@ -107,7 +142,10 @@ class RuleSpec(_Spec):
     weight: Spelling | None = Field(None, description="format of the weight")
     bias: Spelling | None = Field(None, description="format of the bias")
     output: Spelling | None = Field(None, description="format of the output")
-    mul: str | None = Field(None, description="multiplier: name, family(k=...), .npy or .c file")
+    mul: MultiplierText | None = Field(
+        None,
+        description="name, family(k=...), file, or {file: ..., signed: ...}",
+    )
     acc: Spelling | None = Field(None, description="accumulator: width, overflow, order")
     grad: str | None = Field(None, description="gradient of the multiplier in the backward pass")
 
@@ -117,8 +155,8 @@ class RuleSpec(_Spec):
             raise ValueError(f"the rule sets nothing; give it one of {', '.join(FIELDS)}")
         return self
 
-    def values(self) -> dict[str, str]:
-        """The fields that this rule sets, as text.
+    def values(self) -> dict[str, Any]:
+        """The fields that this rule sets, as `rule` takes them.
 
         >>> RuleSpec(match="conv*", acc={"format": "int24", "overflow": "wrap"}).values()
         {'acc': 'int24(overflow=wrap)'}
@@ -137,8 +175,19 @@ class RuleSpec(_Spec):
             type=self.type,
             optional=self.optional,
             source=source,
-            **self.values(),
+            **{name: loaded(value) for name, value in self.values().items()},
         )
+
+
+def loaded(value: Any) -> Any:
+    """A field's value, with a file's mapping turned into its multiplier.
+
+    >>> loaded("int8")
+    'int8'
+    """
+    if isinstance(value, dict):
+        return multiplier(value["file"], **{k: v for k, v in value.items() if k != "file"})
+    return value
 
 
 class CalibrateSpec(_Spec):

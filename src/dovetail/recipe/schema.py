@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.kept import KEPT_KINDS
 from dovetail.recipe import experiment as spec
 from dovetail.recipe import yaml_source
 from dovetail.recipe.experiment import Experiment
@@ -63,19 +65,35 @@ def load_rules(path: str | Path) -> list[Rule]:
 
 
 def spell_rules(rules: Sequence[Rule], name: str = "<text>") -> str:
-    """Rules as the text of an experiment file, which `loads` reads back as equal rules."""
-    text = f"dovetail: 1\n{_rules_text(rules)}"
+    """Rules as the text of an experiment file, which `loads` reads back as equal rules.
+
+    A multiplier made from data in memory is spelt by its digest: only a process that has made it
+    again can read it back.
+
+    >>> print(spell_rules([rule("conv*", input="int8")]))
+    dovetail: 1
+    rules:
+      - {match: conv*, input: int8}
+    """
+    text = f"dovetail: 1\n{_rules_text([item.spelled() for item in rules])}"
     for before, after in zip(rules, loads(text, name).recipe, strict=True):
         if before != after:
             raise DovetailError(
                 f"{before.label} cannot be written: {before.spelled()} would not be read back as "
-                f"the same rule; save a user's table to a .npy file and name that file in the rule"
+                f"the same rule"
             )
     return text
 
 
 def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
     """Write rules as a file that `load_rules` reads back as equal rules."""
+    for item in rules:
+        if _names_data(item):
+            raise DovetailError(
+                f"{item.label}: no file can hold mul={item.fields['mul']}, made from data in "
+                f"memory: save its table(), such as to table.npy, and write the rule by hand with "
+                f"mul: {{file: table.npy}}"
+            )
     Path(path).write_text(spell_rules(rules, str(path)), encoding="utf-8")
 
 
@@ -92,14 +110,27 @@ def dump(file: ExperimentFile) -> str:
     lines = []
     for key in Experiment.model_fields:
         if key == "rules":
-            lines.append(_rules_text(file.recipe.rules))
+            pairs = zip(file.recipe, file.spec.rules, strict=True)
+            lines.append(_rules_text([_spelled(item, written) for item, written in pairs]))
         else:
             lines.append(f"{key}: {_flow(values[key])}\n")
     return "".join(lines)
 
 
-def _rules_text(rules: Iterable[Rule]) -> str:
-    return "rules:\n" + "".join(f"  - {_flow(item.spelled())}\n" for item in rules)
+def _spelled(item: Rule, written: spec.RuleSpec) -> dict[str, Any]:
+    """The rule in canonical spelling; a multiplier from a file stays the file's name."""
+    words = item.spelled()
+    return words | {"mul": written.mul} if _names_data(item) else words
+
+
+def _names_data(item: Rule) -> bool:
+    """Whether the multiplier's spelling is only a digest of the user's own data."""
+    mul = item.fields.get("mul")
+    return mul is not None and parse_call(repr(mul))[0] in KEPT_KINDS
+
+
+def _rules_text(rules: Iterable[dict[str, Any]]) -> str:
+    return "rules:\n" + "".join(f"  - {_flow(words)}\n" for words in rules)
 
 
 def _flow(value: Any) -> str:
@@ -136,7 +167,7 @@ def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) 
             Selector(item.match, **selection)
     for name, value in item.values().items():
         with at(document.where((*path, name))):
-            one: dict[str, Any] = {name: value}
+            one: dict[str, Any] = {name: spec.loaded(value)}
             rule(item.match, **one)
     return item.build(document.line(path))
 
