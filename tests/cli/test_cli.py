@@ -54,6 +54,16 @@ def test_run_prints_tables_and_writes_the_report(file, tmp_path, capsys) -> None
     assert (tmp_path / "out" / "report.html").exists()
 
 
+def test_a_narrow_terminal_gets_no_figure(file, tmp_path, capsys, monkeypatch) -> None:
+    arguments = ["run", str(file), "--out", str(tmp_path)]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(arguments) == 0
+    assert "●" not in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("●") == 3
+
+
 def test_json_is_all_that_is_printed_and_the_same_twice(file, tmp_path, capsys) -> None:
     arguments = ["run", str(file), "--json", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0

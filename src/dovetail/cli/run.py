@@ -9,7 +9,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dovetail.cli.console import NONE, decibels, percent, ratio, say, say_error, say_json, table
+from dovetail.cli.console import (
+    NONE,
+    decibels,
+    percent,
+    ratio,
+    say,
+    say_error,
+    say_json,
+    table,
+    width,
+)
 from dovetail.cli.options import Json, Set
 from dovetail.errors import DovetailError
 
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _PLOT = 20
+_ROOM_TO_PLOT = 94  # columns; a figure cut short would lie
 
 
 def run(
@@ -143,13 +154,14 @@ def _layers(result: RunResult) -> Table:
 def _stages(result: RunResult) -> Table:
     low = min(stage.accuracy.low for stage in result.stages)
     high = max(stage.accuracy.high for stage in result.stages)
+    plotted = width() >= _ROOM_TO_PLOT
     left, right = f"{100 * low:.1f}", f"{100 * high:.1f}"
     shown = table(
         f"Accuracy on {result.stages[0].accuracy.n:,} test samples",
         "Stage",
         ">Accuracy",
         "95 % interval",
-        f"{left}{right:>{_PLOT - len(left)}}",
+        *([f"{left}{right:>{_PLOT - len(left)}}"] if plotted else ()),
         ">Agrees\nwith fp32",
         ">Logits\nSQNR dB",
         ">Energy",
@@ -161,7 +173,7 @@ def _stages(result: RunResult) -> Table:
             stage.name,
             Text(percent(stage.accuracy.value), style=_verdict(stage.accuracy, reference)),
             f"{100 * stage.accuracy.low:.1f} to {100 * stage.accuracy.high:.1f}",
-            _plot(stage.accuracy, low, high),
+            *([_plot(stage.accuracy, low, high)] if plotted else ()),
             NONE if first else percent(stage.agreement),
             NONE if first else decibels(stage.sqnr_db),
             ratio(stage.energy),
