@@ -332,7 +332,7 @@ def test_exact_runs_the_original_and_taps_still_fire():
     ],
 )
 def test_every_spelling_of_a_product_is_either_reached_or_named(call):
-    """A multiply-accumulate is emulated, or the plan says that no rule reaches it: never silence."""
+    """A product is emulated, or the plan says that no rule reaches it: never silence."""
 
     class One(nn.Module):
         def forward(self, x, w):

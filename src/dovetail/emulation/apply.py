@@ -13,7 +13,7 @@ from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.plan import resolve
 from dovetail.emulation.planned import Plan
 from dovetail.emulation.swap import swap_in, swap_out
-from dovetail.emulation.trace import Seen, Trace, owners, trace
+from dovetail.emulation.trace import Seen, Trace, owners, shields, trace
 from dovetail.errors import DovetailError
 from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
@@ -22,6 +22,7 @@ from dovetail.recipe import OpAddress, Recipe
 __all__ = ["apply_", "remove_"]
 
 _HOOK = "_dovetail_hook"
+_NESTED = "_dovetail_nested"
 
 
 def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
@@ -60,6 +61,8 @@ def remove_(model: nn.Module) -> None:
         hook = module.__dict__.pop(_HOOK, None)
         if hook is not None:
             hook.remove()
+        if isinstance(module, nn.TransformerEncoder) and module.__dict__.pop(_NESTED, False):
+            module.use_nested_tensor = True
 
 
 def _entries(found: Trace, emulation: Emulation) -> dict[nn.Module, Entry]:
@@ -103,17 +106,24 @@ def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:
             swap_out(module)
         raise
     for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer) and any(
-            m in entries for m in module.modules()
-        ):
-            # A hook keeps the layer off its fused path, which calls none of its sub-modules.
-            module.__dict__[_HOOK] = module.register_forward_hook(_nothing)
+        if not entries.keys().isdisjoint(module.modules()):
+            _keep_off_fused_path(module)
+
+
+def _keep_off_fused_path(module: nn.Module) -> None:
+    """Evaluated without gradients, these call none of their sub-modules unless told otherwise."""
+    if isinstance(module, nn.TransformerEncoderLayer):
+        module.__dict__[_HOOK] = module.register_forward_hook(_nothing)  # any hook will do
+    elif isinstance(module, nn.TransformerEncoder) and module.use_nested_tensor:
+        module.__dict__[_NESTED] = True
+        module.use_nested_tensor = False
 
 
 def _shielded(model: nn.Module, entries: dict[nn.Module, Entry]) -> list[nn.Module]:
     """The modules with an entry, and all below them: a child's calls are not its parent's."""
     below = {child for module in entries for child in module.modules()}
-    return [module for _, module in owners(model) if module in below]
+    computing = [*(module for _, module in owners(model)), *shields(model)]
+    return [module for module in computing if module in below]
 
 
 def _nothing(_module: nn.Module, _args: Any, _output: Any) -> None:

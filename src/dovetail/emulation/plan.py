@@ -38,8 +38,8 @@ def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
     """The plan for what an example run found."""
     if not isinstance(recipe, Recipe):
         raise DovetailError(f"a recipe is dv.Recipe(dv.rule(...), ...), not {recipe!r}")
-    _check_matches(recipe, found)
     aliases = _aliases(model)
+    _check_matches(recipe, found, aliases)
     ops, left = [], []
     for seen in found.seen.values():
         op = _planned(recipe, seen, aliases)
@@ -81,8 +81,12 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
     )
 
 
-def _check_matches(recipe: Recipe, found: Trace) -> None:
-    addresses = [seen.address for seen in found.seen.values()]
+def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) -> None:
+    addresses = [
+        replace(seen.address, path=path)
+        for seen in found.seen.values()
+        for path in (seen.address.path, *aliases.get(seen.address.path, ()))
+    ]
     for rule in recipe:
         if rule.optional or any(rule.selector.matches(address) for address in addresses):
             continue

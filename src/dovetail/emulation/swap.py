@@ -83,16 +83,14 @@ def is_emulated(module: nn.Module) -> bool:
 
 def swap_in(module: nn.Module, entry: Any) -> None:
     """Give ``module`` the entry, and the derived class (or a wrapped bound ``forward``)."""
-    if isinstance(module, torch.jit.ScriptModule):
-        raise DovetailError(
-            f"{type(module).__name__} is compiled by torch.jit.script, which nothing can see into: "
-            "apply the recipe to the model before scripting it"
-        )
     module.__dict__[ENTRY] = entry
     if isinstance(module, fx.GraphModule) or "forward" in module.__dict__:
         # These bypass the class's forward: wrap what is there.
         module.__dict__["_dovetail_forward"] = module.__dict__.get("forward")
         module.__dict__["forward"] = functools.partial(_bound, module, module.forward)
+        if isinstance(module, fx.GraphModule):
+            # It copies and pickles its graph alone, and the emulation would silently stay behind.
+            module.__dict__.update(dict.fromkeys(_COPIES, _refuse_copy))
     else:
         module.__class__ = _derived(type(module))
 
@@ -104,7 +102,8 @@ def swap_out(module: nn.Module) -> None:
         delattr(module, name)
     if "_dovetail_forward" in module.__dict__:
         earlier: Callable[..., Any] | None = module.__dict__.pop("_dovetail_forward")
-        del module.__dict__["forward"]
+        for name in ("forward", *_COPIES):
+            module.__dict__.pop(name, None)
         if earlier is not None:
             module.__dict__["forward"] = earlier
     elif "_dovetail_base" in type(module).__dict__:
@@ -113,6 +112,16 @@ def swap_out(module: nn.Module) -> None:
 
 def _bound(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return run(_ignoring_self(forward), module, *args, **kwargs)
+
+
+_COPIES = ("__deepcopy__", "__reduce_ex__")
+
+
+def _refuse_copy(*_: Any) -> Any:
+    raise DovetailError(
+        "an emulated fx.GraphModule cannot be copied or pickled: copy it first, then apply_ the "
+        "recipe to the copy"
+    )
 
 
 def _ignoring_self(forward: Callable[..., Any]) -> Callable[..., Any]:

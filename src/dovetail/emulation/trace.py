@@ -17,7 +17,7 @@ from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
 from dovetail.recipe import OpAddress
 
-__all__ = ["Seen", "Trace", "owners", "trace"]
+__all__ = ["Seen", "Trace", "owners", "shields", "trace"]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
 _BARE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -93,6 +93,17 @@ class _Recorder:
         return result
 
 
+class _Shield:
+    """An entry that takes the caller's mode away: what runs inside is nobody's operation."""
+
+    table: ClassVar[dict[Any, Reader | str]] = {}
+
+
+def shields(model: nn.Module) -> Iterator[nn.Module]:
+    """The parametrizations: they compute a weight while its module runs, and stay exact."""
+    return (module for module in model.modules() if isinstance(module, ParametrizationList))
+
+
 def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module that may own operations; parametrizations compute weights, and are left out."""
     skipped: tuple[str, ...] = ()
@@ -114,6 +125,11 @@ def trace(model: nn.Module, example: Any) -> Trace:
     for path, module in model.named_modules():
         if is_emulated(module):
             raise DovetailError(f"'{path or '.'}' is emulated already: call dv.remove_ on it first")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise DovetailError(
+                f"'{path or '.'}' is compiled by torch.jit.script, which nothing can see into: "
+                "apply the recipe to the model before scripting it"
+            )
     found = Trace(has_example=example is not None)
     if example is None:
         for path, module in owners(model):
@@ -161,6 +177,9 @@ def _recording(model: nn.Module, found: Trace) -> Iterator[None]:
         for path, module in owners(model):
             names = class_names(module)
             swap_in(module, _Recorder(found, path, names))
+            swapped.append(module)
+        for module in shields(model):
+            swap_in(module, _Shield())
             swapped.append(module)
         yield
     finally:
