@@ -44,6 +44,11 @@ def conv_geometry(
     return Geometry(len(stride), tuple(stride), pairs, tuple(dilation), groups)
 
 
+def _owned(y: Tensor) -> Tensor:
+    """``y``, not as a view: autograd lets nobody change a view that an op made, and users do."""
+    return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
+
+
 def _linear_impl(
     x: Tensor,
     weight: Tensor,
@@ -55,7 +60,7 @@ def _linear_impl(
     arithmetic: str,
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR)
+    return _owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR))
 
 
 def _conv_impl(
@@ -74,7 +79,7 @@ def _conv_impl(
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
     geometry = conv_geometry(stride, padding, dilation, groups)
-    return layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry)
+    return _owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry))
 
 
 def _matmul_impl(
@@ -95,7 +100,7 @@ def _matmul_impl(
     out = x.new_empty(rows.shape[0], x.shape[-2], weight.shape[-1])
     for i in range(rows.shape[0]):
         out[i] = layer.emulate(rows[i], columns[i].mT, None, first, second, rule, LINEAR)
-    return out.reshape(*batch, *out.shape[1:])
+    return _owned(out.reshape(*batch, *out.shape[1:]))
 
 
 def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
