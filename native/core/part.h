@@ -12,18 +12,18 @@ struct Part {
   const Image& image;
   const std::vector<Run>& runs;
   const Emitter& emit;
+  uint8_t pad; // the code of padding cells
 
   void dot() const;   // factored multipliers
   bool table() const; // any multiplier; false when memory ran out
 
 private:
-  // Row-add with the lanes being outputs, pixels, or places of the image shared by all taps.
-  enum class Lanes { OUTPUTS, PIXELS, PLACES };
+  // Row-add with the lanes being outputs, output pixels, or input pixels that serve every tap.
+  enum class Lanes { OUTPUTS, PIXELS, INPUTS };
 
   const uint8_t* weights(int64_t group) const { return packed + l.packed_group(group); }
   int64_t pixels() const { return image.batch * l.out_pixels; }
   int64_t span() const { return runs.back().p + runs.back().length; }
-  int64_t reach() const; // of the taps, in places
 
   void emit_places(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t p,
                    int64_t places) const;
@@ -32,9 +32,11 @@ private:
   std::vector<int64_t> weight_offsets() const;
   Lanes cheapest() const;
   void direct() const;
+  void start_sums(int64_t group, int64_t from, int64_t to, int32_t start, int32_t* sum,
+                  int64_t stride) const;
   bool add_outputs() const;
   bool add_pixels() const;
-  bool add_places() const;
+  bool add_inputs() const;
 };
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }

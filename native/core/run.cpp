@@ -57,7 +57,13 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
     image.codes = buffer + image.bytes();
     image.fill(*input, first, factors.data());
     const Emitter emit{l, *output, correction.data(), first * l.out_pixels};
-    const Part work{l, *multiplier, static_cast<const uint8_t*>(packed), image, runs, emit};
+    const Part work{l,
+                    *multiplier,
+                    static_cast<const uint8_t*>(packed),
+                    image,
+                    runs,
+                    emit,
+                    (uint8_t)(input->kind == 0 ? input->zero_point : input->pad)};
     if (l.by_factors)
       work.dot();
     else if (!work.table())

@@ -55,15 +55,16 @@ struct Lookup {
   int32_t middle, least;
   int32_t pairs; // two 16-bit distances sum without overflow
   // Row-add: the lanes of one k may meet several row codes, `row_offset[t * depth + k]`, each of
-  // which adds into `out + out_shift[t]`. Row i of the sums starts at `out + i * out_stride`.
+  // which adds into `out + out_shift[t]`, those lanes that `lane_mask[t * mask_words + lane / 32]`
+  // has a bit for (null: all). Row i of the sums starts at `out + i * out_stride`.
   int64_t taps;
   const int64_t* out_shift;
   int64_t out_stride;
+  const uint32_t* lane_mask;
+  int64_t mask_words;
 
-  // What the sums start from, for kernels that add 16-bit distances only.
-  int32_t start() const {
-    return by_lane16 ? (int32_t)((uint32_t)(depth * taps) * (uint32_t)middle) : 0;
-  }
+  // What the sums of one tap start from: kernels that use the 16-bit forms add only distances.
+  int32_t start() const { return by_lane16 ? (int32_t)((uint32_t)depth * (uint32_t)middle) : 0; }
 };
 
 struct Kernels {

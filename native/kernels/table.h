@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int64_t SWEEP = 8; // k per sweep
+constexpr int64_t SWEEP = 16; // k per sweep
 
 inline uint8_t lane_code(const dv::Lookup& s, int64_t k, int64_t lane) {
   return s.lanes[s.lane_offset[k] + (s.lane_place ? s.lane_place[lane] : lane)];
@@ -26,12 +26,20 @@ typedef __m512i Wide;
 inline Wide wide_load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline void wide_store(int32_t* p, Wide x) { _mm512_storeu_si512(p, x); }
 inline Wide wide_add(Wide a, Wide b) { return _mm512_add_epi32(a, b); }
+inline Wide wide_select(uint32_t lanes, Wide x) {
+  return _mm512_maskz_mov_epi32((__mmask16)lanes, x);
+}
 #elif defined(__AVX2__)
 constexpr int64_t WIDE_LANES = 8;
 typedef __m256i Wide;
 inline Wide wide_load(const int32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
 inline void wide_store(int32_t* p, Wide x) { _mm256_storeu_si256((__m256i*)p, x); }
 inline Wide wide_add(Wide a, Wide b) { return _mm256_add_epi32(a, b); }
+inline Wide wide_select(uint32_t lanes, Wide x) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i chosen = _mm256_and_si256(_mm256_set1_epi32((int32_t)lanes), bits);
+  return _mm256_and_si256(x, _mm256_cmpeq_epi32(chosen, bits));
+}
 #else
 constexpr int64_t WIDE_LANES = 4;
 struct Wide {
@@ -48,7 +56,17 @@ inline Wide wide_add(Wide a, Wide b) {
     a.x[i] += b.x[i];
   return a;
 }
+inline Wide wide_select(uint32_t lanes, Wide v) {
+  for (int i = 0; i < 4; i++)
+    v.x[i] = lanes >> i & 1 ? v.x[i] : 0;
+  return v;
+}
 #endif
+
+// The lanes from `lane` on that tap t serves.
+inline uint32_t lanes_served(const dv::Lookup& s, int64_t t, int64_t lane) {
+  return s.lane_mask ? s.lane_mask[t * s.mask_words + lane / 32] >> (lane % 32) : ~0u;
+}
 
 // P[code][lane] = column[lane][code]: a transposition of WIDE_LANES table columns.
 void build_wide(const int32_t* const* column, int32_t* p) {
@@ -98,18 +116,18 @@ void build_wide(const int32_t* const* column, int32_t* p) {
 }
 
 template <int DEPTH>
-void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p,
+void sweep_wide(const dv::Lookup& s, const int64_t* row_offset, const int32_t* p, uint32_t lanes,
                 const dv::Run* runs, int64_t run_count, int32_t* out) {
   for (int64_t r = 0; r < run_count; r++) {
     const uint8_t* code[DEPTH];
     for (int d = 0; d < DEPTH; d++)
       code[d] = s.rows + row_offset[d] + runs[r].p;
     for (int64_t i = 0; i < runs[r].length; i++, out += s.out_stride) {
-      Wide sum = wide_load(out);
-#pragma GCC unroll 8
-      for (int d = 0; d < DEPTH; d++)
-        sum = wide_add(sum, wide_load(p + d * 256 * WIDE_LANES + (size_t)code[d][i] * WIDE_LANES));
-      wide_store(out, sum);
+      Wide sum = wide_load(p + (size_t)code[0][i] * WIDE_LANES);
+#pragma GCC unroll 16
+      for (int d = 1; d < DEPTH; d++)
+        sum = wide_add(sum, wide_load(p + (d * 256 + (size_t)code[d][i]) * WIDE_LANES));
+      wide_store(out, wide_add(wide_load(out), wide_select(lanes, sum)));
     }
   }
 }
@@ -129,11 +147,12 @@ void add_wide(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t ru
     for (int64_t t = 0; t < s.taps; t++) {
       const int64_t* offset = s.row_offset + t * s.depth + k;
       int32_t* target = out + s.out_shift[t];
+      const uint32_t lanes = lanes_served(s, t, lane);
       if (depth == SWEEP)
-        sweep_wide<SWEEP>(s, offset, p, runs, run_count, target);
+        sweep_wide<SWEEP>(s, offset, p, lanes, runs, run_count, target);
       else
         for (int64_t d = 0; d < depth; d++)
-          sweep_wide<1>(s, offset + d, p + d * SIZE, runs, run_count, target);
+          sweep_wide<1>(s, offset + d, p + d * SIZE, lanes, runs, run_count, target);
     }
   }
 }
@@ -148,7 +167,7 @@ constexpr bool ADD_NARROW = true;
 void build_narrow(const int16_t* const* column, int16_t* p) {
   for (int c = 0; c < 256; c += 8) {
     __m512i x[8], y[8];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < 8; i++) {
       const int first = i / 2 + (i & 1) * 16;
       x[i] = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)(column[first] + c)));
@@ -182,7 +201,7 @@ void build_narrow(const int16_t* const* column, int16_t* p) {
 
 // One sweep over DEPTH (even) tables P.
 template <int DEPTH, bool PAIRS>
-void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t* p,
+void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t* p, uint32_t lanes,
                   const dv::Run* runs, int64_t run_count, int32_t* out) {
   const __m512i even = _mm512_set1_epi32(1), odd = _mm512_set1_epi32(1 << 16);
   for (int64_t r = 0; r < run_count; r++) {
@@ -190,8 +209,8 @@ void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t*
     for (int d = 0; d < DEPTH; d++)
       code[d] = s.rows + row_offset[d] + runs[r].p;
     for (int64_t i = 0; i < runs[r].length; i++, out += s.out_stride) {
-      __m512i low = _mm512_loadu_si512(out), high = _mm512_loadu_si512(out + 16);
-#pragma GCC unroll 8
+      __m512i low = _mm512_setzero_si512(), high = low;
+#pragma GCC unroll 16
       for (int d = 0; d < DEPTH; d += 2) {
         const int16_t* at = p + d * 256 * ADD_LANES;
         const __m512i x = _mm512_load_si512(at + ADD_LANES * (size_t)code[d][i]);
@@ -206,8 +225,9 @@ void sweep_narrow(const dv::Lookup& s, const int64_t* row_offset, const int16_t*
           high = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(high, x, odd), y, odd);
         }
       }
-      _mm512_storeu_si512(out, low);
-      _mm512_storeu_si512(out + 16, high);
+      const __m512i a = _mm512_loadu_si512(out), b = _mm512_loadu_si512(out + 16);
+      _mm512_storeu_si512(out, _mm512_mask_add_epi32(a, (__mmask16)lanes, a, low));
+      _mm512_storeu_si512(out + 16, _mm512_mask_add_epi32(b, (__mmask16)(lanes >> 16), b, high));
     }
   }
 }
@@ -230,13 +250,14 @@ void add_narrow(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t 
     for (int64_t t = 0; t < s.taps; t++) {
       const int64_t* offset = s.row_offset + t * s.depth + k;
       int32_t* target = out + s.out_shift[t];
+      const uint32_t lanes = lanes_served(s, t, lane);
       if (depth == SWEEP) {
-        sweep_narrow<SWEEP, PAIRS>(s, offset, p, runs, run_count, target);
+        sweep_narrow<SWEEP, PAIRS>(s, offset, p, lanes, runs, run_count, target);
         continue;
       }
       for (int64_t d = 0; d < depth; d += 2) {
         const int64_t two[2] = {offset[d], offset[d + 1 < depth ? d + 1 : d]};
-        sweep_narrow<2, PAIRS>(s, two, p + d * SIZE, runs, run_count, target);
+        sweep_narrow<2, PAIRS>(s, two, p + d * SIZE, lanes, runs, run_count, target);
       }
     }
   }
