@@ -189,10 +189,14 @@ def _recording(model: nn.Module, found: Trace) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; training flags and random state come back as they were."""
+    """Eval mode without gradients; training flags and random state come back as they were.
+
+    The flags are set directly: an exported model refuses ``eval()``, and a user's may do more.
+    """
     flags = {module: module.training for module in model.modules()}
     with torch.no_grad(), torch.random.fork_rng(enabled=True):
-        model.eval()
+        for module in flags:
+            module.training = False
         try:
             yield
         finally:
