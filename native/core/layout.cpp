@@ -74,7 +74,8 @@ Layout::Layout(const dv_shape& s) : shape(s) {
     group_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
   } else {
     quads = quad_step = 0;
-    packed_outputs = round_up(group_outputs, 64);
+    // An odd number of cache lines: planes of a power of two would fall on the same few sets.
+    packed_outputs = (round_up(group_outputs, 64) / 64 | 1) * 64;
     group_bytes = packed_outputs * depth;
   }
 }

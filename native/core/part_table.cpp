@@ -78,7 +78,7 @@ Lookup Part::lookup(int64_t group, bool lanes_are_weights) const {
 // Few rows: a batch of one, or one output per group. The lanes are the longer side.
 void Part::direct() const {
   const Kernels& k = kernels();
-  const bool lanes_are_weights = pixels() < l.group_outputs;
+  const bool lanes_are_weights = pixels() < l.group_outputs; // the longer side
   const int64_t lane_count = lanes_are_weights ? l.group_outputs : span();
   const int64_t rows = lanes_are_weights ? pixels() : l.group_outputs;
   const int64_t lane_blocks = blocks(lane_count, k.direct_lanes);
@@ -93,10 +93,10 @@ void Part::direct() const {
       s.row_offset = (lanes_are_weights ? image_offset : weight_offset).data();
       s.lane_offset = (lanes_are_weights ? weight_offset : image_offset).data();
       if (lanes_are_weights) {
-        k.direct(s, l.place(row / l.out_pixels, row % l.out_pixels), 1, lane, lanes, sum);
+        k.direct(s, l.place(row / l.out_pixels, row % l.out_pixels), lane, lanes, sum);
         emit.pixel_rows(sum, k.direct_lanes, row, 1, n + lane, lanes);
       } else {
-        k.direct(s, row, 1, lane, lanes, sum);
+        k.direct(s, row, lane, lanes, sum);
         emit_places(sum, k.direct_lanes, n + row, 1, lane, lanes);
       }
     }
@@ -125,7 +125,10 @@ Part::Lanes Part::cheapest() const {
 }
 
 bool Part::table() const {
-  if (std::min(pixels(), l.group_outputs) <= 8) {
+  // In registers, direct lookups pay for a few rows, of weights rather than of pixels: their lanes,
+  // the pixels, lie in the cache.
+  const bool registers = kernels().narrow && static_cast<const Table*>(multiplier.table)->narrow;
+  if (l.group_outputs <= (registers ? 4 : 1) || pixels() <= (registers ? 2 : 1)) {
     direct();
     return true;
   }

@@ -1,6 +1,7 @@
 // Compiled once per instruction-set level; DV_LEVEL names it (see CMakeLists.txt).
 #include "kernels/kernels.h"
 
+#include "kernels/direct.h"
 #include "kernels/dot.h"
 #include "kernels/quantise.h"
 #include "kernels/table.h"

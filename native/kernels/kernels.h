@@ -86,10 +86,9 @@ struct Kernels {
   int64_t add_lanes;
   bool narrow; // uses the 16-bit forms, where there are any
   void (*add)(const Lookup&, int64_t lane, const Run* runs, int64_t run_count, int32_t* out);
-  // Direct: sums for few rows against many lanes; out [rows][direct_lanes]
+  // Direct: the sums of one row against up to direct_lanes lanes
   int64_t direct_lanes;
-  void (*direct)(const Lookup&, int64_t row, int64_t rows, int64_t lane, int64_t lanes,
-                 int32_t* out);
+  void (*direct)(const Lookup&, int64_t row, int64_t lane, int64_t lanes, int32_t* out);
 
   // float(sum - correction) * scale + bias over a stretch: of one output channel, or of many
   void (*finish_channel)(const int32_t* sum, int64_t n, int32_t correction, float scale,

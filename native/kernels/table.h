@@ -2,8 +2,8 @@
 //
 // Row-add. Fix one k and a few lanes, and write the table once more as P[code][lane]: 256 rows of
 // one vector. Then every row of the other operand is one vector load and one addition, P[its code].
-// Eight k share a sweep over the sums: the sums then stay in registers for eight additions, which
-// outweighs that their P together (128 KiB) live in the second-level cache.
+// Sixteen k share a sweep over the sums: these then stay in registers for sixteen additions, which
+// outweighs that the sixteen P together (256 KiB) live in the second-level cache.
 //
 // The narrow form (32 lanes) keeps P as 16-bit distances from the table's middle value and adds
 // even and odd lanes by a multiply-add with (1, 0) and (0, 1). Where the table spans at most 32767
@@ -276,23 +276,6 @@ void add(const dv::Lookup& s, int64_t lane, const dv::Run* runs, int64_t run_cou
 #endif
   for (int64_t part = 0; part < ADD_LANES; part += WIDE_LANES)
     add_wide(s, lane + part, runs, run_count, out + part);
-}
-
-// Few rows against many lanes: one table row, in the first-level cache, serves all lanes of a k.
-constexpr int64_t DIRECT_LANES = 256;
-
-void direct(const dv::Lookup& s, int64_t row, int64_t rows, int64_t lane, int64_t lanes,
-            int32_t* out) {
-  for (int64_t r = 0; r < rows; r++) {
-    int32_t* __restrict sum = out + r * DIRECT_LANES;
-    memset(sum, 0, (size_t)lanes * sizeof(int32_t));
-    for (int64_t k = 0; k < s.depth; k++) {
-      const int32_t* __restrict entry = s.by_row + 256 * s.rows[s.row_offset[k] + row + r];
-      const uint8_t* __restrict code = s.lanes + s.lane_offset[k] + lane;
-      for (int64_t l = 0; l < lanes; l++)
-        sum[l] = (int32_t)((uint32_t)sum[l] + (uint32_t)entry[code[l]]);
-    }
-  }
 }
 
 } // namespace

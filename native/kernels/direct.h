@@ -1,0 +1,113 @@
+// The general multiplier for few rows: a batch of one, or one output per group (depthwise).
+//
+// One table row serves all lanes of a k. It lies in the first-level cache, or, with byte permutes
+// and a table of 16 bits, in registers: 256 low bytes and 256 high bytes, four registers each.
+//
+// In registers the bytes are summed as 16-bit pairs: `all` adds even + 256 * odd modulo 2^16 and
+// `odd` the odd bytes alone. A byte is at most 255, so up to 257 of them sum below 2^16: `odd` is
+// exact, and all - 256 * odd = even modulo 2^16 is exact too.
+#pragma once
+#include "kernels/kernels.h"
+#include "kernels/simd.h"
+
+namespace {
+
+constexpr int64_t DIRECT_LANES = 256;
+
+void direct_row(const dv::Lookup& s, int64_t row, int64_t lane, int64_t lanes,
+                int32_t* __restrict sum) {
+  memset(sum, 0, (size_t)lanes * sizeof(int32_t));
+  for (int64_t k = 0; k < s.depth; k++) {
+    const int32_t* __restrict entry = s.by_row + 256 * s.rows[s.row_offset[k] + row];
+    const uint8_t* __restrict code = s.lanes + s.lane_offset[k] + lane;
+    for (int64_t l = 0; l < lanes; l++)
+      sum[l] = (int32_t)((uint32_t)sum[l] + (uint32_t)entry[code[l]]);
+  }
+}
+
+#if defined(__AVX512VBMI__)
+
+constexpr int64_t DIRECT_DEPTH = 256; // products between two conversions to 32 bits
+
+inline __m512i permute256(__m512i t0, __m512i t1, __m512i t2, __m512i t3, __m512i code) {
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(code), _mm512_permutex2var_epi8(t0, code, t1),
+                                _mm512_permutex2var_epi8(t2, code, t3));
+}
+
+// 16 sums of bytes, from the even and odd ones of chunk C of 16 bytes, as 32-bit numbers.
+template <int C> inline __m512i chunk(__m512i even, __m512i odd) {
+  const __m128i e = _mm512_extracti32x4_epi32(even, C), o = _mm512_extracti32x4_epi32(odd, C);
+  return _mm512_cvtepu16_epi32(
+      _mm256_set_m128i(_mm_unpackhi_epi16(e, o), _mm_unpacklo_epi16(e, o)));
+}
+
+template <int C>
+inline void flush_chunk(__m512i low_even, __m512i low_odd, __m512i high_even, __m512i high_odd,
+                        __m512i base, int32_t* sum) {
+  const __m512i high = _mm512_slli_epi32(chunk<C>(high_even, high_odd), 8);
+  const __m512i both = _mm512_add_epi32(_mm512_add_epi32(chunk<C>(low_even, low_odd), high), base);
+  _mm512_storeu_si512(sum + 16 * C, _mm512_add_epi32(_mm512_loadu_si512(sum + 16 * C), both));
+}
+
+// sum[64] += low bytes + 256 * high bytes + base
+inline void flush(__m512i low_all, __m512i low_odd, __m512i high_all, __m512i high_odd,
+                  __m512i base, int32_t* sum) {
+  const __m512i low = _mm512_sub_epi16(low_all, _mm512_slli_epi16(low_odd, 8));
+  const __m512i high = _mm512_sub_epi16(high_all, _mm512_slli_epi16(high_odd, 8));
+  flush_chunk<0>(low, low_odd, high, high_odd, base, sum);
+  flush_chunk<1>(low, low_odd, high, high_odd, base, sum);
+  flush_chunk<2>(low, low_odd, high, high_odd, base, sum);
+  flush_chunk<3>(low, low_odd, high, high_odd, base, sum);
+}
+
+// DIRECT_LANES sums: four vectors of codes, sixteen of sums, eight of table.
+void direct_registers(const dv::Lookup& s, int64_t row, int64_t lane, int64_t lanes, int32_t* sum) {
+  __mmask64 live[4];
+  for (int j = 0; j < 4; j++) {
+    const int64_t left = lanes - 64 * j;
+    live[j] = left >= 64 ? ~0ull : left > 0 ? (1ull << left) - 1 : 0;
+  }
+  memset(sum, 0, DIRECT_LANES * sizeof(int32_t));
+  for (int64_t k0 = 0; k0 < s.depth; k0 += DIRECT_DEPTH) {
+    const int64_t k1 = k0 + DIRECT_DEPTH < s.depth ? k0 + DIRECT_DEPTH : s.depth;
+    __m512i low_all[4], low_odd[4], high_all[4], high_odd[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      low_all[j] = low_odd[j] = high_all[j] = high_odd[j] = _mm512_setzero_si512();
+    for (int64_t k = k0; k < k1; k++) {
+      const uint8_t* t = s.by_row_planes + 512 * s.rows[s.row_offset[k] + row];
+      const uint8_t* code = s.lanes + s.lane_offset[k] + lane;
+      __m512i plane[8];
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; i++)
+        plane[i] = _mm512_loadu_si512(t + 64 * i);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) {
+        const __m512i x = _mm512_maskz_loadu_epi8(live[j], code + 64 * j);
+        const __m512i low = permute256(plane[0], plane[1], plane[2], plane[3], x);
+        const __m512i high = permute256(plane[4], plane[5], plane[6], plane[7], x);
+        low_all[j] = _mm512_add_epi16(low_all[j], low);
+        low_odd[j] = _mm512_add_epi16(low_odd[j], _mm512_srli_epi16(low, 8));
+        high_all[j] = _mm512_add_epi16(high_all[j], high);
+        high_odd[j] = _mm512_add_epi16(high_odd[j], _mm512_srli_epi16(high, 8));
+      }
+    }
+    const __m512i base = _mm512_set1_epi32((int32_t)((uint32_t)(k1 - k0) * (uint32_t)s.least));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+      flush(low_all[j], low_odd[j], high_all[j], high_odd[j], base, sum + 64 * j);
+  }
+}
+
+#endif
+
+// Sums of one row against up to DIRECT_LANES consecutive lanes.
+void direct(const dv::Lookup& s, int64_t row, int64_t lane, int64_t lanes, int32_t* sum) {
+#if defined(__AVX512VBMI__)
+  if (s.by_row_planes)
+    return direct_registers(s, row, lane, lanes, sum);
+#endif
+  direct_row(s, row, lane, lanes, sum);
+}
+
+} // namespace
