@@ -86,8 +86,8 @@ class Arithmetic:
         words = json.loads(spelling)
         return EXACT.with_({key: _PARSERS.get(key, to_format)(text) for key, text in words.items()})
 
-    def check(self) -> None:
-        """Refuse combinations that no operation can compute."""
+    def check(self, kind: str = "linear") -> None:
+        """Refuse combinations that no operation of this kind can compute."""
         exact_mul = self.mul == EXACT.mul
         if not self.multiplies_codes:
             if not exact_mul:
@@ -101,11 +101,25 @@ class Arithmetic:
                     f"acc={self.acc} sums integer products, but input={self.input or 'exact'} and "
                     f"weight={self.weight or 'exact'}: give both an integer format such as 'int8'"
                 )
+            self._check_calibrated(kind)
             return
         self._check_width("input", self.input, 0)
         self._check_width("weight", self.weight, 1)
         self._check_granularity("input", self.input, None)
-        self._check_granularity("weight", self.weight, 0)
+        self._check_granularity("weight", self.weight, None if kind == "matmul" else 0)
+        self._check_calibrated(kind)
+
+    def _check_calibrated(self, kind: str) -> None:
+        """Activations are calibrated to one range each."""
+        slots = {"input": self.input, "output": self.output}
+        if kind == "matmul":
+            slots["weight"] = self.weight
+        for slot, fmt in slots.items():
+            if isinstance(fmt, IntFormat) and fmt.channel is not None and not fmt.dynamic:
+                raise DovetailError(
+                    f"{slot}={fmt}: a calibrated range is one for the whole tensor; the nearest "
+                    f"that works is '{replace(fmt, dynamic=True)}'"
+                )
 
     def _check_width(self, slot: str, fmt: Format | None, operand: int) -> None:
         if self.mul.bits is None or not isinstance(fmt, IntFormat):

@@ -52,8 +52,10 @@ def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
 
 
 def _observers(model: nn.Module, default: str) -> dict[tuple[str, str], Observer]:
+    """One observer for every range wanted, in the order in which the example called them."""
     chosen = {}
-    for site, _ in sites(model):
+    order = {op.key: place for place, op in enumerate(emulation_of(model).plan)}
+    for site, _ in sorted(sites(model), key=lambda found: order[found[0].op.key]):
         for slot in site.buffers:
             fmt = as_integer(getattr(site.arithmetic, slot))
             chosen[(site.op.key, slot)] = observer(fmt.observer or default)

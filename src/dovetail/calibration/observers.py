@@ -86,7 +86,7 @@ class Percentile(Observer):
             self.width *= 2.0
             merged = self.counts.view(-1, 2).sum(1)
             self.counts = torch.cat([merged, torch.zeros_like(merged)])
-        index = (magnitude / self.width).long().clamp(max=self.BINS - 1)
+        index = (magnitude.double() / self.width).long().clamp(max=self.BINS - 1)
         self.counts += torch.bincount(index, minlength=self.BINS)
 
     def range(self) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,7 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
                 f"different arithmetic: match both alike"
             )
     try:
-        arithmetic.check()
+        arithmetic.check(address.kind)
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))
         raise DovetailError(f"{address.key} ({rules}): {error}") from None
