@@ -67,7 +67,8 @@ class Accumulator:
         half = 1 << (self.bits - 1)
         if self.overflow == "saturate":
             return exact.clamp(-half, half - 1)
-        return torch.remainder(exact + half, 2 * half) - half
+        spare = 64 - self.bits
+        return (exact << spare) >> spare  # the low bits, sign extended
 
 
 def accumulator(

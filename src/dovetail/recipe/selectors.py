@@ -44,9 +44,14 @@ class OpAddress:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """Every text a pattern may match: the path, ``path:kind`` and ``path:kind_index``."""
+        """Every text a pattern may match: the path, ``path:kind`` and ``path:kind_index``.
+
+        The root's path is empty, and ``.`` as well.
+        """
         whole = f"{self.path}:{self.kind}"
-        names = [self.path, whole, f".:{self.kind}" if not self.path else whole, self.key]
+        names = [self.path, whole, self.key]
+        if not self.path:
+            names += [".", f".:{self.kind}"]
         return tuple(dict.fromkeys(names))
 
 
