@@ -1,5 +1,6 @@
 """Emulated layers against torch float32: linear and 3x3 convolutions, three kinds of multiplier.
 
+The linear layer is 512 rows by 1024 by 1024; convolutions are channels@pixels, padding 1.
 Each figure is the time of a whole emulated module (quantise, multiply, dequantise, add the bias;
 weights packed beforehand) over that of the same module in float32, batch 8, in one process.
 """
@@ -30,7 +31,7 @@ LIMITS = {"rank 1": 0.6, "rank 5": 1.5, "table": 3.0}  # on AVX-512, one thread
 def shapes() -> dict[str, tuple[nn.Module, torch.Tensor]]:
     """The layers measured, with an input each."""
     found: dict[str, tuple[nn.Module, torch.Tensor]] = {
-        "linear 512x1024x1024": (nn.Linear(1024, 1024), torch.randn(512, 1024))
+        "linear 512": (nn.Linear(1024, 1024), torch.randn(512, 1024))
     }
     for channels, side in ((64, 56), (128, 28), (256, 14), (512, 7)):
         layer = nn.Conv2d(channels, channels, 3, padding=1)
@@ -49,19 +50,21 @@ def multipliers() -> dict[str, dv.Multiplier]:
 
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
-    """One table of ratios: a row per layer, a column per level and multiplier."""
+    """One table of ratios: a row per level and multiplier, a column per layer."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     kinds = multipliers()
     title = f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}"
     table = Table(title=title)
-    table.add_column("layer")
+    for header in ("level", "multiplier"):
+        table.add_column(header)
+    for shape in shapes():
+        table.add_column(shape, justify="right")
     names = [f"{level} {kind}" for level in levels for kind in kinds]
-    for name in names:
-        table.add_column(name, justify="right")
+    rows: dict[str, list[str]] = {name: [] for name in names}
     task = progress.add_task(f"{threads} threads", total=len(shapes()))
     try:
-        for shape, (layer, x) in shapes().items():
+        for layer, x in shapes().values():
             exact = nn.Sequential(layer).eval()
             models = {}
             for name in names:
@@ -77,11 +80,14 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
                     rounds,
                     between=lambda name: native.set_isa(name.split(" ", 1)[0]),
                 )
-            table.add_row(shape, *(f"{found[name]:.2f}" for name in names))
+            for name in names:
+                rows[name].append(f"{found[name]:.2f}")
             progress.advance(task)
     finally:
         native.set_isa(None)
         torch.set_num_threads(before)
+    for name, cells in rows.items():
+        table.add_row(*name.split(" ", 1), *cells)
     return table
 
 

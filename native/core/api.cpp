@@ -44,14 +44,21 @@ int32_t dv_quantize(const float* x, int64_t outer, int64_t channels, int64_t inn
 }
 
 uint64_t dv_fingerprint(const float* x, int64_t n) {
-  // Up to 4096 evenly spread words, the first and the last among them, mixed by multiply-xorshift.
-  const int64_t samples = n < 4096 ? n : 4096;
-  uint64_t hash = 0x9e3779b97f4a7c15ull ^ (uint64_t)n;
-  for (int64_t i = 0; i < samples; i++) {
+  // Up to 1024 words and the last, mixed by multiply-xorshift. Places advance by the golden ratio
+  // modulo 1, which spreads them evenly over rows and columns whatever the tensor's shape.
+  const int64_t samples = n < 1024 ? n : 1024;
+  uint64_t hash = 0x9e3779b97f4a7c15ull ^ (uint64_t)n, place = 0;
+  for (int64_t i = 0; i <= samples && n > 0; i++) {
+    int64_t at = i;
+    if (i == samples)
+      at = n - 1;
+    else if (samples < n)
+      at = (int64_t)((unsigned __int128)place * (uint64_t)n >> 64);
     uint32_t bits;
-    memcpy(&bits, x + (samples == n ? i : i * (n - 1) / (samples - 1)), sizeof bits);
+    memcpy(&bits, x + at, sizeof bits);
     hash = (hash ^ bits) * 0xff51afd7ed558ccdull;
     hash ^= hash >> 32;
+    place += 0x9e3779b97f4a7c15ull;
   }
   return hash;
 }

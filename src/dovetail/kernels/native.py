@@ -243,7 +243,7 @@ def quantize(
 
 
 def fingerprint(x: Tensor) -> int:
-    """A 64-bit fingerprint of a float32 tensor from up to 4096 of its elements.
+    """A 64-bit fingerprint of a float32 tensor from about a thousand of its elements.
 
     Equal contents give equal fingerprints; it tells a changed weight cheaply, not certainly.
 

@@ -1,0 +1,122 @@
+// Rounding one floating-point word to a grid, in integer arithmetic alone: exact for subnormal
+// numbers, whatever the processor does with them, and free of branches, so that the loops around
+// it become vector code.
+#pragma once
+#include "kernels/casts.h"
+#include "kernels/simd.h"
+
+namespace {
+
+template <typename Float> struct Word;
+template <> struct Word<float> {
+  using Int = int32_t;
+  static constexpr Int FRACTION = 23, BIAS = 127, TOP = 255;
+};
+template <> struct Word<double> {
+  using Int = int64_t;
+  static constexpr Int FRACTION = 52, BIAS = 1023, TOP = 2047;
+};
+
+// What a kernel has to care about; the less, the faster.
+enum Kind : int {
+  PLAIN = 0, // signs are kept, those of zeros too, and both sides have the same limits
+  FIXED = 1, // no -0, and limits of their own for negative values
+  RARE = 2   // everything `dv::Grid` can say
+};
+
+// The multiple of the grid's step next to |x| that the mode picks, as the bits of a magnitude.
+// `u` are the bits of |x|; `quantum` stands for the grid's, moved by a block's exponent.
+template <typename Float, int MODE, int KIND, typename Int = typename Word<Float>::Int>
+inline Int round_magnitude(Int u, Int negative, uint32_t random, Int quantum, Int unit,
+                           const dv::Grid<Int>& g) {
+  constexpr Int FRACTION = Word<Float>::FRACTION, HIDDEN = Int(1) << FRACTION;
+  Int exponent = u >> FRACTION;
+  exponent = exponent > 1 ? exponent : 1;
+  const Int significand = u - ((exponent - 1) << FRACTION);
+  // How many low bits of the significand lie below the grid's step at this exponent.
+  Int drop = quantum - exponent;
+  drop = drop > g.least_drop ? drop : g.least_drop;
+  const Int shift = drop < FRACTION + 3 ? drop : FRACTION + 3;
+  const Int step = Int(1) << shift, rest = significand & (step - 1);
+  const bool near = drop <= FRACTION; // else |x| lies below the step: it becomes 0 or `unit`
+  Int odd = significand & step;
+  if (KIND == RARE && g.least_drop == FRACTION) // no mantissa: the exponent's parity counts
+    odd = drop == FRACTION ? (u ^ g.parity) & HIDDEN : 0;
+  bool up;
+  if (MODE == DV_TIES_TO_EVEN)
+    up = 2 * rest + (odd != 0) > step;
+  else if (MODE == DV_TIES_TO_AWAY)
+    up = 2 * rest >= step;
+  else if (MODE == DV_TOWARD_ZERO)
+    up = false;
+  else if (MODE == DV_TOWARD_POSITIVE)
+    up = (rest != 0) & (negative == 0);
+  else if (MODE == DV_TOWARD_NEGATIVE)
+    up = (rest != 0) & (negative != 0);
+  else if (MODE == DV_TO_ODD)
+    up = (rest != 0) & (odd == 0);
+  else {
+    // floor(d * 2^(bits + 1)) + 2 R + 1 >= 2^(bits + 1), d being rest / 2^drop
+    const Int width = g.random_bits + 1;
+    Int left = width - drop, right = drop - width;
+    left = left > 0 ? left : 0;
+    right = right > 0 ? right : 0;
+    right = right < FRACTION + 3 ? right : FRACTION + 3;
+    const Int r = (Int)(random >> g.random_shift);
+    up = ((rest << left) >> right) + 2 * r + 1 >= (Int(1) << width);
+  }
+  const Int low = near ? u - rest : 0, gap = near ? step : unit;
+  return low + (up ? gap : 0);
+}
+
+// One value of an element format, infinities and NaN included; bits in, bits out.
+template <typename Float, int MODE, int KIND, typename Int = typename Word<Float>::Int>
+inline Int round_element(Int x, uint32_t random, const dv::Grid<Int>& g) {
+  constexpr Int FRACTION = Word<Float>::FRACTION;
+  constexpr Int INFINITE = Word<Float>::TOP << FRACTION, QUIET = Int(1) << (FRACTION - 1);
+  constexpr Int MAGNITUDE = INFINITE | ((Int(1) << FRACTION) - 1);
+  const Int given = x & MAGNITUDE, sign = x & ~MAGNITUDE;
+  Int u = given;
+  if (KIND == RARE)
+    u = u < g.flush ? 0 : u;
+  Int r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum, g.unit, g);
+  if (KIND == PLAIN) {
+    r = r > g.max[0] ? g.over[0] : r;
+    r = given == INFINITE ? g.infinite[0] : r;
+    r |= sign;
+  } else {
+    if (KIND == RARE) {
+      r = r > g.floor ? r : g.floor;
+      r = (sign != 0) & (g.clamp_negative != 0) ? g.floor : r;
+    }
+    // over[1] and infinite[1] hold their own sign
+    const bool beyond = r > (sign ? g.max[1] : g.max[0]);
+    const Int kept = KIND == RARE ? (sign & g.sign) : sign;
+    r |= (r != 0) | (KIND == RARE ? g.negative_zero != 0 : false) ? kept : 0;
+    r = beyond ? (sign ? g.over[1] : g.over[0]) : r;
+    r = given == INFINITE ? (sign ? g.infinite[1] : g.infinite[0]) : r;
+  }
+  return given > INFINITE ? (x | QUIET) : r;
+}
+
+// One finite value of a block whose exponent is `s`; what lies beyond the limits saturates.
+template <typename Float, int MODE, int KIND, typename Int = typename Word<Float>::Int>
+inline Int round_scaled(Int x, Int s, uint32_t random, const dv::Grid<Int>& g) {
+  constexpr Int FRACTION = Word<Float>::FRACTION;
+  constexpr Int MAGNITUDE = (Word<Float>::TOP << FRACTION) | ((Int(1) << FRACTION) - 1);
+  const Int u = x & MAGNITUDE, sign = x & ~MAGNITUDE, up = s << FRACTION;
+  Int r;
+  if (KIND == RARE) {
+    // The parity of an exponent code moves with the block's exponent.
+    dv::Grid<Int> moved = g;
+    moved.parity = g.parity + up;
+    r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum + s, g.unit + up, moved);
+  } else {
+    r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum + s, g.unit + up, g);
+  }
+  const Int most = (KIND == FIXED ? (sign ? g.max[1] : g.max[0]) : g.max[0]) + up;
+  r = r < most ? r : most;
+  return KIND == FIXED ? (r != 0 ? r | sign : 0) : r | sign;
+}
+
+} // namespace
