@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dovetail._spelling import parse_call
@@ -26,6 +25,7 @@ class Accumulator:
     at each step and at the end are the same. ``overflow="saturate", when="end"`` clamps the exact
     sum once.
 
+    >>> import torch
     >>> Accumulator(8).reduce(torch.tensor([127, 128, -129]))
     tensor([ 127, -128,  127])
     >>> Accumulator(8, "saturate", "end").reduce(torch.tensor([127, 128, -129]))

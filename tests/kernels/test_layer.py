@@ -170,7 +170,6 @@ def test_conv_modules(layer, shape, conv, formats):
     x = randn(*shape, seed=5) + 0.5
     model = applied(layer, x, input=formats[0], weight=formats[1], mul=mul)
     wanted = by_hand(x, layer.weight, layer.bias, mul, *formats, x, conv)
-    assert model(x).shape == layer(x).shape
     assert torch.equal(model(x), wanted)
 
 
@@ -282,7 +281,7 @@ def test_exact_multiplier_is_integer_arithmetic_and_near_the_float_layer():
     layer = build(1, lambda: nn.Linear(64, 8))
     x = randn(16, 64)
     model = applied(layer, x, input="int16(affine)", weight="int16")
-    assert torch.allclose(model(x), layer(x), atol=1e-3)
+    assert torch.allclose(model(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-3)
 
 
 @pytest.mark.parametrize("real", [r for r in REALISATIONS if holds(r, TABLE)])
