@@ -24,7 +24,7 @@ bool valid(const dv_shape& s) {
   for (int i = 0; i < 3; i++) {
     if (s.in[i] < 0 || s.kernel[i] < 1 || s.stride[i] < 1 || s.dilation[i] < 1 || s.low[i] < 0 ||
         s.high[i] < 0 || s.in[i] > INT32_MAX || s.low[i] > INT32_MAX || s.high[i] > INT32_MAX ||
-        s.kernel[i] > 65536 || s.dilation[i] > INT32_MAX || s.stride[i] > INT32_MAX)
+        s.kernel[i] > 65536 || s.dilation[i] > INT32_MAX || s.stride[i] > 65536)
       return false;
     if (out_size(s, i) < 1)
       return false;

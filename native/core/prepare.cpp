@@ -59,9 +59,12 @@ void Image::fill(const dv_input& input, int64_t first, const uint8_t* factors) {
     source = codes;
   }
   const uint8_t pad = (uint8_t)(input.kind == 0 ? input.zero_point : input.pad);
-  if (l.by_factors && l.shape.linear)
+  const dv_shape& s = l.shape;
+  const bool one_pixel =
+      l.in_pixels == 1 && l.phase_size == 1 && l.taps == 1 && s.low[0] + s.low[1] + s.low[2] == 0;
+  if (l.by_factors && s.linear)
     fill_rows(source, factors);
-  else if (!l.by_factors && l.in_pixels == 1 && l.phase_size == 1 && l.taps == 1)
+  else if (!l.by_factors && one_pixel)
     fill_columns(source);
   else
     fill_planes(source, pad, factors);
