@@ -327,3 +327,32 @@ def test_training_moves_the_weights():
         (model(x) / 100 - target).square().mean().backward()
         optimiser.step()
     assert not any(torch.equal(before[k], v) for k, v in model.named_parameters())
+
+
+@pytest.mark.parametrize("match", ["*", "conv", "fc", ".:matmul"])
+def test_autocast(match):
+    """Under autocast the operands of an emulated op may differ in dtype; gradients keep theirs."""
+    model, x = build(0, Both), randn(3, 2, 2, 2)
+    dv.apply_(model, dv.Recipe(dv.rule(match, input="int8", weight="int8")), x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(x)
+    y.float().sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(torch.bfloat16, torch.float32), (torch.float32, torch.float64)]
+)
+@pytest.mark.parametrize("make", [lambda: nn.Linear(6, 4), lambda: nn.Conv2d(6, 4, 1)])
+def test_operands_of_different_dtypes(make, dtypes):
+    layer = build(0, make)
+    x = (randn(3, 6) if isinstance(layer, nn.Linear) else randn(3, 6, 2, 2)).to(dtypes[0])
+    model = nn.Sequential(layer)
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int8", weight="int8")), x.float())
+    layer.to(dtypes[1])
+    x.requires_grad_()
+    y = model(x)
+    y.sum().backward()
+    assert (y.dtype, x.grad.dtype, layer.weight.grad.dtype) == (dtypes[0], *dtypes)

@@ -27,12 +27,23 @@ Grads = tuple[Tensor | None, ...]
 
 
 class Operand:
-    """One operand of a product: its cast value, and how a gradient passes back through the cast."""
+    """One operand of a product: its cast value, and how a gradient passes back through the cast.
 
-    def __init__(self, x: Tensor, fmt: IntFormat, slot: str, given: Ranges, clip: bool) -> None:
+    ``dtype`` is that of the product: under autocast the other operand may be wider.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        fmt: IntFormat,
+        slot: str,
+        given: Ranges,
+        clip: bool,
+        dtype: torch.dtype,
+    ) -> None:
         scale, zero = given
         pair = None if scale is None or zero is None else (scale, zero)
-        self.x, self.fmt = x, fmt
+        self.x, self.fmt, self.dtype = x, fmt, dtype
         self.scale, self.zero = operand_range(x, fmt, slot, pair)
         self.axis = 0 if self.scale.dim() else None
         # A range taken from the operand itself clips nothing.
@@ -41,9 +52,10 @@ class Operand:
     @property
     def value(self) -> Tensor:
         codes = quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
-        return dequantize(codes, self.scale, self.zero, self.axis, self.x.dtype)
+        return dequantize(codes, self.scale, self.zero, self.axis, self.dtype)
 
     def through(self, grad: Tensor) -> Tensor:
+        grad = grad.to(self.x.dtype)
         if not self.clips:
             return grad
         return grad * unclipped(self.x, self.fmt, self.scale, self.zero, self.axis)
@@ -54,10 +66,10 @@ def _operands(
 ) -> tuple[Operand, Operand]:
     assert isinstance(arithmetic.input, IntFormat)
     assert isinstance(arithmetic.weight, IntFormat)
-    clip = arithmetic.grad == "ste"
+    clip, dtype = arithmetic.grad == "ste", torch.promote_types(x.dtype, w.dtype)
     return (
-        Operand(x, arithmetic.input, "input", ranges[:2], clip),
-        Operand(w, arithmetic.weight, second, ranges[2:], clip),
+        Operand(x, arithmetic.input, "input", ranges[:2], clip, dtype),
+        Operand(w, arithmetic.weight, second, ranges[2:], clip, dtype),
     )
 
 
@@ -72,10 +84,11 @@ def linear(
 ) -> Grads:
     """Gradients of ``y [..., N]`` by ``x [..., K]``, ``weight [N, K]`` and ``bias [N]``."""
     a, w = _operands(x, weight, ranges, arithmetic)
+    grad = grad.to(a.dtype)
     rows = grad.reshape(-1, grad.shape[-1])
     gx = a.through(grad @ w.value) if needed[0] else None
     gw = w.through(rows.mT @ a.value.reshape(-1, x.shape[-1])) if needed[1] else None
-    gb = rows.sum(0) if bias is not None and needed[2] else None
+    gb = rows.sum(0).to(bias.dtype) if bias is not None and needed[2] else None
     return gx, gw, gb
 
 
@@ -95,7 +108,7 @@ def conv(
     even = lows == highs
     value = a.value if even else F.pad(a.value, _flat(geometry))
     gx, gw, gb = torch.ops.aten.convolution_backward(
-        grad.contiguous(),
+        grad.to(a.dtype).contiguous(),
         value,
         w.value,
         None if bias is None else list(bias.shape),
@@ -109,6 +122,7 @@ def conv(
     )
     if gx is not None:
         gx = a.through(gx if even else F.pad(gx, [-p for p in _flat(geometry)]))
+    gb = None if gb is None or bias is None else gb.to(bias.dtype)
     return gx, None if gw is None else w.through(gw), gb
 
 
@@ -117,6 +131,7 @@ def matmul(
 ) -> Grads:
     """Gradients of ``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions."""
     a, w = _operands(x, weight, ranges, arithmetic, second="second")
+    grad = grad.to(a.dtype)
     gx = (grad @ w.value.mT).sum_to_size(x.shape)
     gw = (a.value.mT @ grad).sum_to_size(weight.shape)
     return a.through(gx), w.through(gw)
