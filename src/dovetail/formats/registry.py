@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,12 +10,15 @@ from typing import Any
 
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
-from dovetail.formats.base import Format
+from dovetail.formats.base import ElementFormat, Format
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.names import CONSTRUCTORS, EXAMPLES, p3109_named
+from dovetail.formats.rounding import Rounding
+from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
 
-__all__ = ["format", "format_names", "register_format"]
+__all__ = ["format", "format_examples", "format_names", "register_format"]
 
-_factories: dict[str, Callable[..., Format]] = {}
+_factories: dict[str, Callable[..., Format]] = dict(CONSTRUCTORS)
 _INT_NAME = re.compile(r"(u?)int(\d+)")
 
 
@@ -40,8 +44,13 @@ def register_format(name: str) -> Callable[[Callable[..., Format]], Callable[...
 def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own word
     """The format that ``spelling`` names; a :class:`Format` is returned as it is.
 
+    Names take arguments in parentheses (``mxfp4(block=16, mode=RCEIL)``); the d-Matrix shorthand
+    and its aliases are read too (``BFP[8|8]{64}(SN)``).
+
     >>> format("int8"), format("int4(channel=1)"), format("uint8").qmin
     (int8, int4(channel=1), 0)
+    >>> format("BFP[8|8]{64}(SN)"), format("fp8_e4m3(rounding=TowardZero)")
+    (bfp(m=8, block=64), fp8_e4m3fn(rounding=TowardZero))
     >>> format("int9x")
     Traceback (most recent call last):
     dovetail.errors.DovetailError: unknown format 'int9x'; did you mean 'int9'? ...
@@ -50,26 +59,103 @@ def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own wo
         return spelling
     if not isinstance(spelling, str):
         raise DovetailError(f"a format is a spelling such as 'int8', not {spelling!r}")
+    if is_shorthand(spelling):
+        return parse_shorthand(spelling)
     name, args, kwargs = parse_call(spelling)
     if match := _INT_NAME.fullmatch(name):
         return _integer(spelling, match[1] == "", int(match[2]), args, kwargs)
-    if name not in _factories:
-        raise unknown("format", name, format_names())
+    factory = _factories.get(name) or p3109_named(name)
+    if factory is None:
+        raise unknown("format", name, (*format_names(), *aliases(), "binary8p4se"))
     try:
-        return _factories[name](*args, **kwargs)
-    except TypeError as error:
+        return _built(factory, args, kwargs)
+    except DovetailError as error:
+        if spelling in str(error):
+            raise
         raise DovetailError(f"format '{spelling}': {error}") from None
 
 
 def format_names() -> list[str]:
-    """Every name :func:`format` knows.
+    """Every name :func:`format` knows; some need arguments (see `format_examples`).
 
-    >>> "int8" in format_names()
+    >>> {"int8", "mxfp4", "posit"} <= set(format_names())
     True
     """
     integers = [f"{prefix}int{bits}" for prefix in ("", "u") for bits in range(2, 17)]
     return integers + sorted(_factories)
 
+
+def format_examples() -> list[str]:
+    """A complete spelling for every name of :func:`format_names`.
+
+    >>> "posit(8, 1)" in format_examples()
+    True
+    """
+    return [EXAMPLES.get(name, name) for name in format_names()]
+
+
+def _built(factory: Callable[..., Format], args: list[Any], kwargs: dict[str, Any]) -> Format:
+    """The factory called with the spelled arguments, each read as its parameter's type says."""
+    signature = inspect.signature(factory, eval_str=True)
+    parameters = signature.parameters
+    flags = {name for name, p in parameters.items() if p.annotation is bool}
+    kwargs = kwargs | {word: True for word in args if word in flags}
+    args = [value for value in args if value not in flags or not isinstance(value, str)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in kwargs:
+        if key not in parameters and not takes_any:
+            raise unknown("argument", key, parameters)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise DovetailError(f"{error}; it takes {signature_text(factory)}") from None
+    for name, value in bound.arguments.items():
+        kind = parameters[name].annotation
+        if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            bound.arguments[name] = tuple(_read(name, item, kind) for item in value)
+        elif parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
+            bound.arguments[name] = _read(name, value, kind)
+    return factory(*bound.args, **bound.kwargs)
+
+
+def signature_text(factory: Callable[..., Format]) -> str:
+    """The arguments of a constructor, as a person writes them.
+
+    >>> signature_text(_factories["posit"])
+    '(width, es=2, rounding=NearestTiesToEven)'
+    """
+    parts = []
+    for name, p in inspect.signature(factory).parameters.items():
+        mark = "*" if p.kind is p.VAR_POSITIONAL else ""
+        default = "" if p.default is p.empty else f"={p.default}"
+        parts.append(mark + name + default)
+    return f"({', '.join(parts)})"
+
+
+def _read(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as a parameter of type ``kind`` takes it."""
+    if kind is Rounding:
+        return Rounding.parse(value)
+    if kind is ElementFormat:
+        fmt = format(value)
+        if not isinstance(fmt, ElementFormat):
+            raise DovetailError(f"{name}={value} is no element format such as 'fp8_e4m3fn'")
+        return fmt
+    for allowed, what in _KINDS:
+        if kind is allowed or kind == (allowed | None):
+            accepted = (int, float) if allowed is float else allowed
+            right = isinstance(value, accepted) and isinstance(value, bool) == (allowed is bool)
+            if not right and not (value is None and kind != allowed):
+                raise DovetailError(f"{name}={value!r}: {name} is {what}")
+    return value
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (int, "a whole number"),
+    (float, "a number"),
+    (bool, "True or False"),
+    (str, "a word"),
+)
 
 _WORDS = ("affine", "symmetric", "full", "per_tensor", "dynamic", "po2")
 _KEYS = ("channel", "observer")

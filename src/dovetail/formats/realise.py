@@ -1,0 +1,434 @@
+"""The cast in pure torch: what eager mode falls back on, and what compile and export see.
+
+`round_values` is the one door. In eager mode a faster implementation, registered with
+`register_cast`, is taken where it says that it can; while torch.compile or torch.export is tracing,
+the operations below are, which fuse. Both are bit-equal to :mod:`dovetail.formats.reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dovetail.errors import DovetailError
+from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
+from dovetail.formats.bits import BINARY64, Layout, layout_of, round_pattern
+from dovetail.formats.block import PowerScaled
+from dovetail.formats.codebook import CodebookFormat, book_of
+from dovetail.formats.fixed import FixedFormat
+from dovetail.formats.floating import FloatFormat
+from dovetail.formats.philox import random_words
+from dovetail.formats.registry import format as to_format
+from dovetail.formats.scaled import NVFP4, ScaledBlock
+
+__all__ = [
+    "in_torch",
+    "inside",
+    "is_stochastic",
+    "register_cast",
+    "round_values",
+    "shared_exponents",
+]
+
+Kernel = Callable[[Tensor, Format, int, "Tensor | None"], "Tensor | None"]
+_kernels: list[Kernel] = []
+
+
+def register_cast(kernel: Kernel) -> Kernel:
+    """Decorator: a faster ``(x, fmt, axis, seed) -> Tensor``, or None where it does not apply.
+
+    It gets what :func:`round_values` gets, in eager mode only, the latest registered first.
+    """
+    _kernels.insert(0, kernel)
+    return kernel
+
+
+def round_values(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None) -> Tensor:
+    """``x`` rounded to ``fmt``: a new tensor of the same shape and dtype; no gradient.
+
+    ``axis`` is where blocks run unless the format has its own; ``seed`` (int64 scalar tensor) is
+    needed by stochastic rounding. ``x`` is floating point.
+
+    >>> from dovetail.formats import format
+    >>> round_values(torch.tensor([464.1, -1.03]), format("fp8_e4m3"))
+    tensor([448., -1.])
+    """
+    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
+        for kernel in _kernels:
+            y = kernel(x, fmt, axis, seed)
+            if y is not None:
+                return y
+    return in_torch(x, fmt, axis, seed)
+
+
+def in_torch(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None) -> Tensor:
+    """:func:`round_values` by the operations of this module."""
+    if isinstance(fmt, Same) or x.numel() == 0:
+        return x.clone()
+    words = None
+    if is_stochastic(fmt):
+        if seed is None:
+            raise DovetailError(f"'{fmt}' rounds stochastically and needs a seed")
+        words = random_words(x.shape, seed)
+    if isinstance(fmt, BlockFormat):
+        y = _in_blocks(x, fmt, axis, words)
+        if x.dtype not in (torch.float32, torch.float64):
+            top = torch.finfo(x.dtype).max
+            y = y.clamp(-top, top)
+        return y.to(x.dtype)
+    assert isinstance(fmt, ElementFormat)
+    layout = layout_of(x.dtype)
+    return _round(x.to(layout.dtype), fmt, words).to(x.dtype)
+
+
+def is_stochastic(fmt: Format) -> bool:
+    """Whether a cast to ``fmt`` needs a seed.
+
+    >>> is_stochastic(FloatFormat(4, 3))
+    False
+    """
+    return isinstance(fmt, (ElementFormat, BlockFormat)) and fmt.rounding.is_stochastic
+
+
+def _round(x: Tensor, fmt: ElementFormat, words: Tensor | None = None) -> Tensor:
+    """float32 or float64 values, each rounded by itself."""
+    if isinstance(fmt, FloatFormat):
+        return _round_float(x, fmt, words)
+    if isinstance(fmt, FixedFormat):
+        return _round_fixed(x, fmt, words)
+    assert isinstance(fmt, CodebookFormat)
+    return _round_by_book(x, fmt, words)
+
+
+def _parts(x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Magnitude pattern and sign of each value."""
+    pattern = x.view(layout.integer)
+    return pattern & layout.magnitude, pattern < 0
+
+
+def _signed(u: Tensor, negative: Tensor, layout: Layout) -> Tensor:
+    """The values of magnitude patterns with signs."""
+    return (u | (negative.to(u.dtype) << (layout.width - 1))).view(layout.dtype)
+
+
+def _round_float(x: Tensor, fmt: FloatFormat, words: Tensor | None) -> Tensor:
+    layout = layout_of(x.dtype)
+    first = (1 if fmt.zero else 0) - fmt.offset
+    narrow = layout is not BINARY64
+    if narrow and not (first - fmt.mantissa <= 127 and fmt.smallest_subnormal >= 2.0**-149):
+        return _round_float(x.double(), fmt, words).to(x.dtype)
+    u, negative = _parts(x, layout)
+    if fmt.magnitude:
+        negative = torch.zeros_like(negative)
+    is_nan, is_inf = u > layout.infinity, u == layout.infinity
+    y = round_pattern(
+        u,
+        negative,
+        layout,
+        fmt.rounding,
+        first - fmt.mantissa,
+        fmt.mantissa,
+        tiny=first < 1 - layout.bias,
+        parity=fmt.offset if fmt.mantissa == 0 else None,
+        words=words,
+    )
+    if not fmt.subnormals:
+        y = torch.where(u < layout.pattern(2.0**first), 0, y)
+    if not fmt.zero:
+        y = torch.where(u < layout.pattern(fmt.min), layout.pattern(fmt.min), y)
+    y = _saturate(y, is_inf, negative, fmt, layout)
+    if not fmt.signed:
+        y = torch.where(negative, layout.pattern(fmt.min), y)
+        negative = torch.zeros_like(negative)
+    elif not fmt.has_negative_zero:
+        negative = negative & (y > 0)
+    return torch.where(is_nan, x, _signed(y, negative, layout))
+
+
+def _saturate(
+    y: Tensor, is_inf: Tensor, negative: Tensor, fmt: FloatFormat, layout: Layout
+) -> Tensor:
+    """What becomes of magnitudes beyond the largest finite one, and of infinities."""
+    top = layout.pattern(fmt.max)
+    nan = layout.infinity + (1 << (layout.fraction - 1))
+    beyond = layout.infinity if fmt.has_inf else nan if fmt.has_nan else top
+    if fmt.saturation == "SatFinite":
+        return torch.where(is_inf, top, y.clamp(max=top))
+    name = fmt.rounding.name
+    if fmt.saturation == "SatPropagate" or name in ("TowardZero", "ToOdd"):
+        return torch.where(is_inf, beyond, y.clamp(max=top))
+    over = is_inf | (y > top)
+    if name in ("TowardPositive", "TowardNegative"):
+        inward = negative if name == "TowardPositive" else ~negative
+        y = torch.where(inward, y.clamp(max=top), y)
+        over = is_inf | (y > top)
+    return torch.where(over, beyond, y)
+
+
+def _round_fixed(x: Tensor, fmt: FixedFormat, words: Tensor | None) -> Tensor:
+    layout = layout_of(x.dtype)
+    u, negative = _parts(x, layout)
+    y = round_pattern(u, negative, layout, fmt.rounding, fmt.quantum, None, words=words)
+    rounded = _signed(y, negative, layout)
+    rounded = torch.where(u >= layout.infinity, x, rounded)
+    if fmt.clamp:
+        rounded = rounded.clamp(fmt.min, fmt.max)
+    return rounded + 0.0  # -0 + 0 is +0
+
+
+def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tensor:
+    values, boundaries, exact = _book_tensors(fmt.spelling, x.device.type, x.device.index)
+    wide = x.double()
+    mirrored = book_of(fmt).mirrored
+    v = wide.abs() if mirrored else wide
+    negative = wide < 0
+    v = v.clamp(values[0], values[-1])
+    i = torch.searchsorted(values, v, right=True).clamp(1, values.numel() - 1) - 1
+    low, high, boundary = values[i], values[i + 1], boundaries[i]
+    away = torch.ones_like(negative) if mirrored else v >= 0
+    tie = exact[i] & (v == boundary)
+    name, odd = fmt.rounding.name, (i & 1) == 1
+    if name == "NearestTiesToEven":
+        up = (v > boundary) | (tie & odd)
+    elif name == "NearestTiesToAway":
+        up = (v > boundary) | (tie & away)
+    elif name == "TowardZero":
+        up = ~away
+    elif name in ("TowardPositive", "TowardNegative"):
+        up = (away != negative) if name == "TowardPositive" else (away == negative)
+    elif name == "ToOdd":
+        up = ~odd
+    else:
+        assert words is not None
+        up = _drawn(v, low, high, away, fmt.rounding.bits, words)
+    y = torch.where(v == high, high, torch.where((v > low) & up, high, low))
+    if mirrored:
+        y = torch.where(negative & (y > 0), -y, y)
+        y = y.clamp(min=fmt.min) + 0.0
+    return torch.where(wide.isnan(), wide, y).to(x.dtype)
+
+
+def _drawn(v: Tensor, low: Tensor, high: Tensor, away: Tensor, bits: int, words: Tensor) -> Tensor:
+    """Stochastic rounding: the share is a quotient of float64 differences, the rest is exact."""
+    share = (v - low) / (high - low)
+    share = torch.where(away, share, 1.0 - share)
+    one = 1 << (bits + 1)
+    outward = torch.floor(share * one) + 2 * (words >> (32 - bits)) + 1 >= one
+    return outward == away
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _book_tensors(spelling: str, device: str, index: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, boundaries and exactness of a code book, on a device; made once."""
+    key = (spelling, device, index)
+    if key not in _books:
+        fmt = to_format(spelling)
+        assert isinstance(fmt, CodebookFormat)
+        book, where = book_of(fmt), torch.device(device, index) if index else torch.device(device)
+        _books[key] = (
+            torch.tensor(book.values, dtype=torch.float64, device=where),
+            torch.tensor(book.boundaries, dtype=torch.float64, device=where),
+            torch.tensor(book.exact, device=where),
+        )
+    return _books[key]
+
+
+_books: dict[tuple[str, str, int | None], tuple[Tensor, Tensor, Tensor]] = {}
+
+
+class _Blocks(NamedTuple):
+    """A tensor with its ``axis`` split in blocks: shape ``[..., blocks, block, ...]``."""
+
+    axis: int
+    length: int
+    block: int
+    padding: int
+
+    def split(self, x: Tensor) -> Tensor:
+        if self.padding:
+            behind = [0, 0] * (x.dim() - 1 - self.axis)
+            x = F.pad(x, [*behind, 0, self.padding])
+        blocks: Tensor = torch.unflatten(x, self.axis, (-1, self.block))
+        return blocks
+
+    def join(self, y: Tensor) -> Tensor:
+        y = torch.flatten(y, self.axis, self.axis + 1)
+        return y.narrow(self.axis, 0, self.length) if self.padding else y
+
+    def largest(self, split: Tensor, layout: Layout) -> Tensor:
+        """The largest magnitude of each block (NaN above infinity), kept as an axis of length 1."""
+        pattern = split.view(layout.integer) & layout.magnitude
+        return pattern.amax(self.axis + 1, keepdim=True).view(layout.dtype)
+
+
+def _blocks_of(x: Tensor, fmt: BlockFormat, axis: int) -> _Blocks:
+    axis = axis if fmt.axis is None else fmt.axis
+    if not -x.dim() <= axis < x.dim():
+        raise DovetailError(
+            f"axis={axis} of '{fmt}' is not an axis of a tensor with {x.dim()} dimensions"
+        )
+    axis = axis % x.dim()
+    length = x.shape[axis]
+    block = min(fmt.block, length)
+    return _Blocks(axis, length, block, -length % block)
+
+
+def _in_blocks(x: Tensor, fmt: BlockFormat, axis: int, words: Tensor | None) -> Tensor:
+    """float32 (float64 for float64) values of a tensor rounded block by block."""
+    blocks = _blocks_of(x, fmt, axis)
+    layout = layout_of(x.dtype)
+    split = blocks.split(x.to(layout.dtype))
+    noise = None if words is None else blocks.split(words)
+    if isinstance(fmt, PowerScaled):
+        y = _round_power_scaled(split, fmt, blocks, layout, noise)
+    else:
+        assert isinstance(fmt, (ScaledBlock, NVFP4))
+        y = _round_scaled(split, fmt, blocks, layout, noise)
+    return blocks.join(y)
+
+
+def shared_exponents(x: Tensor, fmt: PowerScaled, axis: int = -1) -> tuple[Tensor, Tensor]:
+    """Each block's scale exponent (int32 or int64), and whether the block holds no NaN or infinity.
+
+    Both have ``x``'s shape with ``axis`` divided by the block size, rounded up.
+
+    >>> from dovetail.formats import format
+    >>> shared_exponents(torch.tensor([1.0, 7.0, 0.1, 0.0]), format("mxfp4(block=2)"))[0]
+    tensor([ 0, -6], dtype=torch.int32)
+    """
+    blocks, layout = _blocks_of(x, fmt, axis), layout_of(x.dtype)
+    split = blocks.split(x.to(layout.dtype))
+    exponent, finite = _exponents(blocks.largest(split, layout), fmt)
+    exponent = exponent.to(layout.integer)
+    return exponent.squeeze(blocks.axis + 1), finite.squeeze(blocks.axis + 1)
+
+
+def _exponents(largest: Tensor, fmt: PowerScaled) -> tuple[Tensor, Tensor]:
+    """Scale exponents of blocks from their largest magnitudes, and where those are finite.
+
+    In float64, where every float32 and float16 number is normal.
+    """
+    u, f = largest.double().view(torch.int64), BINARY64.fraction
+    finite = u < BINARY64.infinity
+    element = fmt.element
+    if fmt.mode == "EVEN":
+        u = u + (1 << (f - 1 - mantissa_bits(element)))
+    exponent, below = (u >> f) - BINARY64.bias, u & ((1 << f) - 1)
+    if fmt.mode == "CEIL":
+        exponent = exponent + (below > 0).to(exponent.dtype)
+    elif fmt.mode == "RCEIL":
+        top = BINARY64.pattern(element.max) & ((1 << f) - 1)
+        exponent = exponent + (below > top).to(exponent.dtype)
+    return (exponent - element.emax).clamp(*fmt.exponents), finite
+
+
+def mantissa_bits(element: ElementFormat) -> int:
+    """Bits behind the leading one of the largest element."""
+    assert isinstance(element, (FloatFormat, FixedFormat))
+    return element.mantissa if isinstance(element, FloatFormat) else element.width - 2
+
+
+def _round_power_scaled(
+    x: Tensor, fmt: PowerScaled, blocks: _Blocks, layout: Layout, words: Tensor | None
+) -> Tensor:
+    element = fmt.element
+    assert isinstance(element, (FloatFormat, FixedFormat))
+    u, negative = _parts(x, layout)
+    exponent, finite = _exponents(blocks.largest(x, layout), fmt)
+    exponent = exponent.to(layout.integer)
+    y = round_pattern(
+        u,
+        negative,
+        layout,
+        fmt.rounding,
+        exponent + element.quantum,
+        element.mantissa if isinstance(element, FloatFormat) else None,
+        tiny=layout is not BINARY64,
+        words=words,
+    )
+    top = _scaled_pattern(element.max, exponent, layout)
+    if isinstance(element, FixedFormat) and not element.symmetric:
+        top = torch.where(negative, _scaled_pattern(-element.min, exponent, layout), top)
+    y = torch.minimum(y, top)
+    if isinstance(element, FixedFormat):
+        negative = negative & (y > 0)
+    return torch.where(finite, _signed(y, negative, layout), torch.nan)
+
+
+def _scaled_pattern(value: float, exponent: Tensor, layout: Layout) -> Tensor:
+    """The pattern of ``value * 2**exponent``, at most the largest finite number.
+
+    The exponent of the product reaches the subnormals only at ``2**-127`` in float32.
+    """
+    scaled = (exponent << layout.fraction) + layout.pattern(value)
+    scaled = scaled.clamp(max=layout.infinity - 1)
+    if layout is BINARY64 or value >= 2.0:
+        return scaled
+    return torch.where(exponent == -127, layout.pattern(value * 2.0**-127), scaled)
+
+
+def _ratios(
+    x: Tensor, fmt: ScaledBlock | NVFP4, blocks: _Blocks, layout: Layout
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is rounded to elements, what the elements are multiplied by, where blocks are finite."""
+    largest = blocks.largest(x, layout)
+    finite = largest < torch.inf
+    largest = torch.where(finite, largest, 0.0)
+    if isinstance(fmt, ScaledBlock):
+        step = _round(_quotient(largest, fmt.element.max), fmt.scale)
+        return x / torch.where(step == 0, 1.0, step), step, finite
+    largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
+    g = _quotient(largest.amax(), 448.0 * 6.0)
+    g = torch.where(largest.amax() == 0, 1.0, g.clamp(min=2.0**-120))
+    s = _round(
+        (_quotient(largest, 6.0) / g).clamp(2.0**-6, 448.0), FloatFormat(4, 3, specials="fn")
+    )
+    return x * (torch.reciprocal(g) / s).to(x.dtype), (g * s).to(x.dtype), finite
+
+
+def _quotient(x: Tensor, divisor: float) -> Tensor:
+    """True division: by a Python number, some devices multiply with a rounded reciprocal."""
+    return x / torch.full_like(x, divisor)
+
+
+def _round_scaled(
+    x: Tensor,
+    fmt: ScaledBlock | NVFP4,
+    blocks: _Blocks,
+    layout: Layout,
+    words: Tensor | None,
+) -> Tensor:
+    ratio, step, finite = _ratios(x, fmt, blocks, layout)
+    y = torch.where(step == 0, 0.0, _round(ratio, fmt.element, words) * step)
+    top = torch.finfo(layout.dtype).max
+    return torch.where(finite, y.clamp(-top, top), torch.nan)
+
+
+def inside(x: Tensor, fmt: Format, axis: int = -1) -> Tensor:
+    """Where rounding ``x`` to nearest stays within the format's finite range: what does not clip.
+
+    >>> inside(torch.tensor([1.0, 500.0, torch.nan]), FloatFormat(4, 3, specials="fn"))
+    tensor([ True, False, False])
+    """
+    if isinstance(fmt, Same) or x.numel() == 0:
+        return torch.ones_like(x, dtype=torch.bool)
+    wide = x.to(layout_of(x.dtype).dtype)
+    if isinstance(fmt, ElementFormat):
+        wide = wide.abs() if isinstance(fmt, FloatFormat) and fmt.magnitude else wide
+        low, high = fmt.bounds
+        return (wide > low) & (wide < high)
+    assert isinstance(fmt, BlockFormat)
+    blocks, layout = _blocks_of(x, fmt, axis), layout_of(x.dtype)
+    split = blocks.split(wide)
+    low, high = fmt.element.bounds
+    if isinstance(fmt, PowerScaled):
+        exponent, finite = _exponents(blocks.largest(split, layout), fmt)
+        ratio = torch.ldexp(split.double(), -exponent)
+    else:
+        assert isinstance(fmt, (ScaledBlock, NVFP4))
+        ratio, _, finite = _ratios(split, fmt, blocks, layout)
+    return blocks.join(finite & (ratio > low) & (ratio < high))
