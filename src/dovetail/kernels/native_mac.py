@@ -24,11 +24,11 @@ __all__ = ["NativeFactored", "NativeTable"]
 #: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/mac.md):
 #: per rank of a factored product, and of a table, at each instruction-set level.
 COSTS = {
-    "scalar": (12.0, 7.0),
-    "avx2": (1.8, 4.5),
-    "avx512": (0.8, 3.7),
-    "avx512vnni": (0.35, 3.7),
-    "amx": (0.12, 3.7),
+    "scalar": (3.3, 7.5),
+    "avx2": (1.8, 4.6),
+    "avx512": (1.25, 3.4),
+    "avx512vnni": (0.35, 2.4),
+    "amx": (0.12, 2.4),
 }
 MAX_RANK = 64  # what the core takes
 
