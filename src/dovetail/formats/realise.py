@@ -181,9 +181,8 @@ def _round_fixed(x: Tensor, fmt: FixedFormat, words: Tensor | None) -> Tensor:
 
 
 def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tensor:
-    values, boundaries, exact = _book_tensors(fmt.spelling, x.device.type, x.device.index)
+    values, boundaries, exact, mirrored, lowest = _book_on(fmt, x.device.type, x.device.index)
     wide = x.double()
-    mirrored = book_of(fmt).mirrored
     v = wide.abs() if mirrored else wide
     negative = wide < 0
     v = v.clamp(values[0], values[-1])
@@ -208,7 +207,7 @@ def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tens
     y = torch.where(v == high, high, torch.where((v > low) & up, high, low))
     if mirrored:
         y = torch.where(negative & (y > 0), -y, y)
-        y = y.clamp(min=fmt.min) + 0.0
+        y = y.clamp(min=lowest) + 0.0
     return torch.where(wide.isnan(), wide, y).to(x.dtype)
 
 
@@ -221,7 +220,6 @@ def _drawn(v: Tensor, low: Tensor, high: Tensor, away: Tensor, bits: int, words:
     return outward == away
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _book_tensors(spelling: str, device: str, index: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Values, boundaries and exactness of a code book, on a device; made once."""
     key = (spelling, device, index)
@@ -236,6 +234,10 @@ def _book_tensors(spelling: str, device: str, index: int | None) -> tuple[Tensor
         )
     return _books[key]
 
+
+# What torch.compiler.assume_constant_result does, which itself would import torch._dynamo here: a
+# second of every start, and torch.manual_seed is wrapped.
+_book_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _books: dict[tuple[str, str, int | None], tuple[Tensor, Tensor, Tensor]] = {}
 
