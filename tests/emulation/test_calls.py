@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+import dovetail as dv
+from dovetail.emulation import tap
 from dovetail.emulation.calls import COVERED, UNCOVERED
 from helpers import randn
 
@@ -55,6 +57,48 @@ def test_a_product_that_is_not_plain_is_not_read():
     assert reader.call((randn(5), X, W.mT), {"beta": 2}) is None
     assert reader.call((randn(5), X, W.mT), {"alpha": 0.5}) is None
     assert reader.call((randn(3, 5), X, W.mT), {}) is None
+    product = COVERED[torch.matmul]
+    assert product.call((X, W.mT), {"out": torch.empty(3, 5)}) is None
+    assert product.call((X, W.mT), {"out": None}) is not None
+    assert product.call((torch.eye(4).to_sparse(), W.mT), {}) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: torch.matmul(x, x.mT, out=torch.empty(3, 3)), "matmul"),
+        (lambda x: torch.eye(3).to_sparse() @ x, "matmul"),
+        (lambda x: torch.addmm(x, x, torch.eye(4), beta=2), "addmm"),
+    ],
+)
+def test_such_a_product_stays_exact_and_the_plan_names_it(call, name):
+    class Net(nn.Module):
+        def forward(self, x):
+            return call(x) @ torch.ones(call(x).shape[1], 2)
+
+    model = Net()
+    wanted = call(X)
+    plan = dv.apply_(model, dv.Recipe(dv.rule("*", input="int8", weight="int8")), X)
+    assert [op.key for op in plan] == [".:matmul"]
+    assert plan.uncovered == (f".:{name}",)
+    calls = []
+    with tap(model, lambda op, call: calls.append(call)):
+        model(X)
+    assert torch.equal(calls[0].x, wanted)
+
+
+def test_a_wrong_call_raises_torchs_own_error():
+    class Net(nn.Module):
+        wrong = False
+
+        def forward(self, x):
+            return torch.matmul(x, x.mT, wrong=3) if self.wrong else torch.matmul(x, x.mT)
+
+    model = Net()
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int8", weight="int8")), X)
+    model.wrong = True
+    with pytest.raises(TypeError, match="unexpected keyword argument 'wrong'"):
+        model(X)
 
 
 def test_no_function_is_both_covered_and_not():

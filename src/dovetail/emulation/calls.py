@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -184,16 +185,34 @@ class Reader(NamedTuple):
     kind: str
     read: Callable[..., Call | None]
     names: dict[str, str]
+    takes: frozenset[str]
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """The call in normal form; ``None`` if it is no plain product (addmm with a beta)."""
-        named = {self.names.get(key, key): value for key, value in kwargs.items()}
-        return self.read(*args, **named)
+        """The call in normal form; ``None`` if it is no plain product of strided tensors.
+
+        Such are ``addmm`` with a beta, a result written to ``out=``, a sparse operand.
+        """
+        named = {}
+        for key, value in kwargs.items():
+            name = self.names.get(key, key)
+            if name in self.takes:
+                named[name] = value
+            elif value is not None:
+                return None
+        call = self.read(*args, **named)
+        if call is None or call.x.layout != torch.strided or call.weight.layout != torch.strided:
+            return None
+        return call
 
 
 #: How to read every function that a rule can reach.
 COVERED: dict[Any, Reader] = {
-    func: Reader(_KINDS.get(read, "conv"), read, _NAMES.get(read, {"input": "x"}))
+    func: Reader(
+        _KINDS.get(read, "conv"),
+        read,
+        _NAMES.get(read, {"input": "x"}),
+        frozenset(inspect.signature(read).parameters),
+    )
     for func, read in _READERS.items()
 }
 

@@ -79,7 +79,7 @@ class _Recorder:
         result = func(*args, **kwargs)
         call = reader.call(args, kwargs) if isinstance(reader, Reader) else None
         if call is None or not isinstance(reader, Reader):
-            name = reader if isinstance(reader, str) else "addmm"
+            name = reader if isinstance(reader, str) else getattr(func, "__name__", reader.kind)
             self.trace.uncovered[f"{self.path or '.'}:{name}"] = name
             return result
         if not call.x.is_floating_point():
