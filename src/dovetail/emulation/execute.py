@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.calls import Call
+from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.entry import EMULATE, OBSERVE, Emulation, Site
 from dovetail.emulation.taps import MacCall
-from dovetail.formats import Format
-from dovetail.formats.cast import as_integer, fake_quantize
 from dovetail.kernels import library
-from dovetail.kernels.ranges import operand_range
 
 __all__ = ["execute"]
 
@@ -42,31 +40,19 @@ def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
     bias = call.bias
     if bias is not None and arithmetic.bias is not None:
-        bias = _cast(bias, arithmetic.bias, "bias", site, module)
+        bias = cast_slot(bias, arithmetic.bias, "bias", site, module)
     if arithmetic.multiplies_codes:
         y = _product_of_codes(site, module, call, bias)
     else:
         x, weight = call.x, call.weight
         if arithmetic.input is not None:
-            x = _cast(x, arithmetic.input, "input", site, module)
+            x = cast_slot(x, arithmetic.input, "input", site, module)
         if arithmetic.weight is not None:
-            slot = "second" if call.kind == "matmul" else "weight"
-            weight = _cast(weight, arithmetic.weight, slot, site, module)
+            weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
         y = call.with_operands(x, weight, bias).exact()
     if arithmetic.output is not None:
-        y = _cast(y, arithmetic.output, "output", site, module)
+        y = cast_slot(y, arithmetic.output, "output", site, module)
     return y
-
-
-def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
-    """``x`` rounded to ``fmt``; the name ``second`` is matmul's weight, an activation."""
-    integer = as_integer(fmt)
-    scale, zero = site.range(module, "weight" if slot == "second" else slot)
-    given = None if scale is None or zero is None else (scale, zero)
-    scale, zero = operand_range(x, integer, slot, given)
-    axis = integer.axis_for(slot) if scale.dim() else None
-    clip = given is not None and site.arithmetic.grad == "ste"
-    return fake_quantize(x, integer, scale, zero, axis, clip=clip)
 
 
 def _product_of_codes(site: Site, module: nn.Module, call: Call, bias: Tensor | None) -> Tensor:
@@ -88,9 +74,8 @@ def _straight_through(site: Site, module: nn.Module, call: Call, bias: Tensor | 
     arithmetic = site.arithmetic
     assert arithmetic.input is not None
     assert arithmetic.weight is not None
-    slot = "second" if call.kind == "matmul" else "weight"
-    x = _cast(call.x, arithmetic.input, "input", site, module)
-    weight = _cast(call.weight, arithmetic.weight, slot, site, module)
+    x = cast_slot(call.x, arithmetic.input, "input", site, module)
+    weight = cast_slot(call.weight, arithmetic.weight, "weight", site, module)
     return call.with_operands(x, weight, bias).exact()
 
 

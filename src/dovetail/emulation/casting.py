@@ -1,0 +1,64 @@
+"""The casts of an operation's operands and result: which range, which axis, which gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dovetail.emulation.entry import Site
+from dovetail.formats import Format, IntFormat
+from dovetail.formats.cast import fake_quantize, straight_through
+from dovetail.formats.philox import seed_from
+from dovetail.formats.realise import is_stochastic
+from dovetail.kernels.ranges import operand_range
+from dovetail.kernels.weight_cache import cached
+
+__all__ = ["block_axis", "cast_slot"]
+
+
+def block_axis(kind: str, slot: str) -> int:
+    """Where the blocks of a block format run: along the products that are summed.
+
+    That is the last axis of a linear layer's operands, the channels of a convolution's, and for a
+    matmul the last axis of the first and the last but one of the second operand. Results run along
+    the axis on which a following layer of the same kind sums.
+
+    >>> block_axis("conv", "weight"), block_axis("matmul", "weight"), block_axis("linear", "input")
+    (1, -2, -1)
+    """
+    if kind == "conv" and slot != "bias":
+        return 1
+    return -2 if kind == "matmul" and slot == "weight" else -1
+
+
+def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+    """``x``, standing in ``slot`` of the site's operation, rounded to ``fmt``.
+
+    A weight's cast is kept until the weight changes, unless gradients are recorded.
+    """
+    if isinstance(fmt, IntFormat):
+        return _cast_integer(x, fmt, slot, site, module)
+    kind = site.op.kind
+    axis = block_axis(kind, slot)
+    clip = site.arithmetic.grad == "ste"
+    if is_stochastic(fmt):
+        return straight_through(x, fmt, axis, seed_from(None, x.device), clip=clip)
+    if slot != "weight" or kind == "matmul" or not _may_keep():
+        return straight_through(x, fmt, axis, clip=clip)
+    return cached(x, (fmt, axis), lambda: straight_through(x, fmt, axis, clip=clip))
+
+
+def _may_keep() -> bool:
+    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return not traced and not torch.is_grad_enabled()
+
+
+def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
+    scale, zero = site.range(module, slot)
+    given = None if scale is None or zero is None else (scale, zero)
+    # A matmul's second operand is an activation: one range for the whole tensor.
+    role = "second" if slot == "weight" and site.op.kind == "matmul" else slot
+    scale, zero = operand_range(x, fmt, role, given)
+    axis = fmt.axis_for(role) if scale.dim() else None
+    clip = given is not None and site.arithmetic.grad == "ste"
+    return fake_quantize(x, fmt, scale, zero, axis, clip=clip)
