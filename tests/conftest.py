@@ -1,16 +1,9 @@
-"""One thread: tests' tensors are too small for two, and a busy machine makes two far slower."""
+"""Settings for every test. What tests share is in ``helpers.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from hypothesis import settings
 
-import pytest
-import torch
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# Machines differ and are shared: how long an example takes says nothing.
+settings.register_profile("dovetail", deadline=None)
+settings.load_profile("dovetail")

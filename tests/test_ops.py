@@ -351,7 +351,7 @@ def test_accumulator_of_conv():
     assert same(y, (conv_loop(a, w, dv.multiplier("exact"), padding=1) + 2048) % 4096 - 2048)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_linear_property(data):
     """Any shape, any of the multipliers, any realisation that holds."""
@@ -371,7 +371,7 @@ def test_linear_property(data):
                 assert same(linear_codes(a, w, mul), wanted), real
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_conv_property(data):
     small = st.integers(1, 3)
