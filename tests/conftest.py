@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+import torch
 from hypothesis import settings
 
 # Machines differ and are shared: how long an example takes says nothing.
 settings.register_profile("dovetail", deadline=None)
 settings.load_profile("dovetail")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tests' tensors are too small for two threads, and a busy machine makes two far slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
