@@ -20,26 +20,28 @@ class Book(NamedTuple):
 
     ``boundaries[i]`` lies between ``values[i]`` and ``values[i + 1]``; it is the largest float64
     that does not exceed the true boundary, and ``exact[i]`` says whether it is the true one: only
-    then is there a tie. With ``mirrored`` the list holds magnitudes, and signs are kept apart. The
-    parity of a code is that of its place in the list.
+    then is there a tie. The parity of a code is that of its place in the list.
     """
 
     values: tuple[float, ...]
     boundaries: tuple[float, ...]
     exact: tuple[bool, ...]
-    mirrored: bool
 
     @staticmethod
-    def of(
-        values: Iterable[float], boundaries: Sequence[tuple[float, bool]], mirrored: bool
-    ) -> Book:
+    def of(values: Iterable[float], boundaries: Sequence[tuple[float, bool]]) -> Book:
         """From boundaries as :func:`floor64` gives them."""
         places, exact = (b for b, _ in boundaries), (e for _, e in boundaries)
-        return Book(tuple(values), tuple(places), tuple(exact), mirrored)
+        return Book(tuple(values), tuple(places), tuple(exact))
 
 
 class CodebookFormat(ElementFormat):
-    """An element format given by its list of values."""
+    """An element format given by its list of values.
+
+    With ``mirrored`` the list holds magnitudes and signs are kept apart.
+    """
+
+    mirrored: bool = True
+    signed: bool = True
 
     @abstractmethod
     def book(self) -> Book:
@@ -53,8 +55,10 @@ class CodebookFormat(ElementFormat):
     @property
     def min(self) -> float:
         """The most negative finite value, or the smallest of an unsigned format."""
-        book = book_of(self)
-        return -book.values[-1] if book.mirrored else book.values[0]
+        values = book_of(self).values
+        if self.mirrored:
+            return -values[-1] if self.signed else 0.0
+        return values[0]
 
     @property
     def emax(self) -> int:
@@ -73,8 +77,12 @@ class CodebookFormat(ElementFormat):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What lies beyond min and max is clipped."""
-        return self.min, math.nextafter(self.max, math.inf)
+        """Beyond these values rounding to nearest overflows: half a step outside min and max."""
+        values = book_of(self).values
+        high = values[-1] + (values[-1] - values[-2]) / 2
+        if self.mirrored:
+            return (-high if self.signed else -values[1] / 2), high
+        return values[0] - (values[1] - values[0]) / 2, high
 
 
 @lru_cache(maxsize=64)

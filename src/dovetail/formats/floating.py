@@ -114,6 +114,14 @@ class FloatFormat(ElementFormat):
             return float(fraction) * 2.0 ** (1 - self.offset - self.mantissa)
         return (fraction + (1 << self.mantissa)) * 2.0 ** (exponent - self.offset - self.mantissa)
 
+    def magnitudes(self) -> list[float]:
+        """The finite magnitude of every code, in ascending order.
+
+        >>> FloatFormat(2, 0, specials="finite").magnitudes()
+        [0.0, 1.0, 2.0, 4.0]
+        """
+        return [self.decode(code) for code in range(self._last + 1)]
+
     @property
     def max(self) -> float:
         """The largest finite value."""

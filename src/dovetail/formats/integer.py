@@ -67,6 +67,11 @@ class IntFormat(Format):
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
+    def is_static(self) -> bool:
+        """Whether the format needs a range from calibration when used on activations."""
+        return not self.dynamic
+
+    @property
     def code_dtype(self) -> torch.dtype:
         """The smallest torch dtype that holds every code and supports arithmetic."""
         if self.bits <= 8:

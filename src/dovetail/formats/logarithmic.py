@@ -57,12 +57,7 @@ class LogFormat(CodebookFormat):
         values = [float32_near(octave[k % steps] * Fraction(2) ** (k // steps)) for k in codes]
         bounds = [middles[k % steps] * Fraction(2) ** (k // steps) for k in codes[:-1]]
         between = [floor64(Fraction(values[0]) / 2), *((floor64(b)[0], False) for b in bounds)]
-        return Book.of((0.0, *values), between, mirrored=True)
-
-    @property
-    def min(self) -> float:
-        """The most negative finite value, or zero if unsigned."""
-        return -self.max if self.signed else 0.0
+        return Book.of((0.0, *values), between)
 
     @property
     def spelling(self) -> str:

@@ -73,7 +73,7 @@ class PositFormat(CodebookFormat):
             floor64(decode_posit(2 * p + 1, self.width + 1, self.es)) for p in range(count - 1)
         ]
         between[0] = (0.0, False)  # above zero already means the smallest value
-        return Book.of(values, between, mirrored=True)
+        return Book.of(values, between)
 
     @property
     def spelling(self) -> str:

@@ -22,8 +22,7 @@ from dovetail.formats.codebook import CodebookFormat, book_of
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.philox import random_words
-from dovetail.formats.registry import format as to_format
-from dovetail.formats.scaled import NVFP4, ScaledBlock
+from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
 
 __all__ = [
     "in_torch",
@@ -181,15 +180,15 @@ def _round_fixed(x: Tensor, fmt: FixedFormat, words: Tensor | None) -> Tensor:
 
 
 def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tensor:
-    values, boundaries, exact, mirrored, lowest = _book_on(fmt, x.device.type, x.device.index)
-    wide = x.double()
+    values, boundaries, exact = _book_on(fmt, x.device)
+    wide, mirrored = x.double(), fmt.mirrored
     v = wide.abs() if mirrored else wide
     negative = wide < 0
     v = v.clamp(values[0], values[-1])
     i = torch.searchsorted(values, v, right=True).clamp(1, values.numel() - 1) - 1
     low, high, boundary = values[i], values[i + 1], boundaries[i]
     away = torch.ones_like(negative) if mirrored else v >= 0
-    tie = exact[i] & (v == boundary)
+    tie = (exact[i] > 0) & (v == boundary)
     name, odd = fmt.rounding.name, (i & 1) == 1
     if name == "NearestTiesToEven":
         up = (v > boundary) | (tie & odd)
@@ -206,8 +205,7 @@ def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tens
         up = _drawn(v, low, high, away, fmt.rounding.bits, words)
     y = torch.where(v == high, high, torch.where((v > low) & up, high, low))
     if mirrored:
-        y = torch.where(negative & (y > 0), -y, y)
-        y = y.clamp(min=lowest) + 0.0
+        y = torch.where(negative & (y > 0), -y if fmt.signed else 0.0, y)
     return torch.where(wide.isnan(), wide, y).to(x.dtype)
 
 
@@ -220,26 +218,28 @@ def _drawn(v: Tensor, low: Tensor, high: Tensor, away: Tensor, bits: int, words:
     return outward == away
 
 
-def _book_tensors(spelling: str, device: str, index: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, boundaries and exactness of a code book, on a device; made once."""
-    key = (spelling, device, index)
+_books: dict[tuple[CodebookFormat, torch.device], Tensor] = {}
+
+
+def _book_on(fmt: CodebookFormat, device: torch.device) -> Tensor:
+    """Values, boundaries and exactness (0 or 1) of a code book as the rows of a float64 tensor."""
+    key = (fmt, device)
     if key not in _books:
-        fmt = to_format(spelling)
-        assert isinstance(fmt, CodebookFormat)
-        book, where = book_of(fmt), torch.device(device, index) if index else torch.device(device)
-        _books[key] = (
-            torch.tensor(book.values, dtype=torch.float64, device=where),
-            torch.tensor(book.boundaries, dtype=torch.float64, device=where),
-            torch.tensor(book.exact, device=where),
-        )
+        book = book_of(fmt)
+        rows = (book.values, (*book.boundaries, 0.0), (*map(float, book.exact), 0.0))
+        _books[key] = torch.tensor(rows, dtype=torch.float64, device=device)
     return _books[key]
 
 
-# What torch.compiler.assume_constant_result does, which itself would import torch._dynamo here: a
-# second of every start, and torch.manual_seed is wrapped.
-_book_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def _largest_of(fmt: ElementFormat) -> float:
+    """``fmt.max``, which in a graph is a constant."""
+    return fmt.max
 
-_books: dict[tuple[str, str, int | None], tuple[Tensor, Tensor, Tensor]] = {}
+
+for function in (_book_on, _largest_of):
+    # What torch.compiler.assume_constant_result does, which itself would import torch._dynamo here:
+    # a second of every start, and torch.manual_seed is wrapped.
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _Blocks(NamedTuple):
@@ -381,14 +381,12 @@ def _ratios(
     finite = largest < torch.inf
     largest = torch.where(finite, largest, 0.0)
     if isinstance(fmt, ScaledBlock):
-        step = _round(_quotient(largest, fmt.element.max), fmt.scale)
+        step = _round(_quotient(largest, _largest_of(fmt.element)), fmt.scale)
         return x / torch.where(step == 0, 1.0, step), step, finite
     largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
     g = _quotient(largest.amax(), 448.0 * 6.0)
     g = torch.where(largest.amax() == 0, 1.0, g.clamp(min=2.0**-120))
-    s = _round(
-        (_quotient(largest, 6.0) / g).clamp(2.0**-6, 448.0), FloatFormat(4, 3, specials="fn")
-    )
+    s = _round((_quotient(largest, 6.0) / g).clamp(2.0**-6, 448.0), E4M3)
     return x * (torch.reciprocal(g) / s).to(x.dtype), (g * s).to(x.dtype), finite
 
 

@@ -23,7 +23,7 @@ from dovetail.formats.codebook import CodebookFormat, book_of
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.rounding import Rounding
-from dovetail.formats.scaled import NVFP4, ScaledBlock
+from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
 
 __all__ = ["philox", "round_value", "round_values", "shared_exponent"]
 
@@ -158,7 +158,7 @@ def _round_by_book(x: float | Fraction, fmt: CodebookFormat, random: int) -> flo
     if exact < Fraction(fmt.min):
         return fmt.min
     negative = exact < 0
-    value = abs(exact) if book.mirrored else exact
+    value = abs(exact) if fmt.mirrored else exact
     place = bisect_left(book.values, value)
     if place == len(book.values):
         y = book.values[-1]
@@ -170,12 +170,12 @@ def _round_by_book(x: float | Fraction, fmt: CodebookFormat, random: int) -> flo
         side = _side(value, Fraction(book.boundaries[i]))
         side = -1 if side == 0 and not book.exact[i] else side
         # The one thing that is not exact: the share is a quotient of float64 differences.
-        away = book.mirrored or value >= 0
+        away = fmt.mirrored or value >= 0
         share = (float(value) - low) / (high - low)
         share = share if away else 1 - share
         near = Neighbours(Fraction(low), Fraction(high), side, i % 2 == 1, Fraction(share), away)
         y = float(_choose(value, near, fmt.rounding, negative, random))
-    return -y if negative and book.mirrored and y else y
+    return -y if negative and fmt.mirrored and y else y
 
 
 def shared_exponent(largest: Fraction, fmt: PowerScaled) -> int:
@@ -243,8 +243,7 @@ def _round_block(
         largest = min(largest, _FLOAT32_MAX)
         ratio = single(largest) / single(6.0) / single(g)
         ratio = min(max(ratio, single(2.0**-6)), single(448.0))
-        e4m3 = FloatFormat(4, 3, specials="fn")
-        s = single(round_value(float(ratio), e4m3))
+        s = single(round_value(float(ratio), E4M3))
         back = wide(single(1.0) / single(g) / s)
         parts = [
             round_value(float(wide(v) * back), element, r)

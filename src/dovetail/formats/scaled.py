@@ -10,7 +10,10 @@ from dovetail.formats.block import check_block
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.rounding import NEAREST_EVEN, Rounding
 
-__all__ = ["NVFP4", "ScaledBlock"]
+__all__ = ["E4M3", "NVFP4", "ScaledBlock"]
+
+#: The format of NVFP4's block scales.
+E4M3 = FloatFormat(4, 3, specials="fn")
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,8 +10,8 @@
 ``{k,d}``, as in 2023, also fixes the axis d. Off is written ``_`` (or U in X, A in Y). What is
 spelled is computed right, also where d-Matrix's own arithmetic is not: MX is OCP's, the largest
 exponent of FP follows from its bias, rounding is done once. FP with 8 exponent bits is IEEE-like
-(overflow is infinite); with fewer every code is a number, except ``FP[1|5|10,15]`` and its name ``FLOAT16``,
-which have the values of IEEE half precision, saturating at 65504.
+(overflow is infinite); with fewer every code is a number, except ``FP[1|5|10,15]`` and its name
+``FLOAT16``, which have the values of IEEE half precision, saturating at 65504.
 """
 
 from __future__ import annotations

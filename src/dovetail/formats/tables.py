@@ -47,6 +47,8 @@ class TableFormat(CodebookFormat):
     values: tuple[float, ...]
     rounding: Rounding = NEAREST_EVEN
 
+    mirrored = False
+
     def __post_init__(self) -> None:
         values = tuple(sorted({float32_near(v) + 0.0 for v in self.values}))
         if len(values) < 2 or len(values) > 1 << 16 or values[-1] <= 0:
@@ -64,7 +66,7 @@ class TableFormat(CodebookFormat):
     def book(self) -> Book:
         pairs = zip(self.values, self.values[1:], strict=False)
         middles = [floor64((Fraction(a) + Fraction(b)) / 2) for a, b in pairs]
-        return Book.of(self.values, middles, mirrored=False)
+        return Book.of(self.values, middles)
 
     @property
     def spelling(self) -> str:
