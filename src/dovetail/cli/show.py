@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from dovetail.cli.console import NONE, say, say_json, table, width
 from dovetail.cli.number_line import number_line
 from dovetail.cli.options import Json
+from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.formats import Format
@@ -41,14 +43,18 @@ def formats(json: Json = False) -> None:
     from dovetail.formats import IntFormat, format_examples
     from dovetail.formats import format as to_format
 
-    rows = [_facts(name, to_format(name)) for name in format_examples()]
+    known = {}
+    for name in format_examples():
+        with contextlib.suppress(DovetailError):  # a plugin's name that cannot stand alone
+            known[name] = to_format(name)
+    rows = [_facts(name, fmt) for name, fmt in known.items()]
     if json:
         say_json(rows)
         return
     integers = table("Integer formats", "Name", ">Lowest code", ">Highest code")
     others = table("Formats", "Name", ">Bits", ">Bytes", ">Block", ">Largest", ">Smallest", "Has")
     for row in rows:
-        if isinstance(to_format(row["name"]), IntFormat):
+        if isinstance(known[row["name"]], IntFormat):
             integers.add_row(row["name"], str(row["lowest"]), str(row["highest"]))
         else:
             others.add_row(

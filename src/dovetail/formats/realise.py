@@ -8,7 +8,7 @@ the operations below are, which fuse. Both are bit-equal to :mod:`dovetail.forma
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -236,10 +236,11 @@ def _largest_of(fmt: ElementFormat) -> float:
     return fmt.max
 
 
-for function in (_book_on, _largest_of):
+_CONSTANTS: tuple[Any, ...] = (_book_on, _largest_of)
+for function in _CONSTANTS:
     # What torch.compiler.assume_constant_result does, which itself would import torch._dynamo here:
     # a second of every start, and torch.manual_seed is wrapped.
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    function._dynamo_marked_constant = True
 
 
 class _Blocks(NamedTuple):

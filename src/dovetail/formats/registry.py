@@ -30,6 +30,7 @@ def register_format(name: str) -> Callable[[Callable[..., Format]], Callable[...
     ...     return IntFormat(8, signed=False, affine=True)
     >>> format("byte")
     uint8
+    >>> unregister = _factories.pop("byte")
     """
 
     def add(factory: Callable[..., Format]) -> Callable[..., Format]:
@@ -96,7 +97,10 @@ def format_examples() -> list[str]:
 
 def _built(factory: Callable[..., Format], args: list[Any], kwargs: dict[str, Any]) -> Format:
     """The factory called with the spelled arguments, each read as its parameter's type says."""
-    signature = inspect.signature(factory, eval_str=True)
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except NameError:  # an annotation that only a type checker sees
+        signature = inspect.signature(factory)
     parameters = signature.parameters
     flags = {name for name, p in parameters.items() if p.annotation is bool}
     kwargs = kwargs | {word: True for word in args if word in flags}
