@@ -10,10 +10,12 @@ namespace {
 template <typename Float> struct Word;
 template <> struct Word<float> {
   using Int = int32_t;
+  using Unsigned = uint32_t;
   static constexpr Int FRACTION = 23, BIAS = 127, TOP = 255;
 };
 template <> struct Word<double> {
   using Int = int64_t;
+  using Unsigned = uint64_t;
   static constexpr Int FRACTION = 52, BIAS = 1023, TOP = 2047;
 };
 
@@ -40,8 +42,10 @@ inline Int round_magnitude(Int u, Int negative, uint32_t random, Int quantum, In
   const Int step = Int(1) << shift, rest = significand & (step - 1);
   const bool near = drop <= FRACTION; // else |x| lies below the step: it becomes 0 or `unit`
   Int odd = significand & step;
-  if (KIND == RARE && g.least_drop == FRACTION) // no mantissa: the exponent's parity counts
-    odd = drop == FRACTION ? (u ^ g.parity) & HIDDEN : 0;
+  if (KIND == RARE) { // without mantissa bits it is the exponent's parity that counts
+    const Int bare = drop == FRACTION ? (u ^ g.parity) & HIDDEN : 0;
+    odd = (odd & ~g.bare) | (bare & g.bare);
+  }
   bool up;
   if (MODE == DV_TIES_TO_EVEN)
     up = 2 * rest + (odd != 0) > step;
@@ -50,9 +54,9 @@ inline Int round_magnitude(Int u, Int negative, uint32_t random, Int quantum, In
   else if (MODE == DV_TOWARD_ZERO)
     up = false;
   else if (MODE == DV_TOWARD_POSITIVE)
-    up = (rest != 0) & (negative == 0);
+    up = (rest & ~negative) != 0;
   else if (MODE == DV_TOWARD_NEGATIVE)
-    up = (rest != 0) & (negative != 0);
+    up = (rest & negative) != 0;
   else if (MODE == DV_TO_ODD)
     up = (rest != 0) & (odd == 0);
   else {
@@ -76,25 +80,27 @@ inline Int round_element(Int x, uint32_t random, const dv::Grid<Int>& g) {
   constexpr Int INFINITE = Word<Float>::TOP << FRACTION, QUIET = Int(1) << (FRACTION - 1);
   constexpr Int MAGNITUDE = INFINITE | ((Int(1) << FRACTION) - 1);
   const Int given = x & MAGNITUDE, sign = x & ~MAGNITUDE;
+  const Int below = x >> (8 * sizeof(Int) - 1); // all bits if negative, or none
+  const Int negative = KIND == RARE ? below & g.is_signed : below;
   Int u = given;
   if (KIND == RARE)
     u = u < g.flush ? 0 : u;
-  Int r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum, g.unit, g);
+  Int r = round_magnitude<Float, MODE, KIND>(u, negative, random, g.quantum, g.unit, g);
   if (KIND == PLAIN) {
-    r = r > g.max[0] ? g.over[0] : r;
-    r = given == INFINITE ? g.infinite[0] : r;
+    r = r > g.max ? g.over : r;
+    r = given == INFINITE ? g.infinite : r;
     r |= sign;
   } else {
-    if (KIND == RARE) {
+    if (KIND == RARE)
       r = r > g.floor ? r : g.floor;
-      r = (sign != 0) & (g.clamp_negative != 0) ? g.floor : r;
-    }
-    // over[1] and infinite[1] hold their own sign
-    const bool beyond = r > (sign ? g.max[1] : g.max[0]);
-    const Int kept = KIND == RARE ? (sign & g.sign) : sign;
-    r |= (r != 0) | (KIND == RARE ? g.negative_zero != 0 : false) ? kept : 0;
-    r = beyond ? (sign ? g.over[1] : g.over[0]) : r;
-    r = given == INFINITE ? (sign ? g.infinite[1] : g.infinite[0]) : r;
+    const bool beyond = r > (g.max ^ (negative & g.max_flip));
+    const Int kept = KIND == RARE ? (sign & g.is_signed) : sign;
+    const Int zero = KIND == RARE ? (kept & g.negative_zero) : 0;
+    r = r != 0 ? r | kept : zero;
+    r = beyond ? g.over ^ (negative & g.over_flip) : r;
+    r = given == INFINITE ? g.infinite ^ (negative & g.infinite_flip) : r;
+    if (KIND == RARE)
+      r = (below & g.clamp_negative) != 0 ? g.floor : r;
   }
   return given > INFINITE ? (x | QUIET) : r;
 }
@@ -104,17 +110,13 @@ template <typename Float, int MODE, int KIND, typename Int = typename Word<Float
 inline Int round_scaled(Int x, Int s, uint32_t random, const dv::Grid<Int>& g) {
   constexpr Int FRACTION = Word<Float>::FRACTION;
   constexpr Int MAGNITUDE = (Word<Float>::TOP << FRACTION) | ((Int(1) << FRACTION) - 1);
-  const Int u = x & MAGNITUDE, sign = x & ~MAGNITUDE, up = s << FRACTION;
-  Int r;
-  if (KIND == RARE) {
-    // The parity of an exponent code moves with the block's exponent.
-    dv::Grid<Int> moved = g;
-    moved.parity = g.parity + up;
-    r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum + s, g.unit + up, moved);
-  } else {
-    r = round_magnitude<Float, MODE, KIND>(u, sign, random, g.quantum + s, g.unit + up, g);
-  }
-  const Int most = (KIND == FIXED ? (sign ? g.max[1] : g.max[0]) : g.max[0]) + up;
+  const Int u = x & MAGNITUDE, sign = x & ~MAGNITUDE, negative = x >> (8 * sizeof(Int) - 1);
+  const Int up = s * (Int(1) << FRACTION);
+  dv::Grid<Int> moved = g;
+  moved.parity = g.parity + up; // the parity of an exponent code moves with the block's exponent
+  Int r =
+      round_magnitude<Float, MODE, KIND>(u, negative, random, g.quantum + s, g.unit + up, moved);
+  const Int most = (KIND == FIXED ? g.max ^ (negative & g.max_flip) : g.max) + up;
   r = r < most ? r : most;
   return KIND == FIXED ? (r != 0 ? r | sign : 0) : r | sign;
 }

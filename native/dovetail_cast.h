@@ -1,0 +1,92 @@
+// The casts of the native core: tensors rounded to number formats. See dovetail.h for the rest.
+#pragma once
+#include "dovetail.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum dv_mode {
+  DV_TIES_TO_EVEN,
+  DV_TIES_TO_AWAY,
+  DV_TOWARD_ZERO,
+  DV_TOWARD_POSITIVE,
+  DV_TOWARD_NEGATIVE,
+  DV_TO_ODD,
+  DV_STOCHASTIC,
+  DV_MODES
+} dv_mode;
+
+typedef enum dv_dtype { DV_FLOAT32, DV_FLOAT64, DV_FLOAT16, DV_BFLOAT16 } dv_dtype;
+
+// A contiguous tensor [outer, length, inner] and its cast, which may be the same memory. Blocks
+// run along `length`. Element i in row-major order takes word i & 3 of Philox counter i >> 2.
+typedef struct dv_tensor {
+  const void* x;
+  void* out;
+  int64_t outer, length, inner;
+  int32_t dtype;
+  uint64_t seed;
+} dv_tensor;
+
+// A floating or fixed-point format. Arrays hold positive and negative side, as signed values.
+typedef struct dv_element {
+  int32_t mode, random_bits;
+  int32_t mantissa; // bits; -1: as many as the value has (fixed point)
+  int32_t quantum;  // exponent of the smallest step
+  int32_t bias;     // without mantissa bits: exponent + bias odd is an odd code
+  int32_t is_signed, negative_zero;
+  int32_t clamp_negative; // negative values become `least`
+  double max[2], over[2], infinite[2];
+  double flush; // smaller magnitudes are zero before rounding (0: none)
+  double least; // smaller results become this (0: none)
+} dv_element;
+
+// A step function of float32 numbers: x becomes the value of the last of `count` ascending keys
+// that is not above x. A key is a number's bits, the lower 31 of them inverted if it is negative,
+// so that keys are ordered as signed integers; key[0] is that of -infinity. `find` [2^(32 - shift)]
+// holds, for each leading part of a key (its sign inverted), the last key not above the part's
+// least; fewer than 2^halvings further keys lie within any part. Keys and values are followed by
+// 2^halvings more, those keys INT32_MAX.
+typedef struct dv_steps {
+  const int32_t* key;
+  const float* value;
+  const int32_t* find;
+  int32_t count, shift, halvings;
+} dv_steps;
+
+typedef enum dv_scale_mode { DV_FLOOR, DV_CEIL, DV_EVEN, DV_RCEIL } dv_scale_mode;
+
+// Blocks that share a power of two.
+typedef struct dv_blocks {
+  int64_t block;
+  int32_t mode;          // dv_scale_mode
+  int32_t emax;          // of the element
+  int32_t mantissa_bits; // of the element, for DV_EVEN
+  int32_t low, high;     // the range of the exponent
+} dv_blocks;
+
+// Blocks that share a rounded scale. With `two_level` (NVFP4) the scale is relative to `global`.
+typedef struct dv_scaled {
+  int64_t block;
+  float largest_element;
+  int32_t two_level;
+  float global;
+} dv_scaled;
+
+DV_EXPORT int32_t dv_cast_element(const dv_tensor*, const dv_element*);
+DV_EXPORT int32_t dv_cast_steps(const dv_tensor*, const dv_steps*);
+DV_EXPORT int32_t dv_cast_blocks(const dv_tensor*, const dv_element*, const dv_blocks*);
+// The elements are `element`, or the step function if that is not null; the scale is `scale`.
+DV_EXPORT int32_t dv_cast_scaled(const dv_tensor*, const dv_element* element, const dv_steps*,
+                                 const dv_element* scale, const dv_scaled*);
+// The largest finite magnitude among blocks without NaN and infinity.
+DV_EXPORT int32_t dv_largest(const dv_tensor*, int64_t block, double* out);
+// (clamp(rint(x / scale) + zero_point) - zero_point) * scale, one pair per index of `length`
+// (`channels` of them) or one in all; float32.
+DV_EXPORT int32_t dv_cast_affine(const dv_tensor*, int64_t channels, const float* scale,
+                                 const int32_t* zero_point, int32_t qmin, int32_t qmax);
+
+#ifdef __cplusplus
+}
+#endif
