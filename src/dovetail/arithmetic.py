@@ -37,6 +37,7 @@ class Arithmetic:
 
     input: Format | None = None
     weight: Format | None = None
+    weight_storage: Format | None = None
     bias: Format | None = None
     output: Format | None = None
     mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
@@ -88,6 +89,11 @@ class Arithmetic:
 
     def check(self, kind: str = "linear") -> None:
         """Refuse combinations that no operation of this kind can compute."""
+        if kind == "matmul" and self.weight_storage is not None:
+            raise DovetailError(
+                f"weight_storage={self.weight_storage}: the second operand of a matmul is computed, "
+                "not stored; the nearest field is weight"
+            )
         exact_mul = self.mul == EXACT.mul
         if not self.multiplies_codes:
             if not exact_mul:

@@ -20,6 +20,7 @@ def test_fields_are_read_into_values():
         optional=True,
         input="int8(affine)",
         weight=dv.format("int4"),
+        weight_storage="mxfp4",
         bias=None,
         output="exact",
         mul="mul8s_1L2H@v1.1",
@@ -39,6 +40,7 @@ def test_fields_are_read_into_values():
         "optional": True,
         "input": "int8(affine)",
         "weight": "int4",
+        "weight_storage": "mxfp4",
         "bias": "exact",
         "output": "exact",
         "mul": "mul8s_1L2H@v1.1",
@@ -78,7 +80,7 @@ def test_copies_are_equal(again):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: dv.rule("*"), "rule '*' sets no field; it can set input, weight, bias, output"),
+        (lambda: dv.rule("*"), "rule '*' sets no field; it can set input, weight, weight_storage, bias"),
         (lambda: dv.rule(3, input="int8"), "match is a glob such as 'conv*', not 3"),
         (lambda: dv.rule("*", input="int9x"), "rule '*': unknown format 'int9x'; did you mean"),
         (lambda: dv.rule("*", input="int17"), "the nearest is 'int16'"),

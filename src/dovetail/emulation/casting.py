@@ -15,6 +15,9 @@ from dovetail.kernels.weight_cache import cached
 
 __all__ = ["block_axis", "cast_slot"]
 
+#: What the parameter itself is cast to: it lasts as long as the parameter does.
+_KEPT = ("weight", "weight_storage")
+
 
 def block_axis(kind: str, slot: str) -> int:
     """Where the blocks of a block format run: along the products that are summed.
@@ -36,16 +39,9 @@ def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) 
 
     A weight's cast is kept until the weight changes, unless gradients are recorded.
     """
-    if isinstance(fmt, IntFormat):
-        return _cast_integer(x, fmt, slot, site, module)
-    kind = site.op.kind
-    axis = block_axis(kind, slot)
-    clip = site.arithmetic.grad == "ste"
-    if is_stochastic(fmt):
-        return straight_through(x, fmt, axis, seed_from(None, x.device), clip=clip)
-    if slot != "weight" or kind == "matmul" or not _may_keep():
-        return straight_through(x, fmt, axis, clip=clip)
-    return cached(x, (fmt, axis), lambda: straight_through(x, fmt, axis, clip=clip))
+    if slot not in _KEPT or site.op.kind == "matmul" or is_stochastic(fmt) or not _may_keep():
+        return _cast(x, fmt, slot, site, module)
+    return cached(x, (fmt, slot), lambda: _cast(x, fmt, slot, site, module))
 
 
 def _may_keep() -> bool:
@@ -53,11 +49,20 @@ def _may_keep() -> bool:
     return not traced and not torch.is_grad_enabled()
 
 
+def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+    if isinstance(fmt, IntFormat):
+        return _cast_integer(x, fmt, slot, site, module)
+    seed = seed_from(None, x.device) if is_stochastic(fmt) else None
+    clip = site.arithmetic.grad == "ste"
+    return straight_through(x, fmt, block_axis(site.op.kind, slot), seed, clip=clip)
+
+
 def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
     scale, zero = site.range(module, slot)
     given = None if scale is None or zero is None else (scale, zero)
     # A matmul's second operand is an activation: one range for the whole tensor.
-    role = "second" if slot == "weight" and site.op.kind == "matmul" else slot
+    role = slot.removesuffix("_storage")
+    role = "second" if role == "weight" and site.op.kind == "matmul" else role
     scale, zero = operand_range(x, fmt, role, given)
     axis = fmt.axis_for(role) if scale.dim() else None
     clip = given is not None and site.arithmetic.grad == "ste"

@@ -39,6 +39,9 @@ def _observe(emulation: Emulation, site: Site, call: Call, y: Tensor) -> None:
 def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
     bias = call.bias
+    if arithmetic.weight_storage is not None:
+        stored = cast_slot(call.weight, arithmetic.weight_storage, "weight_storage", site, module)
+        call = call.with_operands(call.x, stored, bias)
     if bias is not None and arithmetic.bias is not None:
         bias = cast_slot(bias, arithmetic.bias, "bias", site, module)
     if arithmetic.multiplies_codes:

@@ -140,6 +140,9 @@ class RuleSpec(_Spec):
     optional: bool = Field(False, description="do not refuse the rule when it matches nothing")
     input: Spelling | None = Field(None, description="format of the input")
     weight: Spelling | None = Field(None, description="format of the weight")
+    weight_storage: Spelling | None = Field(
+        None, description="format that the weight is kept in, before it is cast to multiply"
+    )
     bias: Spelling | None = Field(None, description="format of the bias")
     output: Spelling | None = Field(None, description="format of the output")
     mul: MultiplierText | None = Field(

@@ -57,9 +57,10 @@ def rule(
 ) -> Rule:
     """A rule for the operations that ``match``, ``op`` and ``type`` select together.
 
-    Fields: ``input``, ``weight``, ``bias``, ``output`` (a format or its spelling), ``mul``
-    (anything :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. The text
-    ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
+    Fields: ``input``, ``weight``, ``weight_storage``, ``bias``, ``output`` (a format or its
+    spelling), ``mul`` (anything :func:`dovetail.multiplier` takes), ``acc`` (an accumulator),
+    ``grad``. The text ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match
+    nothing.
 
     >>> rule("conv*", input="int8", weight="int8", mul="mul8s_1KV9").fields["input"]
     int8
@@ -107,6 +108,7 @@ def _gradient(value: Any) -> str:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "input": _format,
     "weight": _format,
+    "weight_storage": _format,
     "bias": _format,
     "output": _format,
     "mul": multiplier,
