@@ -10,7 +10,15 @@ from dovetail import ops
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
-from dovetail.emulation import Plan, apply_, load_state, plan, remove_, state
+from dovetail.emulation import (
+    Plan,
+    apply_,
+    checkpoint_context,
+    load_state,
+    plan,
+    remove_,
+    state,
+)
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
 from dovetail.kernels import register_realisation
@@ -34,6 +42,7 @@ __all__ = [
     "calibrate",
     "cast",
     "catalog",
+    "checkpoint_context",
     "fit",
     "format",
     "load_state",

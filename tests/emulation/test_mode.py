@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 import dovetail as dv
 from dovetail.emulation import exact, tap
@@ -377,3 +378,36 @@ def test_integer_products_are_left_alone():
     dv.apply_(model, dv.Recipe(dv.rule("*", **INT8)), (x, n))
     assert hits(model, x, n) == [".:matmul"]
     assert torch.equal(model(x, n)[1], n @ n)
+
+
+def test_a_checkpointed_function_is_recomputed_as_it_ran():
+    class Twice(nn.Module):
+        def __init__(self, checkpointed):
+            super().__init__()
+            self.checkpointed = checkpointed
+            self.fc = nn.Linear(6, 6)
+
+        def products(self, x):
+            return self.fc(x @ x.mT) @ x
+
+        def forward(self, x):
+            first = x @ x.mT @ x  # shifts the call index of what is checkpointed
+            if not self.checkpointed:
+                return self.products(x) + first
+            context = dv.checkpoint_context
+            again = checkpoint(self.products, x, use_reentrant=False, context_fn=context)
+            return again + first
+
+    plain, saved = Twice(False), Twice(True)
+    saved.load_state_dict(plain.state_dict())
+    x = torch.randn(6, 6)
+    gradients = []
+    for net in (plain, saved):
+        rules = [dv.rule("*", input="int4", weight="int4"), dv.rule(".:matmul_3", weight="int2")]
+        dv.apply_(net, dv.Recipe(*rules), x)
+        leaf = x.clone().requires_grad_()
+        net(leaf).square().sum().backward()
+        gradients.append((leaf.grad, net.fc.weight.grad))
+        assert torch._C._len_torch_function_stack() == 0
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.equal(gradients[0][1], gradients[1][1])

@@ -1,6 +1,7 @@
 """How a recipe enters a model: plan, apply, remove, and watch."""
 
 from dovetail.emulation.apply import apply_, remove_
+from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.state import load_state, state
@@ -11,6 +12,7 @@ __all__ = [
     "Plan",
     "PlannedOp",
     "apply_",
+    "checkpoint_context",
     "exact",
     "load_state",
     "plan",

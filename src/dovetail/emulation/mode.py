@@ -10,6 +10,7 @@ This is the only file that uses torch's private function-mode stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 if TYPE_CHECKING:
     from dovetail.emulation.entry import Entry
 
-__all__ = ["ENTRY", "Mode", "run"]
+__all__ = ["ENTRY", "Mode", "checkpoint_context", "run"]
 
 #: The key in a module's ``__dict__`` under which its entry stands.
 ENTRY = "_dovetail"
@@ -69,12 +70,38 @@ def run(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs:
             _push_mode(mode)
 
 
-def _lift() -> list[TorchFunctionMode]:
-    """Pop the topmost mode of ours and what a user pushed above it; empty if there is none."""
-    length = torch._C._len_torch_function_stack()
-    place = length - 1
+def checkpoint_context() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """The ``context_fn`` with which torch checkpoints a *function* inside an emulated module.
+
+    ``torch.utils.checkpoint`` recomputes in the backward pass, when no module is entered: without
+    this context a checkpointed function would be recomputed exactly (checkpointed *modules* need
+    nothing). With ``use_reentrant=True`` torch takes no context: do not use it there.
+
+    >>> from torch.utils.checkpoint import checkpoint
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> y = checkpoint(torch.sin, x, use_reentrant=False, context_fn=checkpoint_context)
+    """
+    place = _topmost()
+    if place < 0:
+        return nullcontext(), nullcontext()
+    mode = torch._C._get_function_stack_at(place)
+    again = Mode(mode.entry, mode.module)
+    again.counts = dict(mode.counts)
+    return nullcontext(), again
+
+
+def _topmost() -> int:
+    """Where the topmost mode of ours stands on the stack; -1 if there is none."""
+    place = torch._C._len_torch_function_stack() - 1
     while place >= 0 and not isinstance(torch._C._get_function_stack_at(place), Mode):
         place -= 1
+    return place
+
+
+def _lift() -> list[TorchFunctionMode]:
+    """Pop the topmost mode of ours and what a user pushed above it; empty if there is none."""
+    place = _topmost()
+    length = torch._C._len_torch_function_stack()
     return [_pop_mode() for _ in range(length - place)] if place >= 0 else []
 
 
