@@ -91,8 +91,8 @@ class Arithmetic:
         """Refuse combinations that no operation of this kind can compute."""
         if kind == "matmul" and self.weight_storage is not None:
             raise DovetailError(
-                f"weight_storage={self.weight_storage}: the second operand of a matmul is computed, "
-                "not stored; the nearest field is weight"
+                f"weight_storage={self.weight_storage}: the second operand of a matmul is "
+                "computed, not stored; the nearest field is weight"
             )
         exact_mul = self.mul == EXACT.mul
         if not self.multiplies_codes:

@@ -80,7 +80,7 @@ def test_copies_are_equal(again):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: dv.rule("*"), "rule '*' sets no field; it can set input, weight, weight_storage, bias"),
+        (lambda: dv.rule("*"), "rule '*' sets no field; it can set input, weight, weight_storage"),
         (lambda: dv.rule(3, input="int8"), "match is a glob such as 'conv*', not 3"),
         (lambda: dv.rule("*", input="int9x"), "rule '*': unknown format 'int9x'; did you mean"),
         (lambda: dv.rule("*", input="int17"), "the nearest is 'int16'"),
