@@ -8,16 +8,16 @@ the operations below are, which fuse. Both are bit-equal to :mod:`dovetail.forma
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
 from dovetail.formats.bits import BINARY64, Layout, layout_of, round_pattern
 from dovetail.formats.block import PowerScaled
+from dovetail.formats.blocks import Blocks, blocks_of
 from dovetail.formats.codebook import CodebookFormat, book_of
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
@@ -243,41 +243,8 @@ for function in _CONSTANTS:
     function._dynamo_marked_constant = True
 
 
-class _Blocks(NamedTuple):
-    """A tensor with its ``axis`` split in blocks: shape ``[..., blocks, block, ...]``."""
-
-    axis: int
-    length: int
-    block: int
-    padding: int
-
-    def split(self, x: Tensor) -> Tensor:
-        if self.padding:
-            behind = [0, 0] * (x.dim() - 1 - self.axis)
-            x = F.pad(x, [*behind, 0, self.padding])
-        blocks: Tensor = torch.unflatten(x, self.axis, (-1, self.block))
-        return blocks
-
-    def join(self, y: Tensor) -> Tensor:
-        y = torch.flatten(y, self.axis, self.axis + 1)
-        return y.narrow(self.axis, 0, self.length) if self.padding else y
-
-    def largest(self, split: Tensor, layout: Layout) -> Tensor:
-        """The largest magnitude of each block (NaN above infinity), kept as an axis of length 1."""
-        pattern = split.view(layout.integer) & layout.magnitude
-        return pattern.amax(self.axis + 1, keepdim=True).view(layout.dtype)
-
-
-def _blocks_of(x: Tensor, fmt: BlockFormat, axis: int) -> _Blocks:
-    axis = axis if fmt.axis is None else fmt.axis
-    if not -x.dim() <= axis < x.dim():
-        raise DovetailError(
-            f"axis={axis} of '{fmt}' is not an axis of a tensor with {x.dim()} dimensions"
-        )
-    axis = axis % x.dim()
-    length = x.shape[axis]
-    block = min(fmt.block, length)
-    return _Blocks(axis, length, block, -length % block)
+def _blocks_of(x: Tensor, fmt: BlockFormat, axis: int) -> Blocks:
+    return blocks_of(x, fmt.block, axis if fmt.axis is None else fmt.axis, fmt)
 
 
 def _in_blocks(x: Tensor, fmt: BlockFormat, axis: int, words: Tensor | None) -> Tensor:
@@ -336,7 +303,7 @@ def mantissa_bits(element: ElementFormat) -> int:
 
 
 def _round_power_scaled(
-    x: Tensor, fmt: PowerScaled, blocks: _Blocks, layout: Layout, words: Tensor | None
+    x: Tensor, fmt: PowerScaled, blocks: Blocks, layout: Layout, words: Tensor | None
 ) -> Tensor:
     element = fmt.element
     assert isinstance(element, (FloatFormat, FixedFormat))
@@ -375,7 +342,7 @@ def _scaled_pattern(value: float, exponent: Tensor, layout: Layout) -> Tensor:
 
 
 def _ratios(
-    x: Tensor, fmt: ScaledBlock | NVFP4, blocks: _Blocks, layout: Layout
+    x: Tensor, fmt: ScaledBlock | NVFP4, blocks: Blocks, layout: Layout
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is rounded to elements, what the elements are multiplied by, where blocks are finite."""
     largest = blocks.largest(x, layout)
@@ -399,7 +366,7 @@ def _quotient(x: Tensor, divisor: float) -> Tensor:
 def _round_scaled(
     x: Tensor,
     fmt: ScaledBlock | NVFP4,
-    blocks: _Blocks,
+    blocks: Blocks,
     layout: Layout,
     words: Tensor | None,
 ) -> Tensor:
