@@ -56,7 +56,7 @@ class Arithmetic:
     @property
     def multiplies_codes(self) -> bool:
         """Whether products are formed from the operands' integer codes."""
-        return isinstance(self.input, IntFormat) and isinstance(self.weight, IntFormat)
+        return _has_codes(self.input) and _has_codes(self.weight)
 
     def with_(self, changes: Mapping[str, object]) -> Arithmetic:
         """This arithmetic with some fields replaced."""
@@ -146,6 +146,11 @@ class Arithmetic:
                 f"{slot}={fmt}: the products of one sum share one scale, so it cannot vary along "
                 f"axis {axis}; the nearest that works is '{plain}'"
             )
+
+
+def _has_codes(fmt: Format | None) -> bool:
+    """Whether codes of ``fmt`` can be multiplied and summed before they are scaled."""
+    return isinstance(fmt, IntFormat) and fmt.group is None
 
 
 def _fitting(mul: Multiplier, operand: int = 0) -> str:

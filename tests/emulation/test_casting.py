@@ -129,3 +129,15 @@ def test_compiled_casts_have_the_same_bits(name):
         torch._dynamo.reset()
         compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
         assert torch.equal(compiled(x), layer(x))
+
+
+def test_groups_of_a_weight_run_along_the_sum():
+    layer, x = nn.Conv2d(6, 4, 3, bias=False), torch.randn(2, 6, 5, 5)
+    expected = F.conv2d(x, dv.cast(layer.weight, "int4(group=3)", 1))
+    emulated(layer, x, weight="int4(group=3)")
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+    both = nn.Linear(6, 4)
+    rule = dv.rule("*", input="int8", weight="int8(group=3)", mul="mul8s_1KV9")
+    with pytest.raises(dv.DovetailError, match=r"mul=.*group=3"):
+        dv.plan(both, dv.Recipe(rule), torch.ones(1, 6))

@@ -163,3 +163,29 @@ def test_refusals(call, message):
 
 def test_empty():
     assert cast(torch.empty(0, 4), "int8").shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", ["int4(group=5)", "int8(affine, group=3)", "uint4(group=7)"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_a_group_is_cast_as_if_it_stood_alone(name, axis):
+    x = torch.randn(4, 6, 8)
+    y = cast(x, name, axis)
+    size = int(name.split("group=")[1].rstrip(")"))
+    alone = name.replace(f"group={size}", "").replace("(affine, )", "(affine)").replace("()", "")
+    lines, cast_lines = x.movedim(axis, -1), y.movedim(axis, -1)
+    for i in range(0, lines.shape[-1], size):
+        for line, found in zip(
+            lines[..., i : i + size].reshape(-1, lines[..., i : i + size].shape[-1]),
+            cast_lines[..., i : i + size].reshape(-1, lines[..., i : i + size].shape[-1]),
+            strict=True,
+        ):
+            assert torch.equal(found, cast(line, alone))
+
+
+def test_a_group_needs_no_range_and_passes_every_gradient():
+    x = torch.tensor([1.0, 100.0, -3.0, 0.0], requires_grad=True)
+    cast(x, "int4(group=2)").sum().backward()
+    assert x.grad.tolist() == [1.0] * 4
+    assert not IntFormat(4, group=2).is_static
+    with pytest.raises(DovetailError, match="exclude each other"):
+        IntFormat(4, group=2, channel=0)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dovetail.emulation.entry import Site
 from dovetail.formats import Format, IntFormat
-from dovetail.formats.cast import fake_quantize, straight_through
+from dovetail.formats.cast import cast_groups, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.ranges import operand_range
@@ -58,6 +58,8 @@ def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> T
 
 
 def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
+    if fmt.group is not None:
+        return cast_groups(x, fmt, block_axis(site.op.kind, slot))
     scale, zero = site.range(module, slot)
     given = None if scale is None or zero is None else (scale, zero)
     # A matmul's second operand is an activation: one range for the whole tensor.

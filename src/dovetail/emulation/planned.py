@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from dovetail.arithmetic import Arithmetic
-from dovetail.formats import IntFormat
 from dovetail.recipe import OpAddress, Recipe, Rule
 
 __all__ = ["Plan", "PlannedOp"]
@@ -58,7 +57,7 @@ class PlannedOp:
         slots = {"input": self.arithmetic.input, "output": self.arithmetic.output}
         if self.kind == "matmul":
             slots["weight"] = self.arithmetic.weight
-        return tuple(s for s, f in slots.items() if isinstance(f, IntFormat) and not f.dynamic)
+        return tuple(s for s, f in slots.items() if f is not None and f.is_static)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

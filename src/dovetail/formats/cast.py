@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
+from dovetail.formats.blocks import blocks_of
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import (
@@ -19,7 +20,7 @@ from dovetail.formats.quantization import (
 from dovetail.formats.realise import inside, is_stochastic, round_values
 from dovetail.formats.registry import format as to_format
 
-__all__ = ["as_integer", "cast", "fake_quantize", "straight_through"]
+__all__ = ["as_integer", "cast", "cast_groups", "fake_quantize", "straight_through"]
 
 
 def as_integer(fmt: Format) -> IntFormat:
@@ -75,10 +76,11 @@ def cast(
     dtype. What NaN, infinities and -0 become, each format's class says. ``x`` may have any strides
     and be empty.
 
-    ``axis`` is where the blocks of block formats run (default: the format's own, else the last);
-    other formats ignore it. ``out``, of ``x``'s shape and dtype, receives the result and is
-    returned; it may be ``x`` itself. ``generator`` seeds stochastic rounding (None: torch's global
-    generator); the random bits of an element depend on the seed and its row-major index alone.
+    ``axis`` is where the blocks of block formats, and the groups of integer formats, run (default:
+    the format's own, else the last); other formats ignore it. ``out``, of ``x``'s shape and dtype,
+    receives the result and is returned; it may be ``x`` itself. ``generator`` seeds stochastic
+    rounding (None: torch's global generator); the random bits of an element depend on the seed and
+    its row-major index alone.
 
     Integer formats take ``scale`` and ``zero_point``, per index of ``channel`` if they are vectors;
     without ``scale`` the range of ``x`` itself is used. With them NaN becomes zero.
@@ -98,9 +100,12 @@ def cast(
         )
     if out is not None:
         _check_out(x, out)
-    number = to_format(fmt)
+    number = fmt if isinstance(fmt, Format) else to_format(fmt)
     if isinstance(number, IntFormat):
-        y = _cast_integer(x, number, scale, zero_point, channel, clip)
+        if number.group is not None and scale is None and channel is None:
+            y = cast_groups(x, number, -1 if axis is None else axis)
+        else:
+            y = _cast_integer(x, number, scale, zero_point, channel, clip)
     else:
         for name, value in (("scale", scale), ("zero_point", zero_point), ("channel", channel)):
             if value is not None:
@@ -134,6 +139,27 @@ def _with_gradient(x: Tensor, fixed: Tensor, q: Tensor, mask: Tensor | None) -> 
     passed = x if mask is None else torch.where(mask, x, fixed)
     # x + (q - x) is not bit exact; adding a difference that is exactly zero is.
     return q - torch.where(torch.isfinite(fixed), fixed - passed, torch.zeros_like(fixed))
+
+
+def cast_groups(x: Tensor, fmt: IntFormat, axis: int = -1) -> Tensor:
+    """``x`` rounded to an integer format with a scale per group; nothing clips.
+
+    >>> cast_groups(torch.tensor([1.0, 0.4, 100.0, 40.0]), to_format("int2(group=2)"))
+    tensor([  1.,   0., 100.,   0.])
+    """
+    if x.numel() == 0:
+        return x.clone()
+    assert fmt.group is not None
+    blocks = blocks_of(x, fmt.group, axis, fmt)
+    split = blocks.split(x.detach())
+    finite = split.nan_to_num(0.0, 0.0, 0.0)
+    low, high = torch.aminmax(finite, dim=blocks.axis + 1, keepdim=True)
+    scale, zero = scale_zero_point(fmt, low, high)
+    q = dequantize(quantize(split, fmt, scale, zero), scale, zero, None, x.dtype)
+    q = blocks.join(q)
+    if not x.requires_grad and not torch._C._are_functorch_transforms_active():
+        return q
+    return _with_gradient(x, x.detach(), q, None)
 
 
 def _check_out(x: Tensor, out: Tensor) -> None:

@@ -19,9 +19,11 @@ class IntFormat(Format):
     ``affine=False`` is the symmetric form: the zero point is 0 and, unless ``full``, the lowest
     code is left out, so that ``int8`` has the codes -127..127. ``channel=None`` takes the
     granularity of the slot the format is used in: per output channel for weights, per tensor for
-    everything else; ``per_tensor`` and ``channel=axis`` fix it. ``dynamic`` takes the range of
-    each batch instead of a calibrated one, ``po2`` rounds the scale up to a power of two,
-    ``observer`` names how the range is found (default: the calibration's).
+    everything else; ``per_tensor`` and ``channel=axis`` fix it. ``group=n`` gives every run of
+    ``n`` neighbours along the axis of the cast (the products that are summed) a scale of its own,
+    always from the values themselves. ``dynamic`` takes the range of each batch instead of a
+    calibrated one, ``po2`` rounds the scale up to a power of two, ``observer`` names how the range
+    is found (default: the calibration's).
 
     NaN has no code: it becomes the code of zero. Infinities saturate.
 
@@ -35,6 +37,7 @@ class IntFormat(Format):
     full: bool = False
     per_tensor: bool = False
     channel: int | None = None
+    group: int | None = None
     dynamic: bool = False
     po2: bool = False
     observer: str | None = None
@@ -51,8 +54,21 @@ class IntFormat(Format):
             raise DovetailError(
                 f"'{self}': per_tensor and channel={self.channel} exclude each other"
             )
+        if self.group is not None:
+            self._check_group(self.group)
         if self.affine and self.po2:
             raise DovetailError(f"'{self}': a power-of-two scale (po2) has no zero point (affine)")
+
+    def _check_group(self, group: int) -> None:
+        if group < 1:
+            raise DovetailError(f"'{self}': a group holds at least 1 value, not {group}")
+        for other, given in (
+            ("per_tensor", self.per_tensor),
+            ("channel", self.channel is not None),
+            ("observer", self.observer is not None),
+        ):
+            if given:
+                raise DovetailError(f"'{self}': group={group} and {other} exclude each other")
 
     @property
     def qmin(self) -> int:
@@ -69,7 +85,7 @@ class IntFormat(Format):
     @property
     def is_static(self) -> bool:
         """Whether the format needs a range from calibration when used on activations."""
-        return not self.dynamic
+        return not self.dynamic and self.group is None
 
     @property
     def code_dtype(self) -> torch.dtype:
@@ -88,6 +104,8 @@ class IntFormat(Format):
         words += [w for w in ("full", "per_tensor", "dynamic", "po2") if getattr(self, w)]
         if self.channel is not None:
             words.append(f"channel={self.channel}")
+        if self.group is not None:
+            words.append(f"group={self.group}")
         if self.observer is not None:
             words.append(f"observer={self.observer}")
         arguments = f"({', '.join(words)})" if words else ""

@@ -111,8 +111,11 @@ _HUGE = 2.0**30  # beyond every code, yet exact in float32 after a zero point is
 
 
 def _along(parameter: Tensor, dims: int, axis: int | None) -> Tensor:
-    """``parameter`` shaped to broadcast along ``axis`` of a tensor with ``dims`` dimensions."""
-    if parameter.dim() == 0:
+    """``parameter`` shaped to broadcast along ``axis`` of a tensor with ``dims`` dimensions.
+
+    One with as many dimensions as the tensor is shaped so already.
+    """
+    if parameter.dim() == 0 or (axis is None and parameter.dim() == dims > 1):
         return parameter
     if axis is None:
         raise DovetailError(

@@ -118,6 +118,8 @@ def _built(factory: Callable[..., Format], args: list[Any], kwargs: dict[str, An
         if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
             bound.arguments[name] = tuple(_read(name, item, kind) for item in value)
         elif parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
+            if kind is bool and isinstance(value, str):
+                raise unknown("argument", value, parameters)
             bound.arguments[name] = _read(name, value, kind)
     return factory(*bound.args, **bound.kwargs)
 
@@ -162,7 +164,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 _WORDS = ("affine", "symmetric", "full", "per_tensor", "dynamic", "po2")
-_KEYS = ("channel", "observer")
+_KEYS = ("channel", "group", "observer")
 
 
 def _integer(
@@ -177,9 +179,10 @@ def _integer(
     words = set(args)
     if {"affine", "symmetric"} <= words:
         raise DovetailError(f"'{spelling}': affine and symmetric exclude each other")
-    channel = kwargs.get("channel")
-    if channel is not None and (not isinstance(channel, int) or isinstance(channel, bool)):
-        raise DovetailError(f"'{spelling}': channel is an axis number, not {channel!r}")
+    for key, meaning in (("channel", "an axis number"), ("group", "a number of values")):
+        value = kwargs.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise DovetailError(f"'{spelling}': {key} is {meaning}, not {value!r}")
     observer = kwargs.get("observer")
     return IntFormat(
         bits,
@@ -187,7 +190,8 @@ def _integer(
         affine="affine" in words or (not signed and "symmetric" not in words),
         full="full" in words,
         per_tensor="per_tensor" in words,
-        channel=channel,
+        channel=kwargs.get("channel"),
+        group=kwargs.get("group"),
         dynamic="dynamic" in words,
         po2="po2" in words,
         observer=None if observer is None else str(observer),
