@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dovetail.formats.rounding import NEAREST_EVEN, Rounding
@@ -148,6 +150,7 @@ class BlockFormat(Format):
         return (self.bits + self.scale_bits / self.block) / 8
 
 
+@dataclass(frozen=True, repr=False)
 class Same(Format):
     """No rounding at all: the tensor stays as it is (the d-Matrix name ``SAME``).
 
@@ -155,20 +158,15 @@ class Same(Format):
     same
     """
 
-    bits = 32
+    @property
+    def bits(self) -> int:
+        """Those of float32."""
+        return 32
 
     @property
     def spelling(self) -> str:
         return "same"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same)
-
-    def __hash__(self) -> int:
-        return hash("same")
-
 
 def _floor_log2(x: float) -> int:
-    import math
-
     return math.frexp(x)[1] - 1

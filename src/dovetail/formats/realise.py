@@ -185,7 +185,7 @@ def _round_by_book(x: Tensor, fmt: CodebookFormat, words: Tensor | None) -> Tens
     v = wide.abs() if mirrored else wide
     negative = wide < 0
     v = v.clamp(values[0], values[-1])
-    i = torch.searchsorted(values, v, right=True).clamp(1, values.numel() - 1) - 1
+    i = torch.searchsorted(values, v.contiguous(), right=True).clamp(1, values.numel() - 1) - 1
     low, high, boundary = values[i], values[i + 1], boundaries[i]
     away = torch.ones_like(negative) if mirrored else v >= 0
     tie = (exact[i] > 0) & (v == boundary)
@@ -227,7 +227,10 @@ def _book_on(fmt: CodebookFormat, device: torch.device) -> Tensor:
     if key not in _books:
         book = book_of(fmt)
         rows = (book.values, (*book.boundaries, 0.0), (*map(float, book.exact), 0.0))
-        _books[key] = torch.tensor(rows, dtype=torch.float64, device=device)
+        made = torch.tensor(rows, dtype=torch.float64, device=device)
+        if type(made) is not Tensor:  # a fake one, while a graph is being traced
+            return made
+        _books[key] = made
     return _books[key]
 
 
@@ -236,7 +239,13 @@ def _largest_of(fmt: ElementFormat) -> float:
     return fmt.max
 
 
-_CONSTANTS: tuple[Any, ...] = (_book_on, _largest_of)
+def _bound_of(fmt: ElementFormat | BlockFormat, end: int) -> float:
+    """One of the bounds of a format or of its elements, which in a graph is a constant."""
+    element = fmt.element if isinstance(fmt, BlockFormat) else fmt
+    return element.bounds[end]
+
+
+_CONSTANTS: tuple[Any, ...] = (_book_on, _largest_of, _bound_of)
 for function in _CONSTANTS:
     # What torch.compiler.assume_constant_result does, which itself would import torch._dynamo here:
     # a second of every start, and torch.manual_seed is wrapped.
@@ -387,12 +396,12 @@ def inside(x: Tensor, fmt: Format, axis: int = -1) -> Tensor:
     wide = x.to(layout_of(x.dtype).dtype)
     if isinstance(fmt, ElementFormat):
         wide = wide.abs() if isinstance(fmt, FloatFormat) and fmt.magnitude else wide
-        low, high = fmt.bounds
+        low, high = _bound_of(fmt, 0), _bound_of(fmt, 1)
         return (wide > low) & (wide < high)
     assert isinstance(fmt, BlockFormat)
     blocks, layout = _blocks_of(x, fmt, axis), layout_of(x.dtype)
     split = blocks.split(wide)
-    low, high = fmt.element.bounds
+    low, high = _bound_of(fmt, 0), _bound_of(fmt, 1)
     if isinstance(fmt, PowerScaled):
         exponent, finite = _exponents(blocks.largest(split, layout), fmt)
         ratio = torch.ldexp(split.double(), -exponent)

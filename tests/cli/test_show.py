@@ -1,0 +1,55 @@
+"""``dovetail show formats`` and ``dovetail show format NAME``."""
+
+from __future__ import annotations
+
+import json
+
+from dovetail.cli.main import main
+from dovetail.cli.number_line import number_line
+from dovetail.formats import format_examples
+
+
+def test_every_format_has_its_facts(capsys) -> None:
+    assert main(["show", "formats", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(format_examples())
+    assert rows["mxfp4"]["block"] == 32
+    assert rows["mxfp4"]["max"] == 6.0
+    assert rows["fp16"]["has_inf"] is True
+    assert rows["int8"]["is_static"] is True
+    assert (rows["uint4"]["lowest"], rows["uint4"]["highest"]) == (0, 15)
+
+
+def test_the_table_fits_100_columns(capsys) -> None:
+    assert main(["show", "formats"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 100
+    for words in ("fp8_e4m3fn", "inf NaN -0", "posit(8, 1)", "BFP[8|8]{64}(SN)", "RCEIL"):
+        assert words in out
+
+
+def test_a_number_line(capsys) -> None:
+    assert main(["show", "format", "MXFP4[E2M1]{32}"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("mxfp4")
+    assert "Values: 0 0.5 1 1.5 2 3 4 6" in out
+    marks = next(line for line in out.splitlines() if line.startswith("|"))
+    assert marks.count("|") == 15
+    assert main(["show", "format", "int4", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["values"] == [float(code) for code in range(-7, 8)]
+    assert main(["show", "format", "fp32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values"] is None
+
+
+def test_lines_count_what_shares_a_place() -> None:
+    marks, axis, ends = number_line([0.0, 1.0, 1.0001, 1.0002, 10.0], 11)
+    assert marks == "|3        |"
+    assert axis == "+---------+"
+    assert ends.split() == ["0", "10"]
+
+
+def test_a_misspelt_name_is_refused(capsys) -> None:
+    assert main(["show", "format", "mxfp5"]) == 2
+    assert "did you mean 'mxfp" in capsys.readouterr().err
