@@ -1,0 +1,188 @@
+"""``dv.encode``: a tensor as packed codes and scales."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dovetail.errors import DovetailError, unknown
+from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
+from dovetail.formats.codes.boxes import axis_of, boxes, local, seen_along
+from dovetail.formats.codes.layout import fits_float32, nan_code, to_codes
+from dovetail.formats.codes.packing import code_dtype, pack
+from dovetail.formats.codes.scaling import Scales, per_block, scales_of
+from dovetail.formats.codes.value import Codes
+from dovetail.formats.fixed import FixedFormat
+from dovetail.formats.integer import IntFormat
+from dovetail.formats.philox import seed_from
+from dovetail.formats.quantization import observed_range, quantize, scale_zero_point
+from dovetail.formats.realise import is_stochastic, round_values
+from dovetail.formats.registry import format as to_format
+from dovetail.formats.scaled import NVFP4, ScaledBlock
+
+__all__ = ["encode"]
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def encode(
+    x: Tensor,
+    fmt: str | Format,
+    axis: int | None = None,
+    *,
+    scale: Tensor | float | None = None,
+    zero_point: Tensor | int | None = None,
+    channel: int | None = None,
+    nan: str = "refuse",
+    generator: torch.Generator | None = None,
+) -> Codes:
+    """``x`` rounded to ``fmt`` as :func:`dovetail.cast` rounds it, in the format's own bits.
+
+    ``dv.decode(dv.encode(x, fmt, axis))`` has the bits of ``dv.cast(x, fmt, axis)`` (a NaN may have
+    another payload or sign), for all formats, shapes, strides and dtypes (float64/32/16, bfloat16).
+    The layouts are those of the standards: OCP OFP8 and MX, IEEE 754 and P3109, the Posit Standard,
+    two's complement; see :class:`Codes` for what is stored. No gradient.
+
+    ``axis``, ``scale``, ``zero_point``, ``channel`` and ``generator`` mean what they mean for
+    ``dv.cast``. A value without a code is refused, with the count: NaN where the format has none
+    (``nan="zero"`` encodes it as 0, which is what ``dv.cast`` does with integer formats), and what
+    is beyond the codes of a fixed-point format that does not clamp.
+
+    >>> encode(torch.tensor([1.0, 0.5, 7.0, -5.0]), "fp4_e2m1fn").codes
+    tensor([ 18, 231], dtype=torch.uint8)
+    >>> encode(torch.tensor([1.0, torch.nan]), "fp4_e2m1fn")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: 'fp4_e2m1fn' has no code for NaN, and 1 of 2 values is NaN: ...
+    """
+    number = to_format(fmt)
+    if x.dtype not in _DTYPES:
+        raise DovetailError(
+            f"encode takes a floating-point tensor (float64, 32, 16 or bfloat16), not {x.dtype}: "
+            "use x.float()"
+        )
+    if nan not in ("refuse", "zero"):
+        raise unknown("nan", nan, ("refuse", "zero"))
+    x = x.detach()
+    if isinstance(number, IntFormat):
+        return _encode_integer(_without_nan(x, number, nan), number, scale, zero_point, channel)
+    for name, value in (("scale", scale), ("zero_point", zero_point), ("channel", channel)):
+        if value is not None:
+            raise DovetailError(
+                f"'{number}' finds its own scale; {name}= belongs to integer formats such as 'int8'"
+            )
+    if isinstance(number, Same):
+        packed = x.reshape(-1).contiguous().view(torch.uint8).clone()
+        return Codes(packed, number, tuple(x.shape), x.dtype)
+    seed = seed_from(generator, x.device) if is_stochastic(number) else None
+    if isinstance(number, BlockFormat):
+        return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed)
+    assert isinstance(number, ElementFormat)
+    if nan_code(number) is None:
+        x = _without_nan(x, number, nan)
+    codes = _element_codes(x.reshape(1, -1, 1), number, 1, None, seed)
+    return Codes(pack(codes, number.bits), number, tuple(x.shape), x.dtype)
+
+
+def _without_nan(x: Tensor, fmt: Format, nan: str) -> Tensor:
+    """``x`` with NaN as zero if that is asked for; else refused if it holds any."""
+    missing = x.isnan()
+    count = int(missing.sum())
+    if count and nan == "refuse":
+        raise DovetailError(
+            f"'{fmt}' has no code for NaN, and {count} of {x.numel()} values "
+            f"{'is' if count == 1 else 'are'} NaN: nan='zero' encodes them as 0"
+        )
+    return torch.where(missing, 0.0, x) if count else x
+
+
+def _encode_blocks(x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tensor | None) -> Codes:
+    if isinstance(fmt, ScaledBlock) and nan_code(fmt.scale) is None:
+        x = _without_nan(x, fmt, nan)
+    seen = seen_along(x, axis)
+    free = local(fmt, seen.shape[1])
+    scales = scales_of(seen, free) if x.numel() else _no_scales(x, fmt)
+    codes = _element_codes(seen, free.element, free.block, scales, seed)
+    return Codes(
+        pack(codes, fmt.bits),
+        fmt,
+        tuple(x.shape),
+        x.dtype,
+        axis,
+        pack(scales.codes, fmt.scale_bits),
+        tensor_scale=scales.tensor,
+    )
+
+
+def _no_scales(x: Tensor, fmt: BlockFormat) -> Scales:
+    """Those of an empty tensor."""
+    one = torch.ones((), device=x.device) if isinstance(fmt, NVFP4) else None
+    return Scales(x.new_empty(0, dtype=torch.uint8), x.new_empty(0), False, one)
+
+
+def _element_codes(
+    x: Tensor, fmt: ElementFormat, block: int, scales: Scales | None, seed: Tensor | None
+) -> Tensor:
+    """Codes of ``x`` [outer, length, inner], divided by its blocks' scales if it has any."""
+    codes = torch.empty(x.shape, dtype=code_dtype(fmt.bits), device=x.device)
+    narrow = fits_float32(fmt)
+    beyond = 0
+    # Random bits belong to an element's place in the whole tensor.
+    limit = {} if seed is None else {"limit": x.numel()}
+    for o, n, i in boxes(tuple(x.shape), block, **limit):
+        part = x[o, n, i]
+        if scales is not None:
+            at = slice(n.start // block, -(-n.stop // block))
+            factor = scales.factor[o, at, i]
+            part = per_block(part.to(factor.dtype), factor, block, scales.divides)
+        wide = torch.float32 if narrow and part.dtype != torch.float64 else torch.float64
+        rounded = round_values(part.to(wide), fmt, seed=seed)
+        if isinstance(fmt, FixedFormat) and not fmt.clamp:
+            outside = (rounded < fmt.min) | (rounded > fmt.max)
+            beyond += int(outside.sum())
+            rounded = torch.where(outside, 0.0, rounded)
+        codes[o, n, i] = to_codes(rounded, fmt)
+    if beyond:
+        raise DovetailError(
+            f"'{fmt}' has codes from {fmt.min} to {fmt.max}, and {beyond} of {x.numel()} values "
+            "lie beyond them; the nearest format that clamps is the same with clamp=True"
+        )
+    return codes
+
+
+def _encode_integer(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor | float | None,
+    zero_point: Tensor | int | None,
+    channel: int | None,
+) -> Codes:
+    axis = channel if channel is not None else fmt.channel
+    if axis is not None and not -x.dim() <= axis < x.dim():
+        raise DovetailError(f"channel={axis} is not an axis of a tensor with {x.dim()} dimensions")
+    if scale is None:
+        if zero_point is not None:
+            raise DovetailError("a zero_point needs its scale")
+        steps, zero = scale_zero_point(fmt, *observed_range(x, axis))
+    else:
+        steps = torch.as_tensor(scale, dtype=torch.float32, device=x.device)
+        zero = torch.as_tensor(
+            0 if zero_point is None else zero_point, dtype=torch.int32, device=x.device
+        )
+        if not bool((steps > 0).all()) or not bool(torch.isfinite(steps).all()):
+            raise DovetailError(f"scale {scale} must be positive and finite")
+        if not fmt.affine and bool((zero != 0).any()):
+            raise DovetailError(
+                f"'{fmt}' is symmetric and stores no zero point; the nearest format that does is "
+                f"'{'' if fmt.signed else 'u'}int{fmt.bits}{'(affine)' if fmt.signed else ''}'"
+            )
+    quantized = quantize(x, fmt, steps, zero, axis)
+    codes = (quantized.to(torch.int32) & ((1 << fmt.bits) - 1)).to(code_dtype(fmt.bits))
+    return Codes(
+        pack(codes, fmt.bits),
+        fmt,
+        tuple(x.shape),
+        x.dtype,
+        None if axis is None else axis % x.dim(),
+        steps.clone(),
+        zero.expand_as(steps).clone() if fmt.affine else None,
+    )
