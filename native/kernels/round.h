@@ -70,7 +70,8 @@ inline Int round_magnitude(Int u, Int negative, uint32_t random, Int quantum, In
     up = ((rest << left) >> right) + 2 * r + 1 >= (Int(1) << width);
   }
   const Int low = near ? u - rest : 0, gap = near ? step : unit;
-  return low + (up ? gap : 0);
+  using Unsigned = typename Word<Float>::Unsigned; // NaN may overflow
+  return (Int)((Unsigned)low + (Unsigned)(up ? gap : 0));
 }
 
 // One value of an element format, infinities and NaN included; bits in, bits out.

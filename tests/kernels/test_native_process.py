@@ -86,7 +86,8 @@ def test_the_environment_forces_a_level():
 
 @pytest.mark.skipif(not shutil.which("nm"), reason="binutils not installed")
 @pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
-def test_kernels_emit_no_weak_symbols(tmp_path):
+@pytest.mark.parametrize("source", ["kernels", "casts"])
+def test_kernels_emit_no_weak_symbols(tmp_path, source):
     """A weak function compiled for a wide level could replace the same one of a narrow level."""
     flags = re.findall(
         r"dovetail_level\((\w+) (-march=[^)]*)\)", (ROOT / "CMakeLists.txt").read_text()
@@ -100,7 +101,7 @@ def test_kernels_emit_no_weak_symbols(tmp_path):
         subprocess.run(
             ["c++", "-std=c++17", "-O1", "-w", f"-DDV_LEVEL={name}", f"-I{ROOT / 'native'}", "-c",
              *options.replace("${VNNI}", vnni).split(), "-o", str(target),
-             str(ROOT / "native/kernels/kernels.cpp")],
+             str(ROOT / f"native/kernels/{source}.cpp")],
             check=True,
         )  # fmt: skip
         listing = subprocess.run(["nm", str(target)], check=True, capture_output=True, text=True)

@@ -27,10 +27,11 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def test_native_core_is_clean():
+@pytest.mark.parametrize("driver", ["native_test", "cast_test"])
+def test_native_core_is_clean(driver):
     if not all(shutil.which(tool, path=PATH) for tool in ("cmake", "ninja", "c++")):
         pytest.skip("the sanitizer build needs cmake, ninja and a C++ compiler")
     build = ROOT / "build" / "sanitize"
     run("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DDOVETAIL_SANITIZE=ON")
-    run("ninja", "-C", str(build), "native_test")
-    assert run(str(build / "native_test")).strip().endswith(": 0 failures")
+    run("ninja", "-C", str(build), driver)
+    assert run(str(build / driver)).strip().endswith(": 0 failures")

@@ -1,0 +1,213 @@
+// The casts' C interface on every level, with buffers of the exact size, so that the sanitizers see
+// any read or write outside them. Results are compared with plain arithmetic in doubles.
+#include "dovetail_cast.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <string>
+#include <vector>
+
+namespace {
+
+uint32_t state = 1;
+uint32_t next() { return state = state * 1664525u + 1013904223u; }
+
+int failures = 0;
+void expect(bool right, const char* what) {
+  if (!right) {
+    printf("%s: %s differs\n", dv_level(), what);
+    failures++;
+  }
+}
+
+std::vector<float> values(size_t n) {
+  std::vector<float> x(n);
+  for (float& v : x)
+    v = ldexpf((float)(int32_t)next(), (int)(next() >> 24) % 40 - 50);
+  for (size_t i = 7; i < n; i += 31)
+    x[i] = i % 3 ? 0.0f : -0.0f;
+  return x;
+}
+
+dv_element float_format(int32_t mantissa, int32_t first, double max, int32_t mode) {
+  dv_element e{};
+  e.mode = mode;
+  e.random_bits = mode == DV_STOCHASTIC ? 24 : 0;
+  e.mantissa = mantissa;
+  e.quantum = first - mantissa;
+  e.bias = 1 - first;
+  e.is_signed = e.negative_zero = 1;
+  for (int side = 0; side < 2; side++)
+    e.max[side] = e.over[side] = e.infinite[side] = side ? -max : max;
+  return e;
+}
+
+// To nearest, ties to even.
+double rounded(double x, int32_t mantissa, int32_t first, double max) {
+  int exponent;
+  frexp(x, &exponent);
+  const int step = (exponent - 1 < first ? first : exponent - 1) - mantissa;
+  const double y = ldexp(nearbyint(ldexp(x, -step)), step);
+  return y > max ? max : y < -max ? -max : y;
+}
+
+void elements() {
+  for (size_t n : {0, 1, 3, 17, 1024, 1029, 40001}) {
+    const std::vector<float> x = values(n);
+    std::vector<float> y(n);
+    dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 42};
+    for (int32_t mode = 0; mode < DV_MODES; mode++) {
+      dv_element e = float_format(3, -6, 448, mode);
+      expect(dv_cast_element(&t, &e) == DV_OK, "status");
+      for (size_t i = 0; i < n && mode == DV_TIES_TO_EVEN; i++)
+        expect(y[i] == (float)rounded(x[i], 3, -6, 448), "e4m3");
+      e.mantissa = -1; // fixed point, without -0
+      e.negative_zero = 0;
+      expect(dv_cast_element(&t, &e) == DV_OK, "status");
+      e.mantissa = 0; // only exponents, unsigned
+      e.is_signed = 0;
+      e.flush = 0.5;
+      expect(dv_cast_element(&t, &e) == DV_OK, "status");
+      e = float_format(5, -1000, 0x1p900, mode); // in doubles
+      expect(dv_cast_element(&t, &e) == DV_OK, "status");
+      std::vector<double> wide(x.begin(), x.end());
+      dv_tensor d = {wide.data(), wide.data(), 1, (int64_t)n, 1, DV_FLOAT64, 42};
+      expect(dv_cast_element(&d, &e) == DV_OK, "status");
+    }
+    for (int32_t dtype : {DV_FLOAT16, DV_BFLOAT16}) {
+      std::vector<uint16_t> half(n);
+      for (uint16_t& h : half)
+        h = (uint16_t)(next() >> 16);
+      dv_tensor h = {half.data(), half.data(), 1, (int64_t)n, 1, dtype, 42};
+      const dv_element e = float_format(3, -6, 448, DV_STOCHASTIC);
+      expect(dv_cast_element(&h, &e) == DV_OK, "status");
+    }
+  }
+}
+
+void blocks() {
+  struct Shape {
+    int64_t outer, length, inner;
+  };
+  const Shape shapes[] = {{3, 70, 1},    {1, 4100, 1}, {2, 9, 5},
+                          {1, 70, 1030}, {5, 64, 1},   {1, 0, 4}};
+  const dv_element scale = float_format(3, -6, 448, DV_TIES_TO_EVEN);
+  for (const Shape& s : shapes)
+    for (int64_t block : {1, 16, 33, 3000}) {
+      const size_t n = (size_t)(s.outer * s.length * s.inner);
+      std::vector<float> x = values(n);
+      for (size_t i = 0; i < n; i += 5) // some blocks too small or too large for the fast way
+        x[i] *= i % 3 ? 0x1p90f : 0x1p-90f;
+      if (n > 40)
+        x[40] = NAN;
+      std::vector<float> y(n);
+      const dv_tensor t = {x.data(), y.data(), s.outer, s.length, s.inner, DV_FLOAT32, 7};
+      for (int32_t mode : {DV_TIES_TO_EVEN, DV_STOCHASTIC}) {
+        const dv_element e = float_format(1, 0, 6, mode);
+        for (int32_t choice : {DV_FLOOR, DV_CEIL, DV_EVEN, DV_RCEIL}) {
+          const dv_blocks b = {block, choice, 2, 1, -127, 127};
+          expect(dv_cast_blocks(&t, &e, &b) == DV_OK, "status");
+        }
+        for (int32_t two_level : {0, 1}) {
+          const dv_scaled b = {block, 6, two_level, 0.25f};
+          expect(dv_cast_scaled(&t, &e, nullptr, &scale, &b) == DV_OK, "status");
+        }
+      }
+      double largest;
+      expect(dv_largest(&t, block, &largest) == DV_OK, "status");
+
+      // Blocks along the last axis with the FLOOR scale, by the definition.
+      const dv_element e = float_format(1, 0, 6, DV_TIES_TO_EVEN);
+      const dv_blocks b = {block, DV_FLOOR, 2, 1, -127, 127};
+      expect(dv_cast_blocks(&t, &e, &b) == DV_OK, "status");
+      for (int64_t o = 0; s.inner == 1 && o < s.outer; o++)
+        for (int64_t from = 0; from < s.length; from += block) {
+          const int64_t at = o * s.length + from;
+          const int64_t count = s.length - from < block ? s.length - from : block;
+          double most = 0;
+          bool finite = true;
+          for (int64_t i = at; i < at + count; i++) {
+            finite = finite && isfinite(x[(size_t)i]);
+            most = fabs(x[(size_t)i]) > most ? fabs(x[(size_t)i]) : most;
+          }
+          int exponent = most > 0 ? ilogb(most) - 2 : -127;
+          exponent = exponent < -127 ? -127 : exponent;
+          for (int64_t i = at; i < at + count; i++) {
+            const float got = y[(size_t)i];
+            const double right = ldexp(rounded(ldexp(x[(size_t)i], -exponent), 1, 0, 6), exponent);
+            expect(finite ? got == (float)right : isnan(got), "mxfp4");
+          }
+        }
+    }
+}
+
+void steps_and_integers() {
+  // Values 0..count-1 for x >= 1, 2, ...
+  for (int32_t count : {2, 16, 17, 40, 300}) {
+    const int32_t shift = 16;
+    int32_t halvings = 0;
+    while ((1 << halvings) <= count)
+      halvings++;
+    std::vector<int32_t> key(1, INT32_MIN), find;
+    std::vector<float> value;
+    for (int32_t i = 0; i < count + (1 << halvings); i++) {
+      const float least = (float)i;
+      int32_t bits;
+      memcpy(&bits, &least, sizeof bits);
+      if (i > 0)
+        key.push_back(i < count ? bits : INT32_MAX);
+      value.push_back(i < count ? (float)i : (float)(count - 1));
+    }
+    for (int64_t part = 0; part < 1 << (32 - shift); part++) {
+      const int64_t least = part * (1 << shift) + INT32_MIN;
+      int32_t place = 0;
+      while (place + 1 < count && key[(size_t)place + 1] <= least)
+        place++;
+      find.push_back(place);
+    }
+    const dv_steps steps = {key.data(), value.data(), find.data(), count, shift, halvings};
+    std::vector<float> x = values(1500), y(x.size());
+    x[3] = NAN;
+    x[4] = -NAN;
+    const dv_tensor t = {x.data(), y.data(), 1, 1500, 1, DV_FLOAT32, 0};
+    expect(dv_cast_steps(&t, &steps) == DV_OK, "status");
+    for (size_t i = 0; i < x.size(); i++) {
+      const float top = (float)(count - 1), right = x[i] < 1 ? 0 : x[i] > top ? top : floorf(x[i]);
+      expect(isnan(x[i]) ? isnan(y[i]) : y[i] == right, "steps");
+    }
+  }
+  const std::vector<float> scale = {0.5f, 0.25f, 3.0f}, x = values(3 * 7 * 5);
+  const std::vector<int32_t> zero = {0, 3, -2};
+  std::vector<float> y(x.size());
+  for (int64_t inner : {1, 7, 35}) {
+    const dv_tensor t = {x.data(), y.data(), 35 / inner, 3, inner, DV_FLOAT32, 0};
+    expect(dv_cast_affine(&t, 3, scale.data(), zero.data(), -8, 7) == DV_OK, "status");
+    for (size_t i = 0; i < x.size(); i++) {
+      const size_t c = i / (size_t)inner % 3;
+      double code = nearbyint((double)(x[i] / scale[c])) + zero[c];
+      code = code < -8 ? -8 : code > 7 ? 7 : code;
+      expect(y[i] == (float)(code - zero[c]) * scale[c], "affine");
+    }
+  }
+  const float bad = 0;
+  const dv_tensor t = {x.data(), y.data(), 1, 1, 1, DV_FLOAT32, 0};
+  expect(dv_cast_affine(&t, 1, &bad, zero.data(), -8, 7) == DV_BAD_VALUE, "a scale of zero");
+}
+
+} // namespace
+
+int main() {
+  const std::string levels = dv_levels();
+  for (size_t from = 0; from < levels.size();) {
+    const size_t space = levels.find(' ', from);
+    const size_t to = space == std::string::npos ? levels.size() : space;
+    dv_set_level(levels.substr(from, to - from).c_str());
+    from = to + 1;
+    elements();
+    blocks();
+    steps_and_integers();
+  }
+  printf("%s: %d failures\n", levels.c_str(), failures);
+  return failures != 0;
+}
