@@ -1,0 +1,122 @@
+// Rounding to integers that share a power of two per block: nearest, ties to even.
+#pragma once
+#include "kernels/block.h"
+#include "kernels/simd.h"
+
+namespace {
+
+inline int32_t bits_of(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+inline float float_of(int32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// 2^e, for e from the smallest subnormal number's on.
+inline float power(int32_t e) {
+  return e >= -126 ? float_of((e + 127) << 23) : float_of(1 << (e + 149));
+}
+
+inline int32_t largest_of(const float* x, int64_t n) {
+  int32_t most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t u = bits_of(x[i]) & 0x7fffffff;
+    most = u > most ? u : most;
+  }
+  return most;
+}
+
+// In double, where every float is normal.
+inline int32_t scale_exponent(float largest, const dv_block_format& f) {
+  const double wide = largest, top = f.largest;
+  uint64_t u, t;
+  memcpy(&u, &wide, sizeof u);
+  memcpy(&t, &top, sizeof t);
+  const uint64_t fraction = (1ull << 52) - 1;
+  if (f.mode == 2)
+    u += 1ull << (51 - f.even_bits);
+  int32_t e = (int32_t)(u >> 52) - 1023;
+  if (f.mode == 1)
+    e += (u & fraction) > 0;
+  if (f.mode == 3)
+    e += (u & fraction) > (t & fraction);
+  e -= f.emax;
+  e = e > f.low ? e : f.low;
+  return e < f.high ? e : f.high;
+}
+
+// The codes of a block whose units are 2^unit. Scaling up is exact; scaling down may round values
+// that are far below half a unit. Adding 1.5 * 2^(23 + d) to a number below 2^22 rounds it to a
+// multiple of 2^d; d is chosen so that `digits` bits behind the leading one stay.
+template <typename Code>
+void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format& f, int32_t offset,
+                 Code* __restrict out) {
+  const int32_t shift = -unit > 127 ? 127 : -unit;
+  const float by = power(shift), rest = power(-unit - shift);
+  const float least = (float)f.least, most = (float)f.most;
+  const int32_t floor = (127 + f.digits) << 23, add = ((23 - f.digits) << 23) | 0x400000;
+  for (int64_t i = 0; i < n; i++) {
+    float v = x[i] * by * rest;
+    int32_t e = bits_of(v) & 0x7f800000;
+    e = e > floor ? e : floor;
+    const float magic = float_of(e + add);
+    v = (v + magic) - magic;
+    v = v > least ? v : least;
+    v = v < most ? v : most;
+    out[i] = (Code)((int32_t)v + offset);
+  }
+}
+
+constexpr int32_t INFINITE = 0x7f800000;
+
+template <typename Code>
+void round_row(const float* x, int64_t length, const dv_block_format& format, int32_t offset,
+               int64_t step, Code* out, float* scale) {
+  const dv_block_format f = format; // a copy: stores to `out` cannot change it
+  for (int64_t from = 0; from < length; from += f.block, out += step, scale++) {
+    const int64_t n = length - from < f.block ? length - from : f.block;
+    const int32_t most = largest_of(x + from, n);
+    int64_t done = 0;
+    if (most == 0 || most >= INFINITE) {
+      *scale = most == 0 ? 1.0f : float_of(INFINITE | 0x400000);
+    } else {
+      const int32_t unit = scale_exponent(float_of(most), f) + f.quantum;
+      *scale = power(unit);
+      round_block(x + from, n, unit, f, offset, out);
+      done = n;
+    }
+    for (; done < step; done++)
+      out[done] = (Code)offset;
+  }
+}
+
+void quantise(const float* x, int64_t length, const dv_block_format& f, const dv::BlockForm& form,
+              int64_t units, uint8_t* out, float* scale) {
+  if (form.width == 1)
+    round_row(x, length, f, form.offset, units * 4, out, scale);
+  else
+    round_row(x, length, f, form.offset, units * 2, reinterpret_cast<int16_t*>(out), scale);
+}
+
+void codes(const float* x, int64_t length, const dv_block_format& f, int16_t* out,
+           int32_t* exponents) {
+  for (int64_t from = 0; from < length; from += f.block) {
+    const int64_t n = length - from < f.block ? length - from : f.block;
+    const int32_t most = largest_of(x + from, n);
+    if (most >= INFINITE) {
+      memset(out + from, 0, (size_t)n * sizeof *out);
+      *exponents++ = DV_BLOCK_NAN;
+      continue;
+    }
+    const int32_t unit = scale_exponent(float_of(most), f) + f.quantum;
+    round_block(x + from, n, unit, f, 0, out + from);
+    *exponents++ = unit;
+  }
+}
+
+} // namespace

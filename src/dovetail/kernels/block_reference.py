@@ -1,0 +1,109 @@
+"""The definition of a product of two block formats, as plain loops.
+
+    sum = +0
+    for each tap of the window, row by row; for each block of channels:
+        dot = the exact sum of the block's products of integers
+        sum = float32(sum + float32(dot * 2**(e_x + e_w)))
+    y = float32(sum + bias)
+
+The inner ``float32`` is exact as long as ``|dot| <= 2**24`` and the term is neither subnormal nor
+beyond the largest float32. A padded pixel is a block of zeros. A block that holds NaN or an
+infinity has no value: its terms are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dovetail.formats import FixedFormat, FloatFormat
+from dovetail.formats.block import PowerScaled
+from dovetail.formats.reference import round_value, shared_exponent
+from dovetail.kernels.geometry import Geometry
+
+__all__ = ["block_mac"]
+
+Block = tuple[list[int], int | None]
+
+
+def block_mac(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    first: PowerScaled,
+    second: PowerScaled,
+    geometry: Geometry,
+) -> Tensor:
+    """``x [..., K]`` by ``w [N, K]``, or ``x [B, C, *spatial]`` by ``w [O, C/groups, *kernel]``.
+
+    >>> from dovetail.formats import format
+    >>> from dovetail.kernels.geometry import LINEAR
+    >>> fmt = format("bfp(m=8, block=2)")
+    >>> block_mac(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3), None, fmt, fmt, LINEAR)
+    tensor([[6.]])
+    """
+    shape = geometry.out_shape(x.shape, w.shape)
+    out = torch.zeros(shape)
+    if geometry.spatial == 0:
+        rows = [_blocks(row, first) for row in x.reshape(-1, x.shape[-1]).tolist()]
+        columns = [_blocks(row, second) for row in w.tolist()]
+        sums = [[_sum([row], [column]) for column in columns] for row in rows]
+        out = torch.tensor(sums).reshape(shape)
+        return out if bias is None else out + bias
+    per_group = w.shape[0] // geometry.groups
+    kernel = list(product(*map(range, w.shape[2:])))
+    zeros = _blocks([0.0] * w.shape[1], first)
+    weights = [
+        [_blocks(output[(slice(None), *tap)].tolist(), second) for tap in kernel] for output in w
+    ]
+    pixels = {
+        (b, g, *p): _blocks(x[(b, slice(g * w.shape[1], (g + 1) * w.shape[1]), *p)].tolist(), first)
+        for b in range(x.shape[0])
+        for g in range(geometry.groups)
+        for p in product(*map(range, x.shape[2:]))
+    }
+    for b, n, *at in product(*map(range, shape)):
+        places = [tuple(_place(geometry, at, tap)) for tap in kernel]
+        window = [pixels.get((b, n // per_group, *place), zeros) for place in places]
+        out[(b, n, *at)] = _sum(window, weights[n])
+    return out if bias is None else out + bias.reshape(-1, *[1] * geometry.spatial)
+
+
+def _place(geometry: Geometry, at: list[int], tap: tuple[int, ...]) -> Iterator[int]:
+    window = zip(at, geometry.stride, tap, geometry.dilation, geometry.padding, strict=True)
+    return (p * s + t * d - low for p, s, t, d, (low, _) in window)
+
+
+def _blocks(values: list[float], fmt: PowerScaled) -> list[Block]:
+    """Integers and the exponent of their unit, block by block; no exponent for NaN."""
+    element = fmt.element
+    assert isinstance(element, (FixedFormat, FloatFormat))
+    found: list[Block] = []
+    for start in range(0, len(values), fmt.block):
+        block = values[start : start + fmt.block]
+        if not all(map(math.isfinite, block)):
+            found.append(([0] * len(block), None))
+            continue
+        scale = shared_exponent(Fraction(max(map(abs, block))), fmt)
+        rounded = [round_value(Fraction(v) / Fraction(2) ** scale, element) for v in block]
+        codes = [int(r / 2.0**element.quantum) for r in rounded]
+        found.append((codes, scale + element.quantum))
+    return found
+
+
+def _sum(window: list[list[Block]], weights: list[list[Block]]) -> float:
+    total = np.float32(0)
+    with np.errstate(all="ignore"):
+        for pixel, tap in zip(window, weights, strict=True):
+            for (a, ea), (w, ew) in zip(pixel, tap, strict=True):
+                dot = sum(map(int.__mul__, a, w))
+                # Exact in Python's double: at most 53 bits, far from the ends of its range.
+                term = math.nan if ea is None or ew is None else math.ldexp(dot, ea + ew)
+                total = total + np.float32(term)
+    return float(total)

@@ -1,0 +1,169 @@
+"""The native core's products of block formats: rounding and multiplying in one call."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dovetail.formats import FixedFormat, FloatFormat
+from dovetail.formats.block import SCALE_MODES, PowerScaled
+from dovetail.formats.rounding import NEAREST_EVEN
+from dovetail.kernels import native
+from dovetail.kernels.block_codes import Codes, bound, code_range, encode
+from dovetail.kernels.geometry import Geometry
+
+__all__ = ["PackedBlocks", "block_mac", "holds", "pack", "quantize"]
+
+
+class _Format(ctypes.Structure):
+    _fields_ = (
+        ("block", ctypes.c_int64),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("mode", "emax", "even_bits", "digits", "quantum", "low", "high")
+        ),
+        ("least", ctypes.c_int32),
+        ("most", ctypes.c_int32),
+        ("largest", ctypes.c_double),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PackedBlocks:
+    """A weight's integers and scales in the order of one instruction-set level's kernels."""
+
+    first: PowerScaled
+    geometry: Geometry
+    shape: tuple[int, ...]
+    data: Tensor  # uint8
+
+
+def holds(first: PowerScaled, second: PowerScaled) -> bool:
+    """Whether the core computes products of these formats: dots fit 32 bits.
+
+    >>> from dovetail.formats import format
+    >>> holds(format("bfp(m=16, block=64)"), format("bfp(m=16, block=64)"))
+    False
+    """
+    return native.available() and _rounds(first) and bound(first, second) < 2**31
+
+
+def _rounds(fmt: PowerScaled) -> bool:
+    """Whether the core itself rounds to ``fmt``."""
+    element = fmt.element
+    fine = isinstance(element, FixedFormat) or (
+        isinstance(element, FloatFormat) and 1 <= element.mantissa <= 10
+    )
+    return fine and fmt.rounding == NEAREST_EVEN
+
+
+def _format(fmt: PowerScaled) -> _Format:
+    element = fmt.element
+    assert isinstance(element, (FixedFormat, FloatFormat))
+    floating = isinstance(element, FloatFormat)
+    least, most = code_range(fmt)
+    return _Format(
+        fmt.block,
+        SCALE_MODES.index(fmt.mode),
+        element.emax,
+        element.mantissa if isinstance(element, FloatFormat) else max(element.width - 2, 0),
+        element.mantissa if floating and isinstance(element, FloatFormat) else 22,
+        element.quantum,
+        *fmt.exponents,
+        least,
+        most,
+        element.max,
+    )
+
+
+def quantize(x: Tensor, fmt: PowerScaled) -> Codes:
+    """As :func:`dovetail.kernels.block_codes.encode`, in the core where it rounds to ``fmt``."""
+    length = x.shape[-1]
+    if not (_rounds(fmt) and x.dtype == torch.float32 and x.device.type == "cpu" and x.numel()):
+        return encode(x, fmt)
+    rows, block = x.detach().contiguous(), min(fmt.block, length)
+    codes = torch.empty(x.shape, dtype=torch.int16)
+    exponents = torch.empty(*x.shape[:-1], -(-length // block), dtype=torch.int32)
+    native._check(
+        native._loaded().dv_block_quantize(
+            *(_address(rows), ctypes.c_int64(x.numel() // length), ctypes.c_int64(length)),
+            *(ctypes.byref(_format(fmt)), _address(codes), _address(exponents)),
+        )
+    )
+    padded = torch.nn.functional.pad(codes, (0, -length % block))
+    return Codes(padded.unflatten(-1, (-1, block)).float(), exponents)
+
+
+def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry) -> PackedBlocks:
+    """``w`` (float32 ``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to ``second`` and packed for
+    inputs in ``first``."""
+    core = native._loaded()
+    core.dv_block_packed_bytes.restype = ctypes.c_int64
+    taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
+    codes, exponents = quantize(taps.float(), second)
+    # [outputs, taps, channels]: the kernels' own order follows from it
+    flat = codes.flatten(2)[..., : w.shape[1]].to(torch.int16).contiguous()
+    kernel = tuple(w.shape[2:])
+    spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True)]
+    shape = _shape(1, w.shape[1] * geometry.groups, spans, tuple(w.shape), geometry)
+    most = max(map(abs, (*code_range(first), *code_range(second))))
+    size = core.dv_block_packed_bytes(ctypes.byref(shape), ctypes.c_int64(first.block), most)
+    if size < 0:
+        native._check(1)
+    data = torch.empty(size, dtype=torch.uint8)
+    exponents = exponents.contiguous()
+    native._check(
+        core.dv_block_pack(
+            *(ctypes.byref(shape), ctypes.c_int64(first.block), most, _address(flat)),
+            *(_address(exponents), _address(data)),
+        )
+    )
+    return PackedBlocks(first, geometry, tuple(w.shape), data)
+
+
+def block_mac(x: Tensor, packed: PackedBlocks, bias: Tensor | None) -> Tensor:
+    """``x`` (float32) rounded to its format and multiplied with the packed weights; float32."""
+    geometry = packed.geometry
+    out = torch.empty(geometry.out_shape(x.shape, packed.shape))
+    if out.numel() == 0:
+        return out
+    x = native._need("x", x, (torch.float32,))
+    if geometry.spatial:
+        shape = _shape(x.shape[0], x.shape[1], list(x.shape[2:]), packed.shape, geometry)
+    else:
+        shape = _shape(math.prod(x.shape[:-1]), x.shape[-1], [], packed.shape, geometry)
+    if bias is not None:
+        bias = native._need("bias", bias.float(), (torch.float32,))
+    native._check(
+        native._loaded().dv_block_run(
+            *(ctypes.byref(shape), ctypes.byref(_format(packed.first)), _address(packed.data)),
+            *(_address(x), None if bias is None else _address(bias), _address(out)),
+        )
+    )
+    return out
+
+
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _shape(
+    batch: int, channels: int, size: list[int], weight: tuple[int, ...], geometry: Geometry
+) -> Any:
+    def three(values: Any, rest: int) -> Any:
+        return (ctypes.c_int64 * 3)(*[rest] * (3 - len(values)), *values)
+
+    return native._Shape(
+        *(batch, channels, weight[0], geometry.groups),
+        *(three(size, 1), three(weight[2:], 1)),
+        *(three(geometry.stride, 1), three(geometry.dilation, 1)),
+        three([low for low, _ in geometry.padding], 0),
+        three([high for _, high in geometry.padding], 0),
+        int(geometry.spatial == 0),
+        0,
+    )
