@@ -70,7 +70,7 @@ Layout::Layout(const dv_shape& s) : shape(s) {
     const int64_t steps = (needed + 15) / 16;
     quad_step = (needed + steps - 1) / steps;
     quads = steps * quad_step;
-    packed_outputs = std::max(round_up(group_outputs, 32), round_up(group_outputs, 48));
+    packed_outputs = round_up(group_outputs, PANEL);
     group_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
   } else {
     quads = quad_step = 0;

@@ -15,6 +15,9 @@
 
 namespace dv {
 
+// Outputs per panel of a linear layer's factored weights: a multiple of every level's dot_lanes.
+constexpr int64_t PANEL = 96;
+
 struct Axis {
   int64_t pitch = 1;          // places of one phase
   int64_t phases = 1;         // phases some tap reads
@@ -41,10 +44,12 @@ struct Layout {
 
   // Packed weights: two int32 per output (sum of codes, correction of the dot kernels' unsigned
   // operand), then per group the operand. Factored: rows [outputs][taps][quads][4] for
-  // convolutions, [quads][outputs][4] for linear layers. Table: planes [tap, channel][outputs].
+  // convolutions; for linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a
+  // block reads is one stretch of memory. Table: planes [tap, channel][outputs].
   int64_t quads, quad_step, packed_outputs, group_bytes;
   int64_t packed_bytes() const;
   int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }
+  int64_t panel_bytes() const { return quads * PANEL * 4; }
   int64_t header() const { return (shape.outputs * 8 + 63) / 64 * 64; }
 };
 

@@ -23,8 +23,9 @@ void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes,
         for (int64_t c = 0; c < l.group_channels; c++) {
           const int8_t h = m.second[r * 256 + row[c * l.taps + t]];
           const int64_t k = r * l.group_channels + c;
-          const int64_t at = l.shape.linear ? (k / 4 * l.packed_outputs + n) * 4 + k % 4
-                                            : (n * l.taps + t) * l.quads * 4 + k;
+          const int64_t at =
+              l.shape.linear ? n / PANEL * l.panel_bytes() + (k / 4 * PANEL + n % PANEL) * 4 + k % 4
+                             : (n * l.taps + t) * l.quads * 4 + k;
           out[at] = h;
           sum += (uint32_t)(int32_t)h;
         }

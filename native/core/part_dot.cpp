@@ -34,10 +34,10 @@ void Part::dot() const {
       d.lanes_unsigned = !linear;
       d.rows = linear ? image.group(g) : weights(g);
       d.row_stride = linear ? image.plane_bytes : l.taps * l.quads * 4;
-      d.lanes = linear ? weights(g) : image.group(g);
-      d.quad_stride = linear ? l.packed_outputs * 4 : image.plane_bytes;
-      k.dot(d, row, lane, sum);
+      d.lanes = linear ? weights(g) + lane / PANEL * l.panel_bytes() : image.group(g);
+      d.quad_stride = linear ? PANEL * 4 : image.plane_bytes;
       const int64_t rows = std::min(k.dot_rows, row_count - row);
+      k.dot(d, row, rows, linear ? lane % PANEL : lane, sum);
       const int64_t lanes = std::min(k.dot_lanes, lane_count - lane);
       if (linear)
         emit.pixel_rows(sum, k.dot_lanes, row, rows, lane, lanes);

@@ -80,7 +80,8 @@ struct Kernels {
   int64_t dot_rows, dot_lanes;          // size of one dot block
   void (*dot_begin)(int64_t quad_step); // per thread, before and after a series of blocks
   void (*dot_end)();
-  void (*dot)(const Dot&, int64_t row, int64_t lane, int32_t* out); // out [dot_rows][dot_lanes]
+  // Fills `rows` rows at least of out [dot_rows][dot_lanes].
+  void (*dot)(const Dot&, int64_t row, int64_t rows, int64_t lane, int32_t* out);
 
   // Row-add: adds to the sums of many rows (stretches of codes) and a few lanes
   int64_t add_lanes;

@@ -93,6 +93,8 @@ LINEARS = [
     ((67, 30), (129, 30)),
     ((2, 3, 19), (40, 19)),
     ((300, 9), (50, 9)),
+    ((1, 70), (203, 70)),  # one row, several panels of outputs
+    ((17, 26), (193, 26)),
 ]
 CONVS = [
     # a shape, w shape, stride, padding, dilation, groups
