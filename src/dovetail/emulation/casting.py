@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.entry import Site
-from dovetail.formats import Format, IntFormat
+from dovetail.formats import Format, IntFormat, Shaped
 from dovetail.formats.cast import cast_groups, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
@@ -29,7 +29,7 @@ def block_axis(kind: str, slot: str) -> int:
     >>> block_axis("conv", "weight"), block_axis("matmul", "weight"), block_axis("linear", "input")
     (1, -2, -1)
     """
-    if kind == "conv" and slot != "bias":
+    if kind in ("conv", "conv_transpose") and slot != "bias":
         return 1
     return -2 if kind == "matmul" and slot == "weight" else -1
 
@@ -50,6 +50,8 @@ def _may_keep() -> bool:
 
 
 def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+    if isinstance(fmt, Shaped):
+        return fmt.cast_with(x, lambda part, inner: _cast(part, inner, slot, site, module))
     if isinstance(fmt, IntFormat):
         return _cast_integer(x, fmt, slot, site, module)
     seed = seed_from(None, x.device) if is_stochastic(fmt) else None

@@ -11,6 +11,7 @@ from dovetail.formats.posit import PositFormat
 from dovetail.formats.registry import format, format_examples, format_names, register_format
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.scaled import NVFP4, ScaledBlock
+from dovetail.formats.shaped import Shaped
 from dovetail.formats.tables import TableFormat
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Rounding",
     "Same",
     "ScaledBlock",
+    "Shaped",
     "TableFormat",
     "cast",
     "format",

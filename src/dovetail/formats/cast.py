@@ -19,6 +19,7 @@ from dovetail.formats.quantization import (
 )
 from dovetail.formats.realise import inside, is_stochastic, round_values
 from dovetail.formats.registry import format as to_format
+from dovetail.formats.shaped import Shaped
 
 __all__ = ["as_integer", "cast", "cast_groups", "fake_quantize", "straight_through"]
 
@@ -101,7 +102,11 @@ def cast(
     if out is not None:
         _check_out(x, out)
     number = fmt if isinstance(fmt, Format) else to_format(fmt)
-    if isinstance(number, IntFormat):
+    if isinstance(number, Shaped) and scale is zero_point is channel is None:
+        y = number.cast_with(
+            x, lambda part, inner: cast(part, inner, axis, generator=generator, clip=clip)
+        )
+    elif isinstance(number, IntFormat):
         if number.group is not None and scale is None and channel is None:
             y = cast_groups(x, number, -1 if axis is None else axis)
         else:

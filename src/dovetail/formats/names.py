@@ -227,6 +227,7 @@ EXAMPLES = {
     "log": "log(4, 3)",
     "mx": "mx(fp8_e3m4)",
     "posit": "posit(8, 1)",
+    "shaped": "shaped(mxfp4, permute=(0, 2, 1))",
     "scaled": "scaled(fixed(4, 0, symmetric), fp8_e4m3fn)",
     "table": "table(-1.0, 0.0, 1.0)",
 }

@@ -23,6 +23,7 @@ from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.philox import random_words
 from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
+from dovetail.formats.shaped import Shaped
 
 __all__ = [
     "in_torch",
@@ -90,6 +91,8 @@ def is_stochastic(fmt: Format) -> bool:
     >>> is_stochastic(FloatFormat(4, 3))
     False
     """
+    if isinstance(fmt, Shaped):
+        return is_stochastic(fmt.inner) or (fmt.before is not None and is_stochastic(fmt.before))
     return isinstance(fmt, (ElementFormat, BlockFormat)) and fmt.rounding.is_stochastic
 
 
