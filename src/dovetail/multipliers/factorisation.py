@@ -16,7 +16,15 @@ from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.lattice import factor_integers
 from dovetail.multipliers.operands import Bits, IntArray, operand_values
 
-__all__ = ["MAX_RANK", "bit_weights", "find_factors", "find_mask", "mask_factors", "mask_matrix"]
+__all__ = [
+    "MAX_RANK",
+    "bit_weights",
+    "find_factors",
+    "find_mask",
+    "mask_factors",
+    "mask_matrix",
+    "weighted_factors",
+]
 
 MAX_RANK = 8
 
@@ -56,7 +64,15 @@ def mask_factors(mask: int, bits: Bits, signed: bool) -> Factors:
     >>> mask_factors(0b1100, (2, 2), signed=False).first
     array([[0, 0, 2, 2]])
     """
-    matrix = mask_matrix(mask, bits)
+    return weighted_factors(mask_matrix(mask, bits), bits, signed)
+
+
+def weighted_factors(matrix: IntArray, bits: Bits, signed: bool) -> Factors:
+    """As `mask_factors`, for partial products counted ``matrix[i, j]`` times each.
+
+    >>> weighted_factors(np.array([[2, 2], [0, 0]]), (2, 2), signed=False).rank
+    1
+    """
     rows, row_of = _distinct(matrix)
     columns, column_of = _distinct(matrix.T)
     small = factor_integers(matrix, max(bits))

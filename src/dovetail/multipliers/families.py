@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from dovetail._spelling import spell_call
-from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.factors import Factors
+from dovetail.multipliers.magnitudes import check_whole, leading_one
 from dovetail.multipliers.operands import (
     Bits,
     IntArray,
@@ -42,8 +42,8 @@ def truncate(
     array([ 40, -40])
     """
     width, signs = as_bits(bits, lowest=2), as_signed(signed)
-    _check_whole("drop_first", drop_first, 0, width[0])
-    _check_whole("drop_second", drop_second, 0, width[1])
+    check_whole("drop_first", drop_first, 0, width[0])
+    check_whole("drop_second", drop_second, 0, width[1])
     return _masked(
         "truncate",
         width,
@@ -68,8 +68,8 @@ def broken_array(
     array(24)
     """
     width, signs = as_bits(bits, lowest=2), as_signed(signed)
-    _check_whole("drop_columns", drop_columns, 0, sum(width) - 1)
-    _check_whole("drop_rows", drop_rows, 0, width[1])
+    check_whole("drop_columns", drop_columns, 0, sum(width) - 1)
+    check_whole("drop_rows", drop_rows, 0, width[1])
     return _masked(
         "broken_array",
         width,
@@ -94,7 +94,7 @@ class Drum(Multiplier):
     def _reduced(self, operand: IntArray) -> IntArray:
         """The operand as the k-bit core sees it, shifted back and with its sign."""
         magnitude = np.abs(operand)
-        shift = np.maximum(_leading_one(magnitude) + 1 - self.k, 0)
+        shift = np.maximum(leading_one(magnitude) + 1 - self.k, 0)
         kept = magnitude >> shift
         kept = np.where(shift > 0, kept | 1, kept) << shift
         return np.asarray(np.where(operand < 0, -kept, kept))
@@ -123,7 +123,7 @@ def drum(k: int = 6, bits: int | Bits = 8, signed: bool = True) -> Drum:
     array([ 112, -112,    5])
     """
     width, signs = as_bits(bits, lowest=2), as_signed(signed)
-    _check_whole("k", k, 2, max(width))
+    check_whole("k", k, 2, max(width))
     return Drum(k, width, signs)
 
 
@@ -139,7 +139,7 @@ class Mitchell(Multiplier):
 
     def _product(self, first: IntArray, second: IntArray) -> IntArray:
         a, w = np.abs(first), np.abs(second)
-        p, q = _leading_one(a), _leading_one(w)
+        p, q = leading_one(a), leading_one(w)
         one = np.int64(1) << (p + q)
         fractions = ((a - (np.int64(1) << p)) << q) + ((w - (np.int64(1) << q)) << p)
         product = np.where(fractions < one, one + fractions, 2 * fractions)
@@ -166,19 +166,9 @@ def mitchell(bits: int | Bits = 8, signed: bool = True) -> Mitchell:
     return Mitchell(as_bits(bits, lowest=2), as_signed(signed))
 
 
-def _leading_one(magnitude: IntArray) -> IntArray:
-    """The position of the highest set bit; 0 for 0. Exact: these integers are below 2**53."""
-    return np.asarray(np.frexp(np.maximum(magnitude, 1).astype(np.float64))[1] - 1, dtype=np.int64)
-
-
 def _masked(name: str, bits: Bits, signed: bool, keeps: Any, **levels: int) -> PartialProducts:
     mask = sum(
         1 << (i * bits[1] + j) for i in range(bits[0]) for j in range(bits[1]) if keeps(i, j)
     )
     spelling = spell_call(name, bits=spell_bits(bits), **levels, signed=signed)
     return PartialProducts(mask, bits, signed, spelling)
-
-
-def _check_whole(name: str, value: Any, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise DovetailError(f"{name}={value!r}; give a whole number from {low} to {high}")

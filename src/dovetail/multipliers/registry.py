@@ -15,26 +15,50 @@ from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.catalog import find_circuit, nearest_circuits
+from dovetail.multipliers.error_tolerant import etm
 from dovetail.multipliers.exact import exact
 from dovetail.multipliers.families import broken_array, drum, mitchell, truncate
 from dovetail.multipliers.functions import from_callable
 from dovetail.multipliers.importers import SUFFIXES, from_file
 from dovetail.multipliers.kept import KEPT_KINDS, recall
+from dovetail.multipliers.logarithms import alm, mbm
 from dovetail.multipliers.partial_products import array
+from dovetail.multipliers.remainders import iterative_log, kulkarni, roba
+from dovetail.multipliers.segments import dsm, essm, ssm
+from dovetail.multipliers.sign_magnitude import SignMagnitude, sign_magnitude
 from dovetail.multipliers.table import from_table
+from dovetail.multipliers.truncated import truncated
 
 __all__ = ["families", "multiplier", "register_multiplier"]
 
 Factory = Callable[..., Multiplier]
 _F = TypeVar("_F", bound=Factory)
 
+
+def _sign_magnitude(core: Any) -> SignMagnitude:
+    """`sign_magnitude` of whatever `multiplier` takes; a table or callable is read as unsigned."""
+    unsigned = {} if isinstance(core, (str, Multiplier)) else {"signed": False}
+    return sign_magnitude(multiplier(core, **unsigned))
+
+
 _FAMILIES: dict[str, Factory] = {
     "exact": exact,
     "array": array,
     "truncate": truncate,
+    "truncated": truncated,
     "broken_array": broken_array,
     "drum": drum,
+    "ssm": ssm,
+    "essm": essm,
+    "dsm": dsm,
     "mitchell": mitchell,
+    "mbm": mbm,
+    "alm": alm,
+    "iterative_log": iterative_log,
+    "roba": roba,
+    "kulkarni": kulkarni,
+    "etm": etm,
+    "sign_magnitude": _sign_magnitude,
 }
 
 

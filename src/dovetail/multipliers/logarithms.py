@@ -1,0 +1,123 @@
+"""Corrections of Mitchell's logarithmic multiplier.
+
+Operands are read as ``2**p * (1 + x)``, with p the leading one and ``0 <= x < 1``; a zero operand
+gives zero. Signed members work on magnitudes and put the sign back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dovetail._spelling import spell_call
+from dovetail.errors import unknown
+from dovetail.multipliers.magnitudes import OnMagnitudes, check_whole, leading_one
+from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed, spell_bits
+
+__all__ = ["ALM", "MBM", "alm", "mbm"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MBM(OnMagnitudes):
+    """See `mbm`."""
+
+    bits: Bits
+    signed: bool
+
+    def __repr__(self) -> str:
+        return spell_call("mbm", bits=spell_bits(self.bits), signed=self.signed)
+
+    def _magnitude(self, first: IntArray, second: IntArray) -> IntArray:
+        p, q = leading_one(first), leading_one(second)
+        one = np.int64(1) << (p + q)
+        fractions = ((first - (np.int64(1) << p)) << q) + ((second - (np.int64(1) << q)) << p)
+        product = np.where(fractions < one, one + fractions, 2 * fractions) + (5 * one >> 6)
+        return np.asarray(np.where((first == 0) | (second == 0), 0, product))
+
+    def _bound(self) -> int:
+        """Mitchell's product and the correction both grow with both magnitudes."""
+        first, second = (np.array(largest) for largest in self._largest())
+        return int(self._magnitude(first, second))
+
+
+def mbm(bits: int | Bits = 8, signed: bool = True) -> MBM:
+    """MBM: Mitchell's product plus its mean error, ``2**(p+q) * 5/64`` rounded down.
+
+    Mitchell's product lacks ``2**(p+q) / 12`` on average over x and y; 5/64 is 1/12 in six
+    fraction bits. The fractions are not truncated (the paper's k = 0). Paper: H. Saadat, H.
+    Bokhari, S. Parameswaran, "Minimally Biased Multipliers for Approximate Integer and
+    Floating-Point Multiplication", IEEE TCAD 2018.
+
+    >>> mbm()([64, 3, -96, 0], [64, 3, 96, 5])
+    array([ 4416,     8, -8512,     0])
+    """
+    return MBM(as_bits(bits, lowest=2), as_signed(signed))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ALM(OnMagnitudes):
+    """See `alm`."""
+
+    adder: str
+    m: int
+    bits: Bits
+    signed: bool
+
+    def __repr__(self) -> str:
+        return spell_call(
+            "alm", adder=self.adder, m=self.m, bits=spell_bits(self.bits), signed=self.signed
+        )
+
+    @property
+    def _fraction(self) -> int:
+        """The fraction bits of a logarithm: enough for every operand."""
+        return max(self.bits) - 1
+
+    def _logarithm(self, magnitude: IntArray) -> IntArray:
+        """``p + x`` in units of ``2**-fraction``."""
+        p = leading_one(magnitude)
+        x = (magnitude - (np.int64(1) << p)) << (self._fraction - p)
+        return np.asarray((p << self._fraction) + x)
+
+    def _power(self, logarithm: IntArray) -> IntArray:
+        """``2**p * (1 + x)``, rounded down."""
+        p, ones = logarithm >> self._fraction, np.int64(1) << self._fraction
+        return np.asarray((ones + logarithm % ones) << p >> self._fraction)
+
+    def _magnitude(self, first: IntArray, second: IntArray) -> IntArray:
+        left, right = self._logarithm(first), self._logarithm(second)
+        product = self._power(_lower_part_add(left, right, self.adder, self.m))
+        return np.asarray(np.where((first == 0) | (second == 0), 0, product))
+
+    def _bound(self) -> int:
+        """Neither adder exceeds the sum by as much as ``2**m``."""
+        first, second = (self._logarithm(np.array(largest)) for largest in self._largest())
+        return int(self._power(first + second + (1 << self.m)))
+
+
+def _lower_part_add(left: IntArray, right: IntArray, adder: str, m: int) -> IntArray:
+    """The sum with its m lowest bits ORed (loa) or set to one (soa)."""
+    ones = np.int64((1 << m) - 1)
+    carry = (left & right) >> max(m - 1, 0) & (m > 0)
+    low = (left | right) & ones if adder == "loa" else ones
+    return np.asarray((((left >> m) + (right >> m) + carry) << m) + low)
+
+
+def alm(adder: str = "soa", m: int = 3, bits: int | Bits = 8, signed: bool = True) -> ALM:
+    """ALM: Mitchell's multiplier whose logarithms are added by an approximate adder.
+
+    Logarithms have n - 1 fraction bits (n: the wider operand). ``adder="soa"`` sets the m lowest
+    bits of the sum to one, ``"loa"`` makes them the OR of the operands' bits; either way the carry
+    into the bits above is the AND of the operands' bits m - 1. The power is rounded down. Paper: W.
+    Liu, J. Xu, D. Wang, C. Wang, P. Montuschi, F. Lombardi, "Design and Evaluation of Approximate
+    Logarithmic Multipliers for Low Power Error-Tolerant Applications", IEEE TCAS-I 2018.
+
+    >>> alm(m=0)(100, 100), alm(adder="loa", m=3)(100, 100), alm(m=5)(3, -3)
+    (array(9216), array(9216), array(-9))
+    """
+    if adder not in ("soa", "loa"):
+        raise unknown("adder of alm", str(adder), ["soa", "loa"])
+    width, signs = as_bits(bits, lowest=2), as_signed(signed)
+    check_whole("m", m, 0, max(width) - 1)
+    return ALM(adder, m, width, signs)
