@@ -53,7 +53,7 @@ def integers(fmt: Format | None) -> bool:
     element = fmt.element
     if not isinstance(element, (FixedFormat, FloatFormat)) or not element.signed:
         return False
-    fits = -22 <= element.quantum <= 0 and element.emax >= 0
+    fits = -22 <= element.quantum <= 0 <= element.emax and fmt.block <= 2**22
     return fits and max(map(abs, code_range(fmt))) <= _WIDEST
 
 

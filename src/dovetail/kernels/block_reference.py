@@ -49,30 +49,41 @@ def block_mac(
     tensor([[6.]])
     """
     shape = geometry.out_shape(x.shape, w.shape)
-    out = torch.zeros(shape)
     if geometry.spatial == 0:
         rows = [_blocks(row, first) for row in x.reshape(-1, x.shape[-1]).tolist()]
         columns = [_blocks(row, second) for row in w.tolist()]
-        sums = [[_sum([row], [column]) for column in columns] for row in rows]
-        out = torch.tensor(sums).reshape(shape)
-        return out if bias is None else out + bias
-    per_group = w.shape[0] // geometry.groups
+        sums = [_sum([row], [column]) for row in rows for column in columns]
+    else:
+        sums = list(_conv(x, w, first, second, geometry, shape))
+    y = torch.tensor(sums, dtype=torch.float32).reshape(shape)
+    if bias is not None:
+        y = y + bias.reshape(-1, *[1] * geometry.spatial)
+    return torch.where(y.isnan(), torch.nan, y)  # the one NaN, without sign or payload
+
+
+def _conv(
+    x: Tensor,
+    w: Tensor,
+    first: PowerScaled,
+    second: PowerScaled,
+    geometry: Geometry,
+    shape: tuple[int, ...],
+) -> Iterator[float]:
+    channels, per_group = w.shape[1], w.shape[0] // geometry.groups
     kernel = list(product(*map(range, w.shape[2:])))
-    zeros = _blocks([0.0] * w.shape[1], first)
-    weights = [
-        [_blocks(output[(slice(None), *tap)].tolist(), second) for tap in kernel] for output in w
-    ]
-    pixels = {
-        (b, g, *p): _blocks(x[(b, slice(g * w.shape[1], (g + 1) * w.shape[1]), *p)].tolist(), first)
-        for b in range(x.shape[0])
-        for g in range(geometry.groups)
-        for p in product(*map(range, x.shape[2:]))
+    zeros = _blocks([0.0] * channels, first)
+    # Channels last: what is summed.
+    weights = w.movedim(1, -1)
+    pixels = torch.unflatten(x, 1, (geometry.groups, channels)).movedim(2, -1)
+    taps = [[_blocks(output[tap].tolist(), second) for tap in kernel] for output in weights]
+    blocks = {
+        place: _blocks(pixels[place].tolist(), first)
+        for place in product(*map(range, pixels.shape[:-1]))
     }
     for b, n, *at in product(*map(range, shape)):
         places = [tuple(_place(geometry, at, tap)) for tap in kernel]
-        window = [pixels.get((b, n // per_group, *place), zeros) for place in places]
-        out[(b, n, *at)] = _sum(window, weights[n])
-    return out if bias is None else out + bias.reshape(-1, *[1] * geometry.spatial)
+        window = [blocks.get((b, n // per_group, *place), zeros) for place in places]
+        yield _sum(window, taps[n])
 
 
 def _place(geometry: Geometry, at: list[int], tap: tuple[int, ...]) -> Iterator[int]:

@@ -6,8 +6,9 @@ float32 (below ``2**53`` in float64), times one power of two. Then one addition 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -17,37 +18,47 @@ from dovetail.formats.block import PowerScaled
 from dovetail.kernels.block_codes import NAN_EXPONENT, Codes, bound, code_range, encode
 from dovetail.kernels.geometry import Geometry
 
-__all__ = ["block_mac"]
+__all__ = ["block_mac", "pack"]
+
+
+def pack(w: Tensor, second: PowerScaled, geometry: Geometry) -> Codes:
+    """A weight's blocks: codes ``[taps, groups, outputs / groups, blocks, block]``."""
+    grouped = w.detach().reshape(geometry.groups, w.shape[0] // geometry.groups, w.shape[1], -1)
+    return encode(_wide(grouped.movedim(-1, 0)), second)
 
 
 def block_mac(
     x: Tensor,
-    w: Tensor,
+    taps: Codes,
+    kernel: Sequence[int],
     bias: Tensor | None,
     first: PowerScaled,
     second: PowerScaled,
     geometry: Geometry,
 ) -> Tensor:
-    """See :func:`dovetail.kernels.block_reference.block_mac`; float32.
+    """See :func:`dovetail.kernels.block_reference.block_mac`; ``taps`` is what :func:`pack` made
+    of a weight with such a ``kernel`` (empty for a linear layer). The result is float32.
 
     >>> from dovetail.formats import format
     >>> from dovetail.kernels.geometry import LINEAR
     >>> fmt = format("bfp(m=8, block=2)")
-    >>> block_mac(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3), None, fmt, fmt, LINEAR)
+    >>> x, w = torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(1, 3)
+    >>> block_mac(x, pack(w, fmt, LINEAR), (), None, fmt, fmt, LINEAR)
     tensor([[6.]])
     """
-    shape = geometry.out_shape(x.shape, w.shape)
-    groups, channels = geometry.groups, w.shape[1]
-    total = x.new_zeros(groups, 0, 0, dtype=torch.float32)
+    groups, outputs = taps.codes.shape[1], taps.codes.shape[1] * taps.codes.shape[2]
+    channels = x.shape[1 if geometry.spatial else -1] // groups
+    shape = geometry.out_shape(x.shape, (outputs, channels, *kernel))
+    total = x.new_zeros(groups, prod(shape) // outputs, outputs // groups, dtype=torch.float32)
     if 0 not in shape:
+        x = _wide(x.detach())
         rows = x.reshape(-1, channels)[:, None] if geometry.spatial == 0 else _pixels(x, groups)
         a = encode(rows, first)
-        taps = encode(w.reshape(groups, w.shape[0] // groups, channels, -1).movedim(-1, 0), second)
-        exact = torch.float32 if _narrow(first, second) else torch.float64
-        near = exact == torch.float32 and not torch.compiler.is_compiling() and _near(a, taps)
-        for tap, window in enumerate(_windows(a, geometry, w.shape[2:], shape[2:])):
+        narrow = _narrow(first, second)
+        near = narrow and not torch.compiler.is_compiling() and _near(a, taps)
+        for tap, window in enumerate(_windows(a, geometry, kernel, shape[2:])):
             other = Codes(taps.codes[tap], taps.exponents[tap])
-            total = _add_tap(total, window, other, exact, near)
+            _add_tap(total, window, other, torch.float32 if narrow else torch.float64, near)
     if geometry.spatial == 0:
         y = total.reshape(shape)
     else:  # [groups, B * pixels, outputs] to [B, groups * outputs, *pixels]
@@ -56,6 +67,10 @@ def block_mac(
     if bias is not None:
         y = y + bias.float().reshape(-1, *[1] * geometry.spatial)
     return torch.where(y.isnan(), torch.nan, y)  # the one NaN, without sign or payload
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _narrow(first: PowerScaled, second: PowerScaled) -> bool:
@@ -70,9 +85,7 @@ def _near(a: Codes, w: Codes) -> bool:
     for side in (a, w):
         zero = (side.codes == 0).all(-1) | (side.exponents == NAN_EXPONENT)
         used = side.exponents[~zero]
-        if used.numel() == 0:
-            return True
-        ends.append(torch.stack(torch.aminmax(used)).tolist())
+        ends.append((int(used.min()), int(used.max())) if used.numel() else (0, 0))
     (low, high), (other_low, other_high) = ends
     small = min(low, other_low, low + other_low)
     return bool(small >= -126 and max(high, other_high, high + other_high) <= 103)
@@ -80,11 +93,12 @@ def _near(a: Codes, w: Codes) -> bool:
 
 def _pixels(x: Tensor, groups: int) -> Tensor:
     """``[B, *spatial, groups, C / groups]``."""
-    return x.unflatten(1, (groups, -1)).movedim((1, 2), (-2, -1))
+    grouped: Tensor = torch.unflatten(x, 1, (groups, -1))
+    return grouped.movedim((1, 2), (-2, -1))
 
 
 def _windows(
-    a: Codes, geometry: Geometry, kernel: torch.Size, out: tuple[int, ...]
+    a: Codes, geometry: Geometry, kernel: Sequence[int], out: Sequence[int]
 ) -> Iterator[Codes]:
     """For each tap, what all outputs read of it: ``[groups, B * pixels, blocks, block]``."""
     codes, exponents = a
@@ -95,29 +109,26 @@ def _windows(
     codes = F.pad(codes, [0, 0] * 3 + pads)
     exponents = F.pad(exponents, [0, 0] * 2 + pads)
     for tap in product(*map(range, kernel)):
-        window = (slice(None),) + tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s)
-            for t, d, n, s in zip(tap, geometry.dilation, out, geometry.stride, strict=True)
-        )
-        yield Codes(
-            *(t[window].flatten(0, geometry.spatial).movedim(1, 0) for t in (codes, exponents))
-        )
+        moves = zip(tap, geometry.dilation, out, geometry.stride, strict=True)
+        window = (slice(None), *(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in moves))
+        parts = (t[window].flatten(0, geometry.spatial).movedim(1, 0) for t in (codes, exponents))
+        yield Codes(*parts)
 
 
-def _add_tap(total: Tensor, a: Codes, w: Codes, exact: torch.dtype, near: bool) -> Tensor:
+def _add_tap(total: Tensor, a: Codes, w: Codes, exact: torch.dtype, near: bool) -> None:
     """Add the terms of all blocks of one tap, one after the other."""
-    if total.numel() == 0:
-        total = total.new_zeros(a.codes.shape[0], a.codes.shape[1], w.codes.shape[1])
-    scale_a, scale_w = a.scales(), w.scales()
+    scale_a, scale_w = (side.scales().movedim(2, 0) for side in (a, w))
+    left, right = (side.codes.movedim(2, 0).contiguous() for side in (a, w))
     if near:  # the terms themselves, sums of values
-        left = a.codes * scale_a.float().unsqueeze(-1)
-        right = w.codes * scale_w.float().unsqueeze(-1)
-        for b in range(left.shape[2]):
-            total = total + left[:, :, b] @ right[:, :, b].mT
-        return total
-    left, right = a.codes.to(exact), w.codes.to(exact)
-    for b in range(left.shape[2]):
-        dot = left[:, :, b] @ right[:, :, b].mT
-        term = dot.double() * (scale_a[:, :, b].unsqueeze(2) * scale_w[:, :, b].unsqueeze(1))
-        total = total + term.float()
-    return total
+        left = left * scale_a.float().unsqueeze(-1)
+        right = right * scale_w.float().unsqueeze(-1)
+        for x, y in zip(left, right, strict=True):
+            total += _dot(x, y)
+        return
+    for x, y, u, v in zip(left.to(exact), right.to(exact), scale_a, scale_w, strict=True):
+        total += (_dot(x, y).double() * (u.unsqueeze(2) * v.unsqueeze(1))).float()
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """``x [groups, rows, block]`` by ``y [groups, outputs, block]``."""
+    return (x[0] @ y[0].mT)[None] if x.shape[0] == 1 else x @ y.mT

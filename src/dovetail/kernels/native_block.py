@@ -100,12 +100,12 @@ def quantize(x: Tensor, fmt: PowerScaled) -> Codes:
 
 
 def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry) -> PackedBlocks:
-    """``w`` (float32 ``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to ``second`` and packed for
+    """``w`` (``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to ``second`` and packed for
     inputs in ``first``."""
     core = native._loaded()
     core.dv_block_packed_bytes.restype = ctypes.c_int64
     taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
-    codes, exponents = quantize(taps.float(), second)
+    codes, exponents = quantize(taps if w.dtype == torch.float64 else taps.float(), second)
     # [outputs, taps, channels]: the kernels' own order follows from it
     flat = codes.flatten(2)[..., : w.shape[1]].to(torch.int16).contiguous()
     kernel = tuple(w.shape[2:])

@@ -1,0 +1,267 @@
+"""Products of block formats: every realisation equals the loops of the definition, bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import dovetail as dv
+from dovetail.errors import DovetailError
+from dovetail.formats.block import PowerScaled
+from dovetail.kernels import block, block_codes, native, native_block
+from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.realisation import using
+
+LEVELS = native.levels()
+FORMATS = [
+    "bfp(m=8, block=8)",
+    "bfp(m=8, block=32)",
+    "bfp(m=8, block=128, symmetric=False)",
+    "bfp(m=3, block=9)",
+    "bfp(m=12, block=16)",
+    "bfp(m=16, block=48)",  # dots beyond 2**24, and beyond 31 bits
+    "mxint8",
+    "mxint8(block=16, mode=RCEIL)",
+    "mxfp4",
+    "mxfp4(mode=EVEN)",
+    "mxfp6_e3m2(block=64)",  # integers of ten bits
+    "mxfp6_e2m3(mode=CEIL)",
+    "bfp(m=8, block=16, rounding=TowardZero)",
+]
+PAIRS = [("mxint8", "mxfp4"), ("bfp(m=12, block=32)", "bfp(m=4, block=32)")]
+
+
+@pytest.fixture(params=["torch", *LEVELS])
+def realisation(request):
+    if request.param == "torch":
+        with using("torch-products"):
+            yield
+    else:
+        native.set_isa(request.param)
+        yield
+        native.set_isa(None)
+
+
+def spread(*shape: int, seed: int = 0, binades: int = 12) -> torch.Tensor:
+    """Normal numbers times powers of two."""
+    g = torch.Generator().manual_seed(seed)
+    powers = torch.randint(-binades, binades + 1, shape, generator=g).float()
+    return torch.randn(*shape, generator=g) * torch.exp2(powers)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal bits, NaN included."""
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))
+
+
+def by_definition(x, w, bias, first, second, geometry=LINEAR):
+    with using("reference"):
+        return block.emulate(x, w, bias, dv.format(first), dv.format(second), geometry)
+
+
+def fast(x, w, bias, first, second, geometry=LINEAR):
+    return block.emulate(x, w, bias, dv.format(first), dv.format(second), geometry)
+
+
+def extreme(x: torch.Tensor) -> torch.Tensor:
+    """Blocks of zeros, NaN, infinities, subnormal and huge numbers, in rows of their own."""
+    x = x.clone()
+    rows, length = x.shape
+    x[0] = 0
+    x[1 % rows, -1] = torch.nan
+    x[2 % rows, 0] = -torch.inf
+    x[3 % rows] *= 2.0**-130
+    x[4 % rows] = torch.where(x[4 % rows] > 0, 3.4e38, -2e38)
+    x[5 % rows, : length // 2] = -0.0
+    x[6 % rows] = 2.0**-149
+    return x
+
+
+SHAPES = [(1, 1, 1), (1, 40, 3), (7, 75, 5), (8, 64, 35)]
+
+
+@cache
+def linear_case(first: str, second: str, shape: tuple[int, int, int], kind: str):
+    m, k, n = shape
+    binades = {"plain": 1, "spread": 12, "extreme": 60}[kind]
+    x, w = spread(m, k, seed=m, binades=binades), spread(n, k, seed=99, binades=binades)
+    if kind == "extreme":
+        x, w = extreme(x), extreme(w)
+    bias = spread(n, seed=7) if k != 75 else None
+    return x, w, bias, by_definition(x, w, bias, first, second)
+
+
+@pytest.mark.parametrize("kind", ["plain", "spread", "extreme"])
+@pytest.mark.parametrize("pair", [(f, f) for f in FORMATS] + PAIRS, ids=str)
+def test_linear(realisation, pair, kind):
+    for shape in SHAPES:
+        x, w, bias, expected = linear_case(*pair, shape, kind)
+        assert same(fast(x, w, bias, *pair), expected), shape
+
+
+CONVS = [
+    # x, w, arguments
+    ((2, 20, 4, 5), (3, 20, 3, 3), {"padding": 1}),
+    ((1, 6, 7, 6), (6, 3, 3, 3), {"padding": 1, "groups": 2, "stride": 2}),
+    ((1, 3, 6, 7), (3, 1, 3, 3), {"padding": 2, "groups": 3, "dilation": 2}),
+    ((2, 33, 3, 2), (40, 33, 1, 1), {}),
+    ((2, 5, 9, 9), (4, 5, 1, 1), {"stride": 3}),
+    ((2, 7, 13), (5, 7, 5), {"stride": 3, "padding": [(0, 3)]}),
+    ((1, 3, 3, 4, 5), (2, 3, 2, 2, 3), {"padding": 1}),
+]
+
+
+@cache
+def conv_case(i: int, name: str):
+    x_shape, w_shape, arguments = CONVS[i]
+    geometry = Geometry.conv(len(x_shape) - 2, **arguments)
+    x, w, bias = spread(*x_shape), spread(*w_shape, seed=1), spread(w_shape[0], seed=2)
+    x[0, 0] *= 2.0**-100
+    w[0, -1] = 1e30
+    x[0, -1].view(-1)[-1] = torch.inf
+    return x, w, bias, geometry, by_definition(x, w, bias, name, name, geometry)
+
+
+@pytest.mark.parametrize("i", range(len(CONVS)))
+def test_conv(realisation, i):
+    for name in ("bfp(m=8, block=16)", "mxfp6_e3m2(block=8)"):
+        x, w, bias, geometry, expected = conv_case(i, name)
+        assert same(fast(x, w, bias, name, name, geometry), expected), name
+
+
+def test_padding_is_zeros(realisation):
+    """Also for a weight without value: zero times NaN is NaN."""
+    x, w = spread(1, 4, 3, 3), spread(2, 4, 3, 3, seed=1)
+    w[0, 0, 0, 0] = torch.nan
+    padded = fast(x, w, None, "mxint8", "mxint8", Geometry.conv(2, padding=1))
+    explicit = fast(F.pad(x, [1] * 4), w, None, "mxint8", "mxint8", Geometry.conv(2))
+    assert same(padded, explicit)
+    assert bool(padded[0, 0].isnan().all())
+
+
+def test_order_is_that_of_the_hardware():
+    """Where exponents spread, rounding and a float32 product differ from the stated order; on plain
+    normal numbers every partial sum is exact, and they agree."""
+    fmt = dv.format("mxint8")
+    for binades, exactly in ((0, True), (12, False)):
+        x, w = spread(64, 256, binades=binades), spread(64, 256, seed=1, binades=binades // 2)
+        # Exponents that vary by block, not within it.
+        if binades:
+            powers = torch.randint(-binades, binades, (64, 8), generator=torch.Generator())
+            x = torch.randn(64, 256) * torch.exp2(powers.float()).repeat_interleave(32, 1)
+        y = fast(x, w, None, "mxint8", "mxint8")
+        faked = F.linear(dv.cast(x, fmt), dv.cast(w, fmt))
+        assert torch.equal(y, faked) == exactly
+        torch.testing.assert_close(y, faked, rtol=1e-5, atol=1e-5 * float(y.abs().max()))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads(realisation, threads):
+    before = torch.get_num_threads()
+    x, w = spread(37, 96), spread(75, 96, seed=1)
+    expected = fast(x, w, None, "mxint8", "mxint8")
+    try:
+        torch.set_num_threads(threads)
+        assert same(fast(x, w, None, "mxint8", "mxint8"), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_shapes_and_strides(realisation):
+    w = spread(5, 24, seed=1)
+    x = spread(24, 6).t()
+    expected = fast(x.contiguous(), w, None, "mxint8", "mxint8")
+    assert same(fast(x, w, None, "mxint8", "mxint8"), expected)
+    assert same(fast(x.view(2, 3, 24), w, None, "mxint8", "mxint8"), expected.view(2, 3, 5))
+    assert same(fast(x[0], w, None, "mxint8", "mxint8"), expected[0])
+    assert fast(x[:0], w, None, "mxint8", "mxint8").shape == (0, 5)
+    image = spread(2, 5, 5, 12).movedim(-1, 1)  # channels last
+    kernel, geometry = spread(4, 12, 3, 3, seed=3), Geometry.conv(2)
+    got = fast(image, kernel, None, "mxfp4", "mxfp4", geometry)
+    assert same(got, fast(image.contiguous(), kernel, None, "mxfp4", "mxfp4", geometry))
+    assert fast(image[:0], kernel, None, "mxfp4", "mxfp4", geometry).shape == (0, 4, 3, 3)
+
+
+def test_many_rows_in_parts(realisation):
+    """More rows than are laid out at a time give what fewer give."""
+    x, w = spread(1500, 1000), spread(3, 1000, seed=1)
+    whole = fast(x, w, None, "mxint8", "mxint8")
+    assert same(whole[1400:], fast(x[1400:].contiguous(), w, None, "mxint8", "mxint8"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(realisation, dtype):
+    x, w = spread(5, 40, binades=2).to(dtype), spread(3, 40, seed=1, binades=2).to(dtype)
+    y = fast(x, w, None, "mxint8", "mxfp4")
+    assert y.dtype == dtype
+    with using("reference"):
+        assert torch.equal(y, fast(x, w, None, "mxint8", "mxfp4"))
+
+
+@pytest.mark.skipif(not LEVELS, reason="the native core is not built")
+@pytest.mark.parametrize("name", [f for f in FORMATS if "rounding" not in f])
+def test_native_rounding(realisation, name):
+    fmt = dv.format(name)
+    assert isinstance(fmt, PowerScaled)
+    for binades in (0, 3, 60):
+        x = extreme(spread(40, 75, binades=binades))
+        got, expected = native_block.quantize(x, fmt), block_codes.encode(x, fmt)
+        assert torch.equal(got.codes, expected.codes)
+        assert torch.equal(got.exponents, expected.exponents)
+
+
+@pytest.mark.skipif(not LEVELS, reason="the native core is not built")
+def test_weights_packed_for_another_level_are_refused():
+    x, fmt = spread(2, 8), dv.format("mxint8")
+    if len(LEVELS) < 2:
+        pytest.skip("one level only")
+    try:
+        native.set_isa(LEVELS[0])
+        packed = native_block.pack(x, fmt, fmt, LINEAR)
+        native.set_isa(LEVELS[1])
+        with pytest.raises(DovetailError, match="level"):
+            native_block.block_mac(x, packed, None)
+    finally:
+        native.set_isa(None)
+
+
+def test_matmul(realisation):
+    x, y = spread(2, 1, 4, 40), spread(3, 40, 5, seed=1)
+    fmt = dv.format("mxint8")
+    got = block.matmul(x, y, fmt, fmt)
+    assert got.shape == (2, 3, 4, 5)
+    for i, j in itertools.product(range(2), range(3)):
+        assert same(got[i, j], fast(x[i, 0], y[j].mT, None, "mxint8", "mxint8"))
+    assert same(block.matmul(x, y[0], fmt, fmt), got[:, :1])
+
+
+def test_packed_weights_follow_the_weight():
+    x, w = spread(3, 40), torch.nn.Parameter(spread(4, 40, seed=1))
+    with torch.no_grad():
+        first = fast(x, w, None, "mxint8", "mxint8")
+        w.mul_(2)
+        assert torch.equal(fast(x, w, None, "mxint8", "mxint8"), 2 * first)
+
+
+def test_what_qualifies():
+    def ok(first: str, second: str, *args) -> bool:
+        return block_codes.qualifies(dv.format(first), dv.format(second), *args)
+
+    assert ok("mxint8", "mxfp6_e3m2")
+    assert not ok("mxint8", "bfp(m=8, block=64)")  # blocks that do not meet
+    assert not ok("mxfp8_e4m3", "mxfp8_e4m3")  # integers of 18 bits
+    assert not ok("int8", "int8")
+    assert not ok("mxint8", "nvfp4")
+    assert not ok("bfp(m=8, block=32, rounding=Stochastic(8))", "mxint8")
+    along, across = "bfp(m=8, block=32, axis=1)", "bfp(m=8, block=32, axis=0)"
+    assert ok(along, along, Geometry.conv(2))
+    assert not ok(across, along, Geometry.conv(2))
+    assert not ok(across, across)
+    with pytest.raises(DovetailError, match="blocks of 32 do not meet blocks of 64"):
+        fast(spread(1, 8), spread(1, 8), None, "mxint8", "bfp(m=8, block=64)")
+    with pytest.raises(DovetailError, match="the nearest is 'mxint8'"):
+        fast(spread(1, 8), spread(1, 8), None, "mxfp8_e4m3", "mxint8")
