@@ -76,7 +76,11 @@ def encode(
     seed = seed_from(generator, x.device) if is_stochastic(number) else None
     if isinstance(number, BlockFormat):
         return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed)
-    assert isinstance(number, ElementFormat)
+    if not isinstance(number, ElementFormat):
+        raise DovetailError(
+            f"'{number}' has no codes of its own; the nearest is to encode the tensor that its inner "
+            "format is cast on, such as dv.encode(x.permute(1, 0), 'mxfp4')"
+        )
     if nan_code(number) is None:
         x = _without_nan(x, number, nan)
     codes = _element_codes(x.reshape(1, -1, 1), number, 1, None, seed)
