@@ -12,6 +12,7 @@ from dovetail.cli.options import Json
 
 if TYPE_CHECKING:
     from dovetail.multipliers import Multiplier
+    from dovetail.multipliers.explanation import Explanation
 
 __all__ = ["app"]
 
@@ -87,44 +88,37 @@ def show(
     ],
     json: Json = False,
 ) -> None:
-    """Errors, factors, cost, and how the emulation would compute it."""
+    """Errors, cost, structure, and how the emulation would compute it."""
     from dovetail.multipliers import multiplier
 
-    facts = _facts(multiplier(name))
+    m = multiplier(name)
+    facts = _facts(m)
     if json:
         say_json(facts)
         return
-    say(_sheet(facts))
+    say(_sheet(facts, m.explain()))
 
 
 def _facts(m: Multiplier) -> dict[str, Any]:
-    from dovetail.kernels.planner import plan_mac
-    from dovetail.kernels.realisation import Operands
     from dovetail.multipliers import relative_energy
 
-    bits = m.bits or (8, 8)
-    ranges = [_codes(width, m.signed) for width in bits]
-    factors, cost = m.factors(), m.cost
+    factors, cost, found = m.factors(), m.cost, m.explain()
     return {
         "name": repr(m),
-        "bits": list(bits),
+        "bits": list(m.bits or (8, 8)),
         "signed": m.signed,
         "errors": m.errors().to_dict(),
         "max_abs": m.max_abs,
         "factors": None if factors is None else {"rank": factors.rank, "bits": factors.width()},
         "cost": None if cost is None else cost.to_dict(),
         "relative_energy": relative_energy(m),
-        "realisation": plan_mac(m, Operands(ranges[0], ranges[1])).name,
+        "structure": found.to_dict(),
+        "realisation": found.plans[0][0],
     }
 
 
-def _codes(bits: int, signed: bool) -> tuple[int, int]:
-    """The codes of the format that goes with this multiplier: symmetric where it is signed."""
-    return (1 - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-
-
-def _sheet(facts: dict[str, Any]) -> Table:
-    errors, factors, cost = facts["errors"], facts["factors"], facts["cost"]
+def _sheet(facts: dict[str, Any], found: Explanation) -> Table:
+    errors, cost = facts["errors"], facts["cost"]
     first, second = (f"{'int' if facts['signed'] else 'uint'}{bits}" for bits in facts["bits"])
     sheet = table(facts["name"], "", "", "")
     sheet.show_header = False
@@ -139,12 +133,6 @@ def _sheet(facts: dict[str, Any]) -> Table:
         ("bias", f"{errors['bias']:+.6g}", "mean error"),
         ("variance", f"{errors['variance']:.6g}", "of the error"),
     ]
-    if factors is None:
-        rows.append(("factors", NONE, "no exact integer factors of useful rank"))
-    else:
-        rows.append(
-            ("factors", f"rank {factors['rank']}", f"exact, {factors['bits']}-bit integers")
-        )
     if cost is None:
         rows.append(("energy", NONE, "no cost is known"))
     else:
@@ -155,7 +143,6 @@ def _sheet(facts: dict[str, Any]) -> Table:
             ("area", f"{cost['area_um2']:.4g} um2", ""),
             ("delay", f"{cost['delay_ns']:.4g} ns", ""),
         ]
-    rows.append(("emulated by", facts["realisation"], "the planner's choice on this machine's CPU"))
-    for row in rows:
+    for row in [*rows, *found.lines()]:
         sheet.add_row(*row)
     return sheet

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from dovetail.multipliers.factorisation import find_factors
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.metrics import ErrorMetrics, measure_errors
 from dovetail.multipliers.operands import Bits, IntArray, check_operand, operand_values, spell_bits
+
+if TYPE_CHECKING:
+    from dovetail.multipliers.explanation import Explanation
 
 __all__ = ["MAX_TABLE_BITS", "Multiplier"]
 
@@ -122,6 +125,21 @@ class Multiplier(ABC):
         4
         """
         return self._factors
+
+    def explain(self) -> Explanation:
+        """What structure was found in the products, and what the planner would run for it.
+
+        Everything said of a table was checked over all operand pairs; of operands wider than 8 + 8
+        bits only what holds by construction is said. ``print(m.explain())`` shows it.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> m = multiplier("mul8s_1KVM")
+        >>> m.explain().structure.unread
+        (1, 0)
+        """
+        from dovetail.multipliers.explanation import explain
+
+        return explain(self)
 
     @property
     def cost(self) -> Cost | None:

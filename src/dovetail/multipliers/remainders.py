@@ -113,8 +113,8 @@ def iterative_log(iterations: int = 2, bits: int | Bits = 8, signed: bool = True
     product of the two operands without their leading ones; each further block adds that product
     in the same way. After n blocks ``f = a w - r(a) r(w)``, with r the operand without its n
     highest ones: exact once n reaches the number of ones of either. Signed operands by their
-    magnitudes. Paper: Z. Babic, A. Avramovic, P. Bulic, "An Iterative Logarithmic Multiplier", Microprocessors
-    and Microsystems 2011.
+    magnitudes. Paper: Z. Babic, A. Avramovic, P. Bulic, "An Iterative Logarithmic Multiplier",
+    Microprocessors and Microsystems 2011.
 
     >>> iterative_log(iterations=1)([7, 6], [7, 5]), iterative_log(iterations=2)([7, 6], [7, 5])
     (array([40, 28]), array([48, 30]))
