@@ -30,6 +30,14 @@ std::vector<int64_t> axis_places(const Layout& l, int axis, int64_t phase_step, 
 
 } // namespace
 
+Places::Places(const Layout& l, int64_t batch) {
+  const int64_t phase = batch * l.phase_size;
+  const auto& axes = l.axes;
+  z = axis_places(l, 0, axes[1].phases * axes[2].phases * phase, axes[1].pitch * axes[2].pitch);
+  y = axis_places(l, 1, axes[2].phases * phase, axes[2].pitch);
+  x = axis_places(l, 2, phase, 1);
+}
+
 Image::Image(const Layout& l, int64_t images) : layout(&l), batch(images) {
   taps = l.tap_offsets(batch);
   if (l.by_factors && l.shape.linear) {
@@ -100,11 +108,7 @@ void Image::fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* facto
   const int64_t phase_places = batch * l.phase_size;
   const int64_t phases = l.axes[0].phases * l.axes[1].phases * l.axes[2].phases;
   const int64_t slack = l.places(batch) - phases * phase_places;
-  const auto& axes = l.axes;
-  const auto z_place = axis_places(l, 0, axes[1].phases * axes[2].phases * phase_places,
-                                   axes[1].pitch * axes[2].pitch);
-  const auto y_place = axis_places(l, 1, axes[2].phases * phase_places, axes[2].pitch);
-  const auto x_place = axis_places(l, 2, phase_places, 1);
+  const Places place(l, batch);
   const int64_t width = s.in[2], rows = s.in[0] * s.in[1];
   const int64_t segment = std::min(width, BLOCK), block_rows = std::max<int64_t>(1, BLOCK / width);
   static const uint8_t zeros[256] = {};
@@ -150,8 +154,8 @@ void Image::fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* facto
             for (int i = 0; i < 4; i++)
               kernels().recode(from[i] + pixel, (count - 1) * width + length, table[i], recoded[i]);
           for (int64_t row = row0; row < row0 + count; row++) {
-            const int64_t zp = z_place[(size_t)(row / s.in[1])];
-            const int64_t yp = y_place[(size_t)(row % s.in[1])];
+            const int64_t zp = place.z[(size_t)(row / s.in[1])];
+            const int64_t yp = place.y[(size_t)(row % s.in[1])];
             if (zp < 0 || yp < 0)
               continue;
             uint8_t* o = image + (zp + yp) * unit;
@@ -161,15 +165,15 @@ void Image::fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* facto
             if (unit == 4) {
               const uint8_t* four[4] = {recoded[0] + at, recoded[1] + at, recoded[2] + at,
                                         recoded[3] + at};
-              uint8_t* target = straight ? o + x_place[(size_t)x0] * 4 : joined;
+              uint8_t* target = straight ? o + place.x[(size_t)x0] * 4 : joined;
               kernels().interleave(four, length, target);
               line = joined;
             } else if (straight) {
-              memcpy(o + x_place[(size_t)x0], line, (size_t)length);
+              memcpy(o + place.x[(size_t)x0], line, (size_t)length);
             }
             for (int64_t x = 0; !straight && x < length; x++)
-              if (x_place[(size_t)(x0 + x)] >= 0)
-                memcpy(o + x_place[(size_t)(x0 + x)] * unit, line + x * unit, (size_t)unit);
+              if (place.x[(size_t)(x0 + x)] >= 0)
+                memcpy(o + place.x[(size_t)(x0 + x)] * unit, line + x * unit, (size_t)unit);
           }
         }
     }

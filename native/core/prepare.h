@@ -4,6 +4,13 @@
 
 namespace dv {
 
+// Where every index of the input's axes lies in a plane; -1 where no tap reads it.
+struct Places {
+  std::vector<int64_t> z, y, x;
+
+  Places(const Layout& layout, int64_t batch);
+};
+
 struct Image {
   const Layout* layout;
   int64_t batch;       // images in this part

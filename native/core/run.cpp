@@ -1,4 +1,5 @@
 // One op: the batch in parts that fit the cache, each part prepared, multiplied and written.
+#include "core/depthwise.h"
 #include "core/dispatch.h"
 #include "core/part.h"
 #include "core/scratch.h"
@@ -41,6 +42,11 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
     correction[(size_t)n] =
         (int32_t)((uint32_t)sums[shape->outputs + n] + (output->fused ? zero_term : 0u));
   }
+  if (by_planes(l, *multiplier))
+    return run_planes(l, *multiplier, static_cast<const uint8_t*>(packed), *input, *output,
+                      correction.data())
+               ? DV_OK
+               : DV_NO_MEMORY;
   std::vector<uint8_t> factors;
   for (int64_t i = 0; l.by_factors && i < shape->rank * 256; i++)
     factors.push_back((uint8_t)(multiplier->first[i] + 128));

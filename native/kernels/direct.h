@@ -43,36 +43,38 @@ template <int C> inline __m512i chunk(__m512i even, __m512i odd) {
 
 template <int C>
 inline void flush_chunk(__m512i low_even, __m512i low_odd, __m512i high_even, __m512i high_odd,
-                        __m512i base, int32_t* sum) {
+                        __m512i base, bool more, int32_t* sum) {
   const __m512i high = _mm512_slli_epi32(chunk<C>(high_even, high_odd), 8);
-  const __m512i both = _mm512_add_epi32(_mm512_add_epi32(chunk<C>(low_even, low_odd), high), base);
-  _mm512_storeu_si512(sum + 16 * C, _mm512_add_epi32(_mm512_loadu_si512(sum + 16 * C), both));
+  __m512i both = _mm512_add_epi32(_mm512_add_epi32(chunk<C>(low_even, low_odd), high), base);
+  if (more)
+    both = _mm512_add_epi32(both, _mm512_loadu_si512(sum + 16 * C));
+  _mm512_storeu_si512(sum + 16 * C, both);
 }
 
-// sum[64] += low bytes + 256 * high bytes + base
+// sum[64] = low bytes + 256 * high bytes + base, and, if there are `more`, the sum before.
 inline void flush(__m512i low_all, __m512i low_odd, __m512i high_all, __m512i high_odd,
-                  __m512i base, int32_t* sum) {
+                  __m512i base, bool more, int32_t* sum) {
   const __m512i low = _mm512_sub_epi16(low_all, _mm512_slli_epi16(low_odd, 8));
   const __m512i high = _mm512_sub_epi16(high_all, _mm512_slli_epi16(high_odd, 8));
-  flush_chunk<0>(low, low_odd, high, high_odd, base, sum);
-  flush_chunk<1>(low, low_odd, high, high_odd, base, sum);
-  flush_chunk<2>(low, low_odd, high, high_odd, base, sum);
-  flush_chunk<3>(low, low_odd, high, high_odd, base, sum);
+  flush_chunk<0>(low, low_odd, high, high_odd, base, more, sum);
+  flush_chunk<1>(low, low_odd, high, high_odd, base, more, sum);
+  flush_chunk<2>(low, low_odd, high, high_odd, base, more, sum);
+  flush_chunk<3>(low, low_odd, high, high_odd, base, more, sum);
 }
 
-// DIRECT_LANES sums: four vectors of codes, sixteen of sums, eight of table.
+// 64 * VECTORS sums: up to four vectors of codes, sixteen of sums, eight of table.
+template <int VECTORS>
 void direct_registers(const dv::Lookup& s, int64_t row, int64_t lane, int64_t lanes, int32_t* sum) {
-  __mmask64 live[4];
-  for (int j = 0; j < 4; j++) {
+  __mmask64 live[VECTORS];
+  for (int j = 0; j < VECTORS; j++) {
     const int64_t left = lanes - 64 * j;
     live[j] = left >= 64 ? ~0ull : left > 0 ? (1ull << left) - 1 : 0;
   }
-  memset(sum, 0, DIRECT_LANES * sizeof(int32_t));
   for (int64_t k0 = 0; k0 < s.depth; k0 += DIRECT_DEPTH) {
     const int64_t k1 = k0 + DIRECT_DEPTH < s.depth ? k0 + DIRECT_DEPTH : s.depth;
-    __m512i low_all[4], low_odd[4], high_all[4], high_odd[4];
+    __m512i low_all[4], low_odd[4], high_all[4], high_odd[VECTORS];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
+    for (int j = 0; j < VECTORS; j++)
       low_all[j] = low_odd[j] = high_all[j] = high_odd[j] = _mm512_setzero_si512();
     for (int64_t k = k0; k < k1; k++) {
       const uint8_t* t = s.by_row_planes + 512 * s.rows[s.row_offset[k] + row];
@@ -82,7 +84,7 @@ void direct_registers(const dv::Lookup& s, int64_t row, int64_t lane, int64_t la
       for (int i = 0; i < 8; i++)
         plane[i] = _mm512_loadu_si512(t + 64 * i);
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) {
+      for (int j = 0; j < VECTORS; j++) {
         const __m512i x = _mm512_maskz_loadu_epi8(live[j], code + 64 * j);
         const __m512i low = permute256(plane[0], plane[1], plane[2], plane[3], x);
         const __m512i high = permute256(plane[4], plane[5], plane[6], plane[7], x);
@@ -94,8 +96,8 @@ void direct_registers(const dv::Lookup& s, int64_t row, int64_t lane, int64_t la
     }
     const __m512i base = _mm512_set1_epi32((int32_t)((uint32_t)(k1 - k0) * (uint32_t)s.least));
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
-      flush(low_all[j], low_odd[j], high_all[j], high_odd[j], base, sum + 64 * j);
+    for (int j = 0; j < VECTORS; j++)
+      flush(low_all[j], low_odd[j], high_all[j], high_odd[j], base, k0 > 0, sum + 64 * j);
   }
 }
 
@@ -105,7 +107,9 @@ void direct_registers(const dv::Lookup& s, int64_t row, int64_t lane, int64_t la
 void direct(const dv::Lookup& s, int64_t row, int64_t lane, int64_t lanes, int32_t* sum) {
 #if defined(__AVX512VBMI__)
   if (s.by_row_planes)
-    return direct_registers(s, row, lane, lanes, sum);
+    return lanes > 128  ? direct_registers<4>(s, row, lane, lanes, sum)
+           : lanes > 64 ? direct_registers<2>(s, row, lane, lanes, sum)
+                        : direct_registers<1>(s, row, lane, lanes, sum);
 #endif
   direct_row(s, row, lane, lanes, sum);
 }

@@ -18,6 +18,7 @@ const Kernels DV_JOIN(kernels_, DV_LEVEL) = {
     DV_STRING(DV_LEVEL),
     quantise,
     recode,
+    copy_rows,
     interleave,
     transpose,
     DOT_ROWS,
@@ -31,6 +32,7 @@ const Kernels DV_JOIN(kernels_, DV_LEVEL) = {
     DIRECT_LANES,
     direct,
     finish_channel,
+    finish_rows,
     finish_channels,
 };
 

@@ -73,6 +73,7 @@ struct Kernels {
   void (*quantise)(const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin,
                    int32_t qmax, int32_t bytes, void* out);
   void (*recode)(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out);
+  void (*copy_rows)(const uint8_t* in, int64_t rows, int64_t width, uint8_t* out, int64_t pitch);
   void (*interleave)(const uint8_t* const rows[4], int64_t n, uint8_t* out); // -> [n][4]
   void (*transpose)(const uint8_t* in, int64_t in_stride, int64_t rows, int64_t cols, uint8_t* out,
                     int64_t out_stride);
@@ -94,6 +95,9 @@ struct Kernels {
   // float(sum - correction) * scale + bias over a stretch: of one output channel, or of many
   void (*finish_channel)(const int32_t* sum, int64_t n, int32_t correction, float scale,
                          const float* bias, float* out);
+  // The same of one channel, over rows that lie `pitch` apart.
+  void (*finish_rows)(const int32_t* sum, int64_t rows, int64_t width, int64_t pitch,
+                      int32_t correction, float scale, const float* bias, float* out);
   void (*finish_channels)(const int32_t* sum, int64_t n, const int32_t* correction,
                           const float* scale, const float* bias, float* out);
 };

@@ -60,6 +60,20 @@ void recode(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out)
 #endif
 }
 
+// Short rows are common: no call per row.
+void copy_rows(const uint8_t* in, int64_t rows, int64_t width, uint8_t* out, int64_t pitch) {
+  for (int64_t r = 0; r < rows; r++, in += width, out += pitch) {
+#if defined(__AVX512BW__)
+    for (int64_t i = 0; i < width; i += 64) {
+      const __mmask64 live = width - i >= 64 ? ~0ull : (1ull << (width - i)) - 1;
+      _mm512_mask_storeu_epi8(out + i, live, _mm512_maskz_loadu_epi8(live, in + i));
+    }
+#else
+    memcpy(out, in, (size_t)width);
+#endif
+  }
+}
+
 void interleave(const uint8_t* const rows[4], int64_t n, uint8_t* __restrict out) {
   const uint8_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
   int64_t i = 0;
@@ -138,6 +152,26 @@ void finish_channel(const int32_t* __restrict sum, int64_t n, int32_t correction
     for (int64_t i = 0; i < n; i++)
       out[i] = finish_one(sum[i], correction, scale);
   }
+}
+
+void finish_rows(const int32_t* sum, int64_t rows, int64_t width, int64_t pitch, int32_t correction,
+                 float scale, const float* bias, float* out) {
+#if defined(__AVX512BW__)
+  const __m512i offset = _mm512_set1_epi32(correction);
+  const __m512 factor = _mm512_set1_ps(scale), constant = _mm512_set1_ps(bias ? *bias : 0.0f);
+  for (int64_t r = 0; r < rows; r++, sum += pitch, out += width)
+    for (int64_t i = 0; i < width; i += 16) {
+      const __mmask16 live = (__mmask16)(width - i >= 16 ? 0xffff : (1 << (width - i)) - 1);
+      const __m512i x = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(live, sum + i), offset);
+      __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(x), factor);
+      if (bias) // adding a zero would turn -0 into 0
+        y = _mm512_add_ps(y, constant);
+      _mm512_mask_storeu_ps(out + i, live, y);
+    }
+#else
+  for (int64_t r = 0; r < rows; r++)
+    finish_channel(sum + r * pitch, width, correction, scale, bias, out + r * width);
+#endif
 }
 
 void finish_channels(const int32_t* __restrict sum, int64_t n, const int32_t* __restrict correction,

@@ -115,6 +115,14 @@ CONVS = [
     ((2, 3, 5, 6, 4), (5, 3, 2, 3, 3), (1, 2, 1), 1, 1, 1),
     ((1, 2, 3, 1100), (2, 2, 1, 3), (1, 1), 1, 1, 1),
     ((1, 2, 3, 1100), (2, 2, 1, 3), (1, 2), 1, 1, 1),
+    # depthwise: planes, rows of several vectors, strides, dilation, several outputs, three axes
+    ((2, 3, 7, 70), (3, 1, 3, 3), 1, 1, 1, 3),
+    ((2, 3, 15, 14), (6, 1, 5, 3), (2, 1), [(2, 1), (0, 2)], 1, 3),
+    ((1, 2, 30, 19), (8, 1, 2, 3), (3, 2), 1, (2, 1), 2),
+    ((2, 2, 4, 5, 6), (2, 1, 3, 2, 3), (2, 1, 1), 1, 1, 2),
+    ((3, 4, 90), (4, 1, 9), 1, 4, 2, 4),
+    ((2, 3, 9, 9), (15, 1, 3, 3), 1, 1, 1, 3),
+    ((1, 1, 20, 20), (1, 1, 17, 17), 1, 8, 1, 1),
 ]
 
 
@@ -228,6 +236,7 @@ def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_po
         ((2, 3, 20), (5, 20), LINEAR),
         ((3, 6, 9, 8), (10, 6, 3, 3), Geometry.conv(2, padding=1)),
         ((2, 6, 9, 8), (6, 1, 3, 3), Geometry.conv(2, padding=1, groups=6, stride=2)),
+        ((2, 6, 9, 18), (12, 1, 3, 3), Geometry.conv(2, padding=1, groups=6)),
         ((2, 5, 3, 3), (12, 5, 3, 3), Geometry.conv(2)),
     ):
         mac, table = mac_of(kind, True)
