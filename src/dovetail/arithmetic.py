@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from dovetail.accumulators import Accumulator, accumulator
+from dovetail.accumulators import Accumulator, FloatAccumulator, accumulator
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, IntFormat
 from dovetail.formats import format as to_format
@@ -75,7 +75,7 @@ class Arithmetic:
     def spelling(self) -> str:
         """A text from which :meth:`parse` makes an equal value; ops carry it through graphs.
 
-        >>> Arithmetic.parse(Arithmetic(acc=Accumulator(24)).spelling).acc
+        >>> Arithmetic.parse(Arithmetic(acc=accumulator("int24")).spelling).acc
         int24
         """
         return json.dumps(self.describe())
@@ -102,10 +102,11 @@ class Arithmetic:
                     f"input={self.input or 'exact'} and weight={self.weight or 'exact'}: "
                     f"give both an integer format such as {_fitting(self.mul)}"
                 )
-            if self.acc is not None:
+            if self.acc is not None and not isinstance(self.acc, FloatAccumulator):
                 raise DovetailError(
                     f"acc={self.acc} sums integer products, but input={self.input or 'exact'} and "
-                    f"weight={self.weight or 'exact'}: give both an integer format such as 'int8'"
+                    f"weight={self.weight or 'exact'}: give both an integer format such as 'int8', "
+                    "or sum floating-point products in a register such as 'fp16'"
                 )
             self._check_calibrated(kind)
             return

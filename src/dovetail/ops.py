@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError
+from dovetail.kernels.accumulate import plan_accumulated
 from dovetail.kernels.geometry import LINEAR, Geometry
-from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.realisation import Operands, sum_dtype
 from dovetail.multipliers import Multiplier
 from dovetail.multipliers import multiplier as to_multiplier
@@ -25,7 +25,9 @@ def linear_codes(
 
     ``a [..., K]`` and ``w [N, K]`` hold operand values in any integer dtype: int8 for a signed
     8-bit multiplier, uint8 for an unsigned one, wider types for wider operands. The result is
-    int32 where ``K * max|f| < 2**31`` is proven, else int64; ``acc`` then wraps or saturates it.
+    int32 where ``K * max|f| < 2**31`` is proven, else int64. ``acc`` is the accumulator that the
+    products pass through; with a floating-point one the result is float32, or float64 where the
+    register is wider.
 
     >>> a, w = torch.tensor([[3, -2]], dtype=torch.int8), torch.tensor([[5, 7]], dtype=torch.int8)
     >>> linear_codes(a, w, "exact")
@@ -86,12 +88,11 @@ def _codes(
     if not first[0] <= pad_code <= first[1]:
         raise DovetailError(f"pad_code={pad_code} is not an operand value: {first[0]}..{first[1]}")
     operands = Operands(first, second, a.device.type)
-    kernel = plan_mac(m, operands)
+    reduction = geometry.reduction(w.shape)
+    kernel = plan_accumulated(m, operands, register, reduction)
     out = kernel.sums(a, kernel.pack(w, geometry), geometry, pad_code)
-    bound = operands.bound(m) * geometry.reduction(w.shape)
-    if register is not None and not register.holds(bound):
-        return register.reduce(out.to(torch.int64)).to(sum_dtype((1 << (register.bits - 1)) - 1))
-    return out.to(sum_dtype(bound))
+    bound = operands.bound(m) * reduction
+    return out.to(sum_dtype(bound) if register is None else register.result_dtype(bound))
 
 
 def _range(name: str, codes: Tensor, mul: Multiplier, operand: int, also: int) -> tuple[int, int]:

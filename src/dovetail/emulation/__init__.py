@@ -1,5 +1,6 @@
 """How a recipe enters a model: plan, apply, remove, and watch."""
 
+from dovetail.emulation.accumulating import Counter, counters
 from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
@@ -8,11 +9,13 @@ from dovetail.emulation.state import load_state, state
 from dovetail.emulation.taps import MacCall, exact, tap
 
 __all__ = [
+    "Counter",
     "MacCall",
     "Plan",
     "PlannedOp",
     "apply_",
     "checkpoint_context",
+    "counters",
     "exact",
     "load_state",
     "plan",

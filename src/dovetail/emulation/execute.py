@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dovetail.emulation.accumulating import accumulated
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.entry import EMULATE, OBSERVE, Emulation, Site
@@ -52,7 +53,9 @@ def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
             x = cast_slot(x, arithmetic.input, "input", site, module)
         if arithmetic.weight is not None:
             weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
-        y = call.with_operands(x, weight, bias).exact()
+        operands = call.with_operands(x, weight, bias)
+        acc = arithmetic.acc
+        y = operands.exact() if acc is None else accumulated(operands, acc)
     if arithmetic.output is not None:
         y = cast_slot(y, arithmetic.output, "output", site, module)
     return y

@@ -2,7 +2,8 @@
 
     codes of x and w -> exact sums of f(a, w) -> accumulator -> zero-point terms -> scale, bias
 
-Zero-point terms are exact and stay outside the multiplier. The last step is, in this order and with
+Zero-point terms are exact and stay outside the multiplier; behind a floating-point accumulator they
+are added in float64. The last step is, in this order and with
 each operation rounded separately, ``float(sum) * (x_scale * w_scale) + bias``.
 """
 
@@ -17,6 +18,7 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
+from dovetail.kernels.accumulate import plan_accumulated
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.ranges import Range, operand_range
@@ -60,16 +62,14 @@ def emulate(
     """
     fmt = integer(arithmetic.input)
     shape = geometry.out_shape(x.shape, weight.shape)
-    kernel = _kernel(arithmetic, x.device)
+    kernel = _kernel(arithmetic, x.device, geometry.reduction(weight.shape))
     w = _weight(weight, w_range, arithmetic, geometry, kernel)
     scale, zero = operand_range(x, fmt, "input", x_range)
     if fused := _fused(x, bias, scale, zero, w, arithmetic, geometry, kernel):
         return fused[0].reshape(shape)
     zero_point = int(zero)
     codes = quantize(x, fmt, scale, zero)
-    total = kernel.sums(codes, w.packed, geometry, zero_point).to(torch.int64)
-    if arithmetic.acc is not None:
-        total = arithmetic.acc.reduce(total)
+    total = kernel.sums(codes, w.packed, geometry, zero_point)
     total = total + _zero_point_terms(codes, w, zero_point, geometry)
     return _scaled(total, x.dtype, scale, w, bias, geometry)
 
@@ -81,10 +81,10 @@ def weight_codes(weight: Tensor, fmt: IntFormat, given: Range | None) -> tuple[T
     return quantize(weight, fmt, scale, zero, axis), (scale, zero)
 
 
-def _kernel(arithmetic: Arithmetic, device: torch.device) -> MacKernel:
+def _kernel(arithmetic: Arithmetic, device: torch.device, reduction: int) -> MacKernel:
     first, second = integer(arithmetic.input), integer(arithmetic.weight)
     operands = Operands(code_range(first), code_range(second), device.type)
-    return plan_mac(arithmetic.mul, operands)
+    return plan_accumulated(arithmetic.mul, operands, arithmetic.acc, reduction)
 
 
 def integer(fmt: object) -> IntFormat:

@@ -18,7 +18,7 @@ from dovetail.kernels import gradients, layer
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.ranges import Range, operand_range
 
-__all__ = ["conv", "linear", "matmul"]
+__all__ = ["conv", "conv_geometry", "linear", "matmul", "one_by_one"]
 
 _RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
 _library = Library("dovetail", "DEF")
@@ -169,8 +169,8 @@ def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (*grads, *[None] * 5)
 
 
-def _vmap(name: str) -> Callable[..., Any]:
-    """One call per example: right for whichever operands are batched."""
+def one_by_one(name: str) -> Callable[..., Any]:
+    """A rule of vmap: one call per example, right for whichever operands are batched."""
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
         op = getattr(torch.ops.dovetail, name)
@@ -196,7 +196,7 @@ for _name, _impl, _fake, _backward in (
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
     register_fake(f"dovetail::{_name}", _fake, lib=_library)
     register_autograd(f"dovetail::{_name}", _backward, setup_context=_save, lib=_library)
-    register_vmap(f"dovetail::{_name}", _vmap(_name), lib=_library)
+    register_vmap(f"dovetail::{_name}", one_by_one(_name), lib=_library)
 
 linear = torch.ops.dovetail.linear
 conv = torch.ops.dovetail.conv
