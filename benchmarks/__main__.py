@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import mac
+from benchmarks import block, casts, mac
 from dovetail.kernels import native
+
+RUNS = {"mac": mac.run, "block": block.run, "casts": casts.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("which", nargs="?", choices=["mac"], default="mac")
+    parser.add_argument("which", nargs="*", choices=list(RUNS), default=list(RUNS))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--levels", nargs="+", choices=native.levels(), default=native.levels())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/*.md")
     options = parser.parse_args()
-    mac.run(options.threads, options.levels, options.rounds, options.save)
+    for which in options.which:
+        RUNS[which](options.threads, options.levels, options.rounds, options.save)
 
 
 if __name__ == "__main__":

@@ -238,17 +238,26 @@ struct Emit {
 
   void tile(const float* sum, int64_t lanes_all, int64_t place, int64_t rows, int64_t n,
             int64_t lanes) const {
+    const int64_t* to = target.data() + place;
     if (lane_step == 1) {
       for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < lanes; j++)
-          out[target[(size_t)(place + i)] + n + j] = finish(sum[i * lanes_all + j], n + j);
+        for (int64_t j = 0; j < lanes && to[i] >= 0; j++)
+          out[to[i] + n + j] = finish(sum[i * lanes_all + j], n + j);
       return;
     }
-    for (int64_t j = 0; j < lanes; j++)
-      for (int64_t i = 0; i < rows; i++)
-        if (target[(size_t)(place + i)] >= 0)
-          out[target[(size_t)(place + i)] + (n + j) * lane_step] =
-              finish(sum[i * lanes_all + j], n + j);
+    bool together = to[0] >= 0;
+    for (int64_t i = 1; i < rows; i++)
+      together = together && to[i] == to[0] + i;
+    for (int64_t j = 0; j < lanes; j++) {
+      float* lane = out + (n + j) * lane_step;
+      if (together)
+        for (int64_t i = 0; i < rows; i++)
+          lane[to[0] + i] = finish(sum[i * lanes_all + j], n + j);
+      else
+        for (int64_t i = 0; i < rows; i++)
+          if (to[i] >= 0)
+            lane[to[i]] = finish(sum[i * lanes_all + j], n + j);
+    }
   }
 
 private:

@@ -77,9 +77,9 @@ def matmul(x: Tensor, weight: Tensor, first: Format | None, second: Format | Non
     """``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions, blocks along K.
 
     >>> from dovetail.formats import format
-    >>> matmul(torch.ones(2, 1, 3), torch.ones(3, 1), format("mxfp4"), format("mxint8"))
-    tensor([[[3.]],
-            [[3.]]])
+    >>> matmul(torch.ones(2, 3), torch.ones(3, 1), format("mxfp4"), format("mxint8"))
+    tensor([[3.],
+            [3.]])
     """
     batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
     if weight.dim() == 2:

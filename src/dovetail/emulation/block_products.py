@@ -1,0 +1,36 @@
+"""Calls whose operands are block formats: multiplied block by block, as hardware does."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor
+
+from dovetail.arithmetic import EXACT, Arithmetic
+from dovetail.emulation.calls import Call
+from dovetail.kernels import block_library
+from dovetail.kernels.block_codes import qualifies
+
+__all__ = ["multiplies_blocks", "product_of_blocks"]
+
+
+def multiplies_blocks(arithmetic: Arithmetic, call: Call) -> bool:
+    """Whether products are formed of integers per block and summed in float32 (see
+    :func:`dovetail.kernels.block_codes.qualifies`); another accumulator sums the values instead."""
+    if arithmetic.acc is not None or arithmetic.mul != EXACT.mul:
+        return False
+    return qualifies(arithmetic.input, arithmetic.weight, call.geometry, call.kind)
+
+
+def product_of_blocks(call: Call, spelling: str) -> Tensor:
+    """The op's result; ``spelling`` is the arithmetic as text."""
+    if call.kind == "matmul":
+        y = block_library.block_matmul(call.x, call.weight, spelling)
+    elif call.kind == "linear":
+        y = block_library.block_linear(call.x, call.weight, call.bias, spelling)
+    else:
+        g = call.geometry
+        padding = [p for pair in g.padding for p in pair]
+        window = (list(g.stride), padding, list(g.dilation), g.groups)
+        y = block_library.block_conv(call.x, call.weight, call.bias, *window, spelling)
+    return cast(Tensor, y)
