@@ -7,7 +7,8 @@ from dovetail.multipliers.catalog import catalog
 from dovetail.multipliers.cost import Cost, relative_energy
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.facts import CircuitFacts
-from dovetail.multipliers.metrics import ErrorMetrics
+from dovetail.multipliers.metrics import ErrorMetrics, SumErrors
+from dovetail.multipliers.models import Fidelity, Model
 from dovetail.multipliers.registry import families, multiplier, register_multiplier
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "Cost",
     "ErrorMetrics",
     "Factors",
+    "Fidelity",
+    "Model",
     "Multiplier",
+    "SumErrors",
     "catalog",
     "families",
     "multiplier",

@@ -15,11 +15,17 @@ from dovetail.errors import DovetailError
 from dovetail.multipliers.cost import Cost
 from dovetail.multipliers.factorisation import find_factors
 from dovetail.multipliers.factors import Factors
-from dovetail.multipliers.metrics import ErrorMetrics, measure_errors
+from dovetail.multipliers.metrics import (
+    ErrorMetrics,
+    SumErrors,
+    measure_errors,
+    measure_sums,
+)
 from dovetail.multipliers.operands import Bits, IntArray, check_operand, operand_values, spell_bits
 
 if TYPE_CHECKING:
     from dovetail.multipliers.explanation import Explanation
+    from dovetail.multipliers.models import Model
 
 __all__ = ["MAX_TABLE_BITS", "Multiplier"]
 
@@ -99,20 +105,52 @@ class Multiplier(ABC):
             raise DovetailError(f"{self!r} has products beyond int32; call it on operands instead")
         return torch.from_numpy(products.astype(np.int32))
 
-    def errors(self, first_pdf: Any = None, second_pdf: Any = None) -> ErrorMetrics:
+    def errors(
+        self, first_pdf: Any = None, second_pdf: Any = None, joint: Any = None
+    ) -> ErrorMetrics:
         """Errors against the exact product; operands uniform unless weights by code are given.
 
         ``first_pdf`` and ``second_pdf`` hold one non-negative weight for each code of the operand
-        (a histogram will do). Tables up to 12 + 12 bits are measured over all pairs, wider ones on
-        a seeded sample; the result's ``method`` says which.
+        (a histogram will do); ``joint`` instead holds one for each pair of codes. Tables up to
+        12 + 12 bits are measured over all pairs, wider ones on a seeded sample; the result's
+        ``method`` says which.
 
         >>> from dovetail.multipliers import multiplier
         >>> multiplier("mul8s_1KV9").errors().wce
         17
         """
-        if first_pdf is None and second_pdf is None:
+        if first_pdf is None and second_pdf is None and joint is None:
             return self._errors
-        return measure_errors(self, first_pdf, second_pdf)
+        return measure_errors(self, first_pdf, second_pdf, joint)
+
+    def sum_errors(self, weights: Any, first_pdf: Any = None) -> SumErrors:
+        """Mean and variance of the error of ``sum_k f(a_k, w_k)``, for each row of ``weights``.
+
+        ``weights [..., K]`` are second operands (values); the first ones are drawn independently,
+        uniformly or by ``first_pdf``, a weight for each code. Where the weights are drawn as well:
+        ``m.errors(first_pdf, second_pdf).summed(K)``.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> found = multiplier("mul8s_1KVM").sum_errors([[5, 7, -2]])
+        >>> found.mean, found.variance
+        (array([-5.]), array([19.5]))
+        """
+        return measure_sums(self, weights, first_pdf)
+
+    def model(self, kind: str, **parameters: Any) -> Model:
+        """An approximation of this multiplier, which states how far off it is.
+
+        ``kind``: ``"poly"`` (``e=``), ``"noise"`` (``first_pdf=``, ``second_pdf=``) or
+        ``"low_rank"`` (``rank=``); see `dovetail.multipliers.models`. A model is no multiplier:
+        nothing computes with one unless it is asked for by name.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("mul8s_1KVM").model("poly").fidelity.max < 1e-6
+        True
+        """
+        from dovetail.multipliers.models import model
+
+        return model(self, kind, **parameters)
 
     def factors(self) -> Factors | None:
         """Exact integer factors ``f(a, w) = sum_r first[r, a] * second[r, w]``, or None.

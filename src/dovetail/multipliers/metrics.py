@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 
 from dovetail.errors import DovetailError
-from dovetail.multipliers.operands import IntArray, operand_values
+from dovetail.multipliers.operands import IntArray, check_operand, operand_values
 
 if TYPE_CHECKING:
     from dovetail.multipliers.base import Multiplier
 
-__all__ = ["ErrorMetrics", "measure_errors"]
+__all__ = ["ErrorMetrics", "SumErrors", "measure_errors", "measure_sums"]
 
 SAMPLES = 1 << 20
 _BLOCK = 1 << 20
@@ -56,8 +56,60 @@ class ErrorMetrics:
         """
         return asdict(self)
 
+    def summed(self, terms: int) -> SumErrors:
+        """The error of a sum of ``terms`` products whose operand pairs are drawn independently.
 
-def measure_errors(multiplier: Multiplier, first_pdf: Any, second_pdf: Any) -> ErrorMetrics:
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("mul8s_1KVM").errors().summed(64)
+        SumErrors(mean=16.0, variance=174764.0)
+        """
+        if not isinstance(terms, int) or isinstance(terms, bool) or terms < 0:
+            raise DovetailError(f"terms={terms!r}; give the number of products, a whole number")
+        return SumErrors(terms * self.bias, terms * self.variance)
+
+
+@dataclass(frozen=True, eq=False)
+class SumErrors:
+    """Mean and variance of the error of a sum of products: floats, or an array for many sums."""
+
+    mean: Any
+    variance: Any
+
+    @property
+    def rms(self) -> Any:
+        """Root of the mean square error, ``sqrt(mean**2 + variance)``."""
+        return np.sqrt(self.mean**2 + self.variance)
+
+
+def measure_sums(multiplier: Multiplier, weights: Any, first_pdf: Any) -> SumErrors:
+    """The error of each output of a layer; see `Multiplier.sum_errors`.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> measure_sums(multiplier("mul8s_1KVM"), [[1, 1], [-4, 4]], None).mean
+    array([-1.,  0.])
+    """
+    bits = multiplier._width()
+    w = check_operand(weights, bits[1], multiplier.signed, "second (weight)")
+    if w.ndim == 0:
+        raise DovetailError("weights is one number; give the operand values of a layer, [..., K]")
+    a = operand_values(bits[0], multiplier.signed)
+    p = _weights(first_pdf, a.size, "first_pdf")
+    distinct, place = np.unique(w, return_inverse=True)
+    mean, square = np.zeros(distinct.size), np.zeros(distinct.size)
+    rows = max(1, _BLOCK // max(distinct.size, 1))
+    for start in range(0, a.size, rows):
+        part = slice(start, start + rows)
+        error = multiplier._product(a[part, None], distinct[None]) - a[part, None] * distinct[None]
+        mean += p[part] @ error
+        square += p[part] @ error.astype(np.float64) ** 2
+    variance = np.maximum(square - mean**2, 0.0)
+    place = place.reshape(w.shape)
+    return SumErrors(mean[place].sum(axis=-1), variance[place].sum(axis=-1))
+
+
+def measure_errors(
+    multiplier: Multiplier, first_pdf: Any, second_pdf: Any, joint: Any = None
+) -> ErrorMetrics:
     """The metrics of ``multiplier``; see `Multiplier.errors`.
 
     >>> from dovetail.multipliers import multiplier
@@ -68,6 +120,9 @@ def measure_errors(multiplier: Multiplier, first_pdf: Any, second_pdf: Any) -> E
     a, w = (operand_values(bits, multiplier.signed) for bits in widths)
     p = _weights(first_pdf, a.size, "first_pdf")
     q = _weights(second_pdf, w.size, "second_pdf")
+    pairs = None if joint is None else _joint(multiplier, joint, first_pdf, second_pdf)
+    if pairs is not None:
+        p, q = pairs.sum(axis=1), pairs.sum(axis=0)
     largest = float(np.abs(a[p > 0]).max()) * float(np.abs(w[q > 0]).max())
     if multiplier._tabulable():
         sums = _Sums()
@@ -75,7 +130,8 @@ def measure_errors(multiplier: Multiplier, first_pdf: Any, second_pdf: Any) -> E
         for start in range(0, a.size, rows):
             part = slice(start, start + rows)
             products = multiplier._product(a[part, None], w[None, :])
-            sums.add(products, a[part, None] * w[None, :], p[part, None] * q[None, :])
+            weight = p[part, None] * q[None, :] if pairs is None else pairs[part]
+            sums.add(products, a[part, None] * w[None, :], weight)
         return sums.metrics(largest, f"all {a.size * w.size} operand pairs")
     rng = np.random.default_rng(0)
     first, second = rng.choice(a, SAMPLES, p=p), rng.choice(w, SAMPLES, p=q)
@@ -124,6 +180,23 @@ class _Sums:
             nmed=self.absolute / largest if largest else 0.0,
             method=method,
         )
+
+
+def _joint(
+    multiplier: Multiplier, joint: Any, first_pdf: Any, second_pdf: Any
+) -> npt.NDArray[np.float64]:
+    """A probability for each pair of codes."""
+    if first_pdf is not None or second_pdf is not None:
+        raise DovetailError("joint= holds both distributions; leave first_pdf and second_pdf out")
+    shape = tuple(1 << bits for bits in multiplier._width())
+    if not multiplier._tabulable():
+        raise DovetailError(f"{multiplier!r} has too many operand pairs for joint=; give the pdfs")
+    given = joint.detach().cpu().numpy() if isinstance(joint, torch.Tensor) else np.asarray(joint)
+    if given.shape != shape:
+        raise DovetailError(
+            f"joint has shape {list(given.shape)}; expected {list(shape)}, a weight for each pair"
+        )
+    return _weights(given.ravel(), given.size, "joint").reshape(shape)
 
 
 def _weights(pdf: Any, codes: int, name: str) -> npt.NDArray[np.float64]:

@@ -22,6 +22,7 @@ from dovetail.multipliers.functions import from_callable
 from dovetail.multipliers.importers import SUFFIXES, from_file
 from dovetail.multipliers.kept import KEPT_KINDS, recall
 from dovetail.multipliers.logarithms import alm, mbm
+from dovetail.multipliers.models import Model
 from dovetail.multipliers.partial_products import array
 from dovetail.multipliers.remainders import iterative_log, kulkarni, roba
 from dovetail.multipliers.segments import dsm, essm, ssm
@@ -87,6 +88,11 @@ def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
         return _from_text(spec, args, kwargs)
     if isinstance(spec, (np.ndarray, torch.Tensor, list, tuple)):
         return _call(from_table, "a table", (spec, *args), kwargs)
+    if isinstance(spec, Model):
+        raise DovetailError(
+            f"{spec!r} approximates a multiplier and is none; use {spec.of!r} itself, or "
+            f"dv.multiplier(<a function of your own that rounds the model's values>)"
+        )
     if callable(spec):
         return _call(from_callable, "a callable", (spec, *args), kwargs)
     raise DovetailError(
