@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
+from dovetail.formats.block import PowerScaled
 from dovetail.formats.codes.boxes import axis_of, boxes, local, seen_along
 from dovetail.formats.codes.layout import fits_float32, nan_code, to_codes
 from dovetail.formats.codes.packing import code_dtype, pack
@@ -78,8 +79,8 @@ def encode(
         return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed)
     if not isinstance(number, ElementFormat):
         raise DovetailError(
-            f"'{number}' has no codes of its own; the nearest is to encode the tensor that its inner "
-            "format is cast on, such as dv.encode(x.permute(1, 0), 'mxfp4')"
+            f"'{number}' has no codes of its own; the nearest is to encode the tensor that its "
+            "inner format is cast on, such as dv.encode(x.permute(1, 0), 'mxfp4')"
         )
     if nan_code(number) is None:
         x = _without_nan(x, number, nan)
@@ -105,6 +106,8 @@ def _encode_blocks(x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tenso
     seen = seen_along(x, axis)
     free = local(fmt, seen.shape[1])
     scales = scales_of(seen, free) if x.numel() else _no_scales(x, fmt)
+    if isinstance(fmt, PowerScaled) and x.dtype == torch.float64:
+        seen = _lifted(seen)
     codes = _element_codes(seen, free.element, free.block, scales, seed)
     return Codes(
         pack(codes, fmt.bits),
@@ -115,6 +118,15 @@ def _encode_blocks(x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tenso
         pack(scales.codes, fmt.scale_bits),
         tensor_scale=scales.tensor,
     )
+
+
+def _lifted(x: Tensor) -> Tensor:
+    """float64 values that division by a power-of-two scale cannot turn into zero.
+
+    What is so far below any format's smallest step is rounded as any other such value of its sign.
+    """
+    tiny = torch.full_like(x, 2.0**-800)
+    return torch.where((x != 0) & (x.abs() < tiny), torch.copysign(tiny, x), x)
 
 
 def _no_scales(x: Tensor, fmt: BlockFormat) -> Scales:
@@ -130,8 +142,8 @@ def _element_codes(
     codes = torch.empty(x.shape, dtype=code_dtype(fmt.bits), device=x.device)
     narrow = fits_float32(fmt)
     beyond = 0
-    # Random bits belong to an element's place in the whole tensor.
-    limit = {} if seed is None else {"limit": x.numel()}
+    # Random bits belong to an element's place in the whole tensor: all in one box.
+    limit = {} if seed is None else {"limit": 1 << 62}
     for o, n, i in boxes(tuple(x.shape), block, **limit):
         part = x[o, n, i]
         if scales is not None:
