@@ -7,6 +7,7 @@ from dovetail.multipliers.catalog import catalog
 from dovetail.multipliers.cost import Cost, relative_energy
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.facts import CircuitFacts
+from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.metrics import ErrorMetrics, SumErrors
 from dovetail.multipliers.models import Fidelity, Model
 from dovetail.multipliers.registry import families, multiplier, register_multiplier
@@ -17,11 +18,13 @@ __all__ = [
     "ErrorMetrics",
     "Factors",
     "Fidelity",
+    "FloatMultiplier",
     "Model",
     "Multiplier",
     "SumErrors",
     "catalog",
     "families",
+    "float_multiplier",
     "multiplier",
     "register_multiplier",
     "relative_energy",

@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 
 from dovetail._plugins import load_plugins
-from dovetail._spelling import parse_call
+from dovetail._spelling import parse_call, spell_call
 from dovetail.errors import DovetailError, unknown
+from dovetail.formats import Format
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.catalog import find_circuit, nearest_circuits
 from dovetail.multipliers.error_tolerant import etm
 from dovetail.multipliers.exact import exact
 from dovetail.multipliers.families import broken_array, drum, mitchell, truncate
+from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.functions import from_callable
 from dovetail.multipliers.importers import SUFFIXES, from_file
 from dovetail.multipliers.kept import KEPT_KINDS, recall
@@ -38,7 +40,7 @@ _F = TypeVar("_F", bound=Factory)
 
 def _sign_magnitude(core: Any) -> SignMagnitude:
     """`sign_magnitude` of whatever `multiplier` takes; a table or callable is read as unsigned."""
-    unsigned = {} if isinstance(core, (str, Multiplier)) else {"signed": False}
+    unsigned: dict[str, Any] = {} if isinstance(core, (str, Multiplier)) else {"signed": False}
     return sign_magnitude(multiplier(core, **unsigned))
 
 
@@ -63,14 +65,24 @@ _FAMILIES: dict[str, Factory] = {
 }
 
 
-def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
+@overload
+def multiplier(
+    spec: Any, /, *args: Any, format: str | Format, **kwargs: Any
+) -> FloatMultiplier: ...
+@overload
+def multiplier(spec: Any, /, *args: Any, format: None = None, **kwargs: Any) -> Multiplier: ...
+def multiplier(
+    spec: Any, /, *args: Any, format: str | Format | None = None, **kwargs: Any
+) -> Multiplier | FloatMultiplier:
     """The multiplier that ``spec`` describes.
 
     ``spec`` is one of: a circuit's name, ``"mul8s_1KV9"`` (v2022) or ``"mul8s_1L2H@v1.1"``; a
     family, ``"drum(k=6, bits=8)"`` or ``"drum", k=6, bits=8``; a table, any 2-d integer array or
     tensor (``signed=``, ``bits=``); the path of a ``.npy``, ``.c`` or ``.h`` file (``signed=``,
     ``bits=``, ``function=``, ``check=``); a callable ``f(first, second)`` (``bits=8``,
-    ``signed=``); or a `Multiplier`, returned as it is. First = input, second = weight.
+    ``signed=``); or a `Multiplier`, returned as it is. First = input, second = weight. With
+    ``format=``, a family multiplies the significands of that floating-point format
+    (`float_multiplier`).
 
     >>> multiplier("mul8s_1KV9")
     mul8s_1KV9@v2022
@@ -79,6 +91,8 @@ def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
     >>> multiplier(lambda a, w: a * w, bits=4).errors().wce
     0
     """
+    if format is not None:
+        return float_multiplier(format, _for_significands(spec, args, kwargs))
     if isinstance(spec, Multiplier):
         _nothing_more(spec, args, kwargs)
         return spec
@@ -88,6 +102,8 @@ def multiplier(spec: Any, /, *args: Any, **kwargs: Any) -> Multiplier:
         return _from_text(spec, args, kwargs)
     if isinstance(spec, (np.ndarray, torch.Tensor, list, tuple)):
         return _call(from_table, "a table", (spec, *args), kwargs)
+    if isinstance(spec, FloatMultiplier):
+        raise DovetailError(f"{spec!r} multiplies floats, for which there are no kernels; call it")
     if isinstance(spec, Model):
         raise DovetailError(
             f"{spec!r} approximates a multiplier and is none; use {spec.of!r} itself, or "
@@ -136,6 +152,35 @@ def families() -> dict[str, str]:
     """
     load_plugins()
     return {name: f"{name}{_parameters(made)}" for name, made in sorted(_FAMILIES.items())}
+
+
+def adaptable(text: str) -> bool:
+    """Whether ``text`` names a family whose width is left open.
+
+    >>> adaptable("drum(k=4)"), adaptable("drum(k=4, bits=8)"), adaptable("mul8u_1JJQ")
+    (True, False, False)
+    """
+    name, args, given = parse_call(text)
+    if name not in _FAMILIES or "bits" not in inspect.signature(_FAMILIES[name]).parameters:
+        return False
+    try:
+        return (
+            "bits" not in inspect.signature(_FAMILIES[name]).bind_partial(*args, **given).arguments
+        )
+    except TypeError:
+        return False
+
+
+def _for_significands(spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A family's text with the further arguments written into it, or whatever else was given."""
+    if not args and not kwargs:
+        return spec
+    if not isinstance(spec, str):
+        raise DovetailError(
+            f"format= takes a family with its arguments, or one value alone, not {spec!r} and more"
+        )
+    name, written, given = parse_call(spec)
+    return spell_call(name, *written, *args, **given, **kwargs)
 
 
 def _from_text(text: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Multiplier:
