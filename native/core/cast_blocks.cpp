@@ -96,6 +96,8 @@ void cast_blocks(const dv_tensor& t, int64_t block, int mode, const Method& meth
     uint32_t words[CHUNK + 8];
     typename Method::State state;
     largest_of(plane, tile, buffer, largest);
+    if (tile.run)
+      plane.prefetch(tile.at + tile.n, tile.n);
     method.prepare(largest, tile.blocks(), smaller(tile.run, CHUNK), state);
     for (int64_t row = 0; row < tile.rows; row++) {
       const int64_t at = tile.at + row * tile.stride, n = tile.length(row);
@@ -227,33 +229,19 @@ public:
       : element_(element), scale_(scale), steps_(steps), rule_(s) {}
 
   void prepare(const int32_t* largest, int64_t blocks, int64_t lanes, State& s) const {
-    const int32_t infinite = 0x7f800000;
+    const Casts& k = casts();
+    float step[CHUNK];
+    k.ratios(largest, blocks, rule_.largest_element, rule_.two_level, rule_.global, step);
+    scale_.element(step, blocks, nullptr, step);
+    k.factors(largest, step, blocks, rule_.two_level, rule_.global, s.divisor, s.factor);
     s.zeros = false;
-    for (int64_t i = 0; i < blocks; i++) {
-      float most;
-      memcpy(&most, &largest[i], sizeof most);
-      float ratio = (largest[i] < infinite ? most : 0.0f) / rule_.largest_element;
-      if (rule_.two_level) {
-        ratio = ratio / rule_.global;
-        ratio = ratio > 0x1p-6f ? ratio : 0x1p-6f;
-        ratio = ratio < 448.0f ? ratio : 448.0f;
-      }
-      s.divisor[i] = ratio;
-    }
-    scale_.element(s.divisor, blocks, nullptr, s.factor);
-    for (int64_t i = 0; i < blocks; i++) {
-      const float step = s.factor[i];
-      s.divisor[i] = rule_.two_level ? 1.0f / rule_.global / step : step != 0 ? step : 1.0f;
-      s.factor[i] = rule_.two_level ? rule_.global * step : step;
-      s.zeros = s.zeros || step == 0;
-      if (largest[i] >= infinite)
-        s.factor[i] = NAN;
-    }
+    for (int64_t i = 0; i < blocks; i++)
+      s.zeros |= step[i] == 0;
     s.divisors = s.divisor;
     s.factors = s.factor;
     if (lanes) {
-      spread(s.divisor, blocks, lanes, s.spread_divisor);
-      spread(s.factor, blocks, lanes, s.spread_factor);
+      k.repeat(s.divisor, blocks, lanes, s.spread_divisor);
+      k.repeat(s.factor, blocks, lanes, s.spread_factor);
       s.divisors = s.spread_divisor;
       s.factors = s.spread_factor;
     }
@@ -261,24 +249,20 @@ public:
 
   void apply(const float* x, int64_t n, const uint32_t* random, const State& s, float* out) const {
     const Casts& k = casts();
-    (rule_.two_level ? k.multiply : k.divide)(x, s.divisors, n, out);
-    if (steps_)
+    if (steps_) {
+      (rule_.two_level ? k.multiply : k.divide)(x, s.divisors, n, out);
       k.steps(out, n, *steps_, out);
-    else
-      element_.element(out, n, random, out);
-    k.rescale(out, s.factors, FLT_MAX, n, out);
+      k.rescale(out, s.factors, FLT_MAX, n, out);
+    } else {
+      k.real_scaled[element_.mode][element_.kind](x, s.divisors, s.factors, n, !rule_.two_level,
+                                                  random, element_.grid, out);
+    }
     for (int64_t i = 0; s.zeros && i < n; i++)
       if (s.factors[i] == 0)
         out[i] = 0; // also for negative values
   }
 
 private:
-  static void spread(const float* values, int64_t blocks, int64_t lanes, float* out) {
-    for (int64_t b = 0; b < blocks; b++)
-      for (int64_t i = 0; i < lanes; i++)
-        *out++ = values[b];
-  }
-
   Rounder<float> element_, scale_;
   const Steps* steps_;
   dv_scaled rule_;
@@ -325,10 +309,9 @@ int32_t dv_largest(const dv_tensor* t, int64_t block, double* out) {
   const Plane<float> plane(*t);
   tiles(*t, block, [&](const Tile& tile) {
     float buffer[CHUNK];
-    int32_t largest[CHUNK], most = 0;
+    int32_t largest[CHUNK];
     largest_of(plane, tile, buffer, largest);
-    for (int64_t i = 0; i < tile.blocks(); i++)
-      most = largest[i] > most && largest[i] < 0x7f800000 ? largest[i] : most;
+    const int32_t most = casts().largest_finite(largest, tile.blocks());
     int32_t seen = found.load();
     while (most > seen && !found.compare_exchange_weak(seen, most)) {
     }

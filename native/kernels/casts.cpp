@@ -4,6 +4,9 @@
 
 #include "kernels/philox.h"
 #include "kernels/round.h"
+#include "kernels/steps.h"
+
+#include <float.h>
 
 #define DV_JOIN2(a, b) a##b
 #define DV_JOIN(a, b) DV_JOIN2(a, b)
@@ -13,6 +16,8 @@
 #define DV_ELEMENTWISE _Pragma("GCC ivdep")
 
 namespace {
+
+const int32_t INFINITE = 0x7f800000; // the bits of a float32 infinity
 
 template <typename Float, typename Int> inline Int bits_of(const Float& x) {
   Int bits;
@@ -96,30 +101,6 @@ template <typename Int> void repeat(const Int* values, int64_t runs, int64_t blo
     const Int value = values[r];
     for (int64_t i = 0; i < block; i++)
       *out++ = value;
-  }
-}
-
-void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
-  const dv::Steps t = table;
-  const int32_t infinite = 0x7f800000, all = 0x7fffffff;
-  if (t.count <= 32) { // one comparison per value, in registers
-    DV_ELEMENTWISE
-    for (int64_t i = 0; i < n; i++) {
-      const int32_t bits = bits_of<float, int32_t>(x[i]), key = bits ^ ((bits >> 31) & all);
-      float y = t.value[0];
-      for (int32_t j = 1; j < t.count; j++)
-        y = key >= t.key[j] ? t.value[j] : y;
-      out[i] = (bits & all) > infinite ? x[i] : y;
-    }
-    return;
-  }
-  DV_ELEMENTWISE
-  for (int64_t i = 0; i < n; i++) {
-    const int32_t bits = bits_of<float, int32_t>(x[i]), key = bits ^ ((bits >> 31) & all);
-    int32_t place = t.find[((uint32_t)key ^ 0x80000000u) >> t.shift];
-    for (int32_t half = (1 << t.halvings) >> 1; half > 0; half >>= 1)
-      place += key >= t.key[place + half] ? half : 0;
-    out[i] = (bits & all) > infinite ? x[i] : t.value[place];
   }
 }
 
@@ -212,10 +193,69 @@ inline float clamp_one(float x, float most) {
   return v < -most ? -most : v;
 }
 
+template <int MODE, int KIND>
+inline float real_scaled_one(float v, float times, uint32_t word, const dv::Grid<int32_t>& g) {
+  const int32_t r = round_element<float, MODE, KIND>(bits_of<float, int32_t>(v), word, g);
+  return clamp_one(float_of<float, int32_t>(r) * times, FLT_MAX);
+}
+
 void rescale(const float* x, const float* by, float most, int64_t n, float* out) {
   DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++)
     out[i] = clamp_one(x[i] * by[i], most);
+}
+
+// Blocks with real scales: the quotient, its rounding and the product, three roundings in all.
+template <int MODE, int KIND>
+void real_scaled(const float* x, const float* by, const float* times, int64_t n, bool divide,
+                 const uint32_t* random, const dv::Grid<int32_t>& grid, float* out) {
+  const dv::Grid<int32_t> g = grid;
+  if (divide) {
+    DV_ELEMENTWISE
+    for (int64_t i = 0; i < n; i++)
+      out[i] = real_scaled_one<MODE, KIND>(x[i] / by[i], times[i],
+                                           MODE == DV_STOCHASTIC ? random[i] : 0, g);
+  } else {
+    DV_ELEMENTWISE
+    for (int64_t i = 0; i < n; i++)
+      out[i] = real_scaled_one<MODE, KIND>(x[i] * by[i], times[i],
+                                           MODE == DV_STOCHASTIC ? random[i] : 0, g);
+  }
+}
+
+int32_t largest_finite(const int32_t* largest, int64_t n) {
+  int32_t most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t u = largest[i] < INFINITE ? largest[i] : 0;
+    most = u > most ? u : most;
+  }
+  return most;
+}
+
+// From the largest magnitudes of blocks to scales relative to their elements and the tensor.
+void ratios(const int32_t* largest, int64_t n, float element, bool two_level, float whole,
+            float* out) {
+  for (int64_t i = 0; i < n; i++) {
+    const float ratio = float_of<float, int32_t>(largest[i] < INFINITE ? largest[i] : 0) / element;
+    float r = ratio / whole;
+    r = r > 0x1p-6f ? r : 0x1p-6f;
+    r = r < 448.0f ? r : 448.0f;
+    out[i] = two_level ? r : ratio;
+  }
+}
+
+// What values are divided by (or multiplied with, at two levels), and codes multiplied with. Blocks
+// with NaN or an infinity become NaN.
+void factors(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
+             float* by, float* times) {
+  const float nan = float_of<float, int32_t>(INFINITE + 1 + (1 << 22)), inverse = 1.0f / whole;
+  for (int64_t i = 0; i < n; i++) {
+    const float s = step[i], divisor = s != 0 ? s : 1.0f;
+    const float quotient = inverse / divisor;
+    by[i] = two_level ? quotient : divisor;
+    const float factor = two_level ? whole * s : s;
+    times[i] = largest[i] < INFINITE ? factor : nan;
+  }
 }
 
 void clamp(const float* x, float most, int64_t n, float* out) {
@@ -238,11 +278,20 @@ namespace dv {
   {DV_EVERY(element, F, I), DV_EVERY(scaled, F, I), largest_of_runs<F, I>,                         \
    largest_so_far<F, I>,    exponents<F, I>,        repeat<I>}
 
+#define DV_REAL(mode) {real_scaled<mode, PLAIN>, real_scaled<mode, FIXED>, real_scaled<mode, RARE>}
+
 extern const Casts DV_JOIN(casts_, DV_LEVEL);
 const Casts DV_JOIN(casts_, DV_LEVEL) = {
     DV_STRING(DV_LEVEL),
     DV_FLOAT(float, int32_t),
     DV_FLOAT(double, int64_t),
+    {DV_REAL(DV_TIES_TO_EVEN), DV_REAL(DV_TIES_TO_AWAY), DV_REAL(DV_TOWARD_ZERO),
+     DV_REAL(DV_TOWARD_POSITIVE), DV_REAL(DV_TOWARD_NEGATIVE), DV_REAL(DV_TO_ODD),
+     DV_REAL(DV_STOCHASTIC)},
+    repeat<float>,
+    largest_finite,
+    ratios,
+    factors,
     steps,
     affine,
     affines,

@@ -74,6 +74,16 @@ struct Casts {
   const char* name;
   FloatCasts<float, int32_t> f32;
   FloatCasts<double, int64_t> f64;
+  // Blocks with real scales: x / by (or x * by), rounded, * times, at most the largest float
+  void (*real_scaled[DV_MODES][3])(const float* x, const float* by, const float* times, int64_t n,
+                                   bool divide, const uint32_t* random, const Grid<int32_t>&,
+                                   float* out);
+  void (*repeat)(const float* values, int64_t runs, int64_t block, float* out);
+  int32_t (*largest_finite)(const int32_t* largest, int64_t n); // 0 if there is none
+  void (*ratios)(const int32_t* largest, int64_t n, float element, bool two_level, float whole,
+                 float* out);
+  void (*factors)(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
+                  float* by, float* times);
   void (*steps)(const float* x, int64_t n, const Steps&, float* out);
   // clamp(rint(x / scale), low, high) * scale, all one or one per value
   void (*affine)(const float* x, int64_t n, float scale, float low, float high, float* out);

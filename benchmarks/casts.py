@@ -1,0 +1,117 @@
+"""Casts of a 4096 x 4096 float32 tensor against copying it.
+
+``fresh`` is the time of a cast into new memory over that of ``clone``; ``out=`` that of a cast into
+memory in use over that of ``copy_``, along the last axis and (block formats) along the first.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import dovetail as dv
+from benchmarks.timing import ratios
+from dovetail.kernels import native
+from dovetail.kernels.native_casts import cast_into
+
+RESULTS = Path(__file__).parent / "results"
+SIZE = 4096
+LIMITS = "fresh 1.3, out= 1.6, first axis 2.5, stochastic 3"
+
+#: Format, and what peers take for it over ``clone`` (one thread, another AVX-512 machine; a clone
+#: takes four to five times as long as a copy into memory in use).
+FORMATS = {
+    "fp8_e4m3": "torch 3.2, ml_dtypes 7.0, QPyTorch 7.2, brevitas 10, torchao 29, microxcaling 38",
+    "fp8_e5m2": "cpfloat 0.9, torch 1.7, QPyTorch 5.8, ml_dtypes 8.0, microxcaling 44",
+    "fp16": "",
+    "bf16": "",
+    "fp8_e4m3fnuz": "",
+    "fp8_e4m3(rounding=TowardPositive)": "pychop 54 (any mode)",
+    "fp8_e4m3(rounding=ToOdd)": "gfloat 51 (any mode)",
+    "fp8_e4m3(rounding=Stochastic)": "cpfloat 5.4 (libc rand), QPyTorch 23",
+    "fixed(8, 4)": "QPyTorch 13",
+    "mxfp8_e4m3": "torchao 7.7, dmx 8.7, brevitas 13, microxcaling 45",
+    "mxfp4": "dmx 12, torchao 30, microxcaling 47",
+    "mxint8": "brevitas 7.3, dmx 11, microxcaling 25",
+    "bfp(m=8, block=64)": "dmx 9.9, QPyTorch 12, microxcaling 24; first axis 9.3, 17, 26",
+    "nvfp4": "",
+    "SBFP<XP[4,0](CSN)><FP[0|4|4,7](FN)>{16}": "",
+    "nf4(block=64)": "",
+    "posit(8, 1)": "",
+    "posit(16, 2)": "",
+    "log(4, 3)": "",
+}
+
+
+def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
+    """One table of ratios: a row per format."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    native.set_isa(level)
+    x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    out = torch.empty_like(x)
+    formats = {name: dv.format(name) for name in FORMATS}
+    into: dict[str, Callable[[], object]] = {}
+    for name, fmt in formats.items():
+        into[f"last {name}"] = partial(cast_into, x, fmt, -1, 1, out)
+        if hasattr(fmt, "block"):
+            into[f"first {name}"] = partial(cast_into, x, fmt, 0, 1, out)
+    fresh = {name: partial(cast_into, x, fmt, -1, 1) for name, fmt in formats.items()}
+    task = progress.add_task(f"{threads} threads", total=2)
+    try:
+        clones = ratios(x.clone, fresh, rounds)
+        progress.advance(task)
+        copies = ratios(lambda: out.copy_(x), into, rounds)
+        progress.advance(task)
+    finally:
+        native.set_isa(None)
+        torch.set_num_threads(before)
+    plural = "s" if threads > 1 else ""
+    table = Table(title=f"time / time of a copy, {level}, {threads} thread{plural}")
+    for header in ("format", "fresh", "out=", "out= first axis", "peers, fresh, one thread"):
+        table.add_column(header, justify="left" if header[0] in "fp" else "right")
+    for name, peers in FORMATS.items():
+        first = copies.get(f"first {name}")
+        shown = "" if first is None else f"{first:.2f}"
+        figures = (f"{clones[name]:.2f}", f"{copies[f'last {name}']:.2f}", shown)
+        table.add_row(name.replace("[", r"\["), *figures, peers)
+    return table
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown, under a line that says where they were taken."""
+    lines = [
+        "# Casts: time as a ratio to copying the tensor",
+        "",
+        f"{SIZE} x {SIZE} float32, {platform.machine()}, torch {torch.__version__}; medians of "
+        "interleaved runs. `fresh`: new memory, over `clone`; `out=`: memory in use, over `copy_`.",
+        f"Limits on AVX-512, one thread: {LIMITS}. NVFP4 needs a second pass over memory for the "
+        "tensor's own scale.",
+    ]
+    for table in tables:
+        lines += ["", f"## {table.title}", ""]
+        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
+        lines.append("|" + "|".join("---" for _ in table.columns) + "|")
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            cells = (str(cell).replace(r"\[", "[").replace("|", r"\|") for cell in row)
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
+    """Measure at the best of ``levels``, print, and with ``save`` write ``results/casts.md``."""
+    console = Console()
+    with Progress(console=console, transient=True) as progress:
+        tables = [measure(count, levels[-1], rounds, progress) for count in threads]
+    for table in tables:
+        console.print(table)
+    if save:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "casts.md").write_text(markdown(tables))
