@@ -60,14 +60,13 @@ def to_codes(values: Tensor, fmt: ElementFormat) -> Tensor:
     ...     PositFormat(8))
     (tensor([248], dtype=torch.uint8), tensor([192], dtype=torch.uint8))
     """
-    wide = values.double()
-    if isinstance(fmt, FloatFormat):
-        codes = _float_to_codes(wide, fmt)
-    elif isinstance(fmt, FixedFormat):
-        codes = _scaled(wide, -fmt.quantum).to(torch.int64) & ((1 << fmt.width) - 1)
-    else:
-        codes = _book_to_codes(wide, fmt)
-    return codes.to(code_dtype(fmt.bits))
+    if values.dtype == torch.float32:
+        table = _half_table(fmt, str(values.device))
+        if table is not None:
+            # Times one: a NaN becomes quiet, so that its upper half shows that it is one.
+            upper = (values.reshape(-1) * 1.0).view(torch.int32) >> 16
+            return table.index_select(0, upper.bitwise_and_(0xFFFF)).view(values.shape)
+    return _write(values.double(), fmt).to(code_dtype(fmt.bits))
 
 
 def from_codes(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -129,6 +128,15 @@ def _scaled(x: Tensor, exponent: int) -> Tensor:
     """``x * 2**exponent`` in float64; in two steps, neither of which leaves the range of powers."""
     half = exponent // 2
     return x * 2.0**half * 2.0 ** (exponent - half)
+
+
+def _write(wide: Tensor, fmt: ElementFormat) -> Tensor:
+    """int64 codes of float64 values."""
+    if isinstance(fmt, FloatFormat):
+        return _float_to_codes(wide, fmt)
+    if isinstance(fmt, FixedFormat):
+        return _scaled(wide, -fmt.quantum).to(torch.int64) & ((1 << fmt.width) - 1)
+    return _book_to_codes(wide, fmt)
 
 
 def _float_to_codes(wide: Tensor, fmt: FloatFormat) -> Tensor:
@@ -229,6 +237,26 @@ def _table(fmt: ElementFormat, dtype: torch.dtype, device: str) -> Tensor:
     """The value of every code of a narrow format."""
     codes = torch.arange(1 << fmt.bits, dtype=torch.int64, device=device)
     return narrowed(_read(codes, fmt), dtype)
+
+
+@lru_cache(maxsize=256)
+def _half_table(fmt: ElementFormat, device: str) -> Tensor | None:
+    """The code of the value with each upper half of float32's pattern, if that half says it all."""
+    if fmt.bits > _TABLED or not fits_float32(fmt):
+        return None
+    values = _table(fmt, torch.float32, device)
+    values = values[~values.isnan()]
+    if bool((values.view(torch.int32) & 0xFFFF).any()):
+        return None
+    table = torch.zeros(1 << 16, dtype=code_dtype(fmt.bits), device=device)
+    table[(values.view(torch.int32) >> 16).to(torch.int64) & 0xFFFF] = _write(
+        values.double(), fmt
+    ).to(table.dtype)
+    nan = nan_code(fmt)
+    if nan is not None:
+        upper = torch.arange(1 << 16, device=device) & 0x7FFF
+        table[upper > 0x7F80] = nan
+    return table
 
 
 @lru_cache(maxsize=64)
