@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 import dovetail as dv
-from dovetail.kernels import library
-from helpers import randn
+from dovetail.kernels import library, using
+from dovetail.kernels.ranges import operand_range
+from helpers import randn, random_table
 
 INT8 = dv.Arithmetic(input=dv.format("int8(affine)"), weight=dv.format("int8")).spelling
 DYNAMIC = dv.Arithmetic(
@@ -79,3 +82,53 @@ def test_the_arithmetic_travels_as_text_that_another_process_can_read():
         grad="ste(unclipped)",
     )
     assert dv.Arithmetic.parse(arithmetic.spelling) == arithmetic
+
+
+def one_by_one(x, w, arithmetic):
+    """A batch of products, each by itself, with the ranges of the whole."""
+    rule = dv.Arithmetic.parse(arithmetic)
+    first = operand_range(x, rule.input, "input", None)
+    second = operand_range(w, rule.weight, "second", None)
+    batch = torch.broadcast_shapes(x.shape[:-2], w.shape[:-2])
+    pairs = zip(
+        x.expand(*batch, *x.shape[-2:]).flatten(0, -3),
+        w.expand(*batch, *w.shape[-2:]).flatten(0, -3),
+        strict=True,
+    )
+    out = [library.matmul(a, b, *first, *second, arithmetic) for a, b in pairs]
+    return torch.stack(out).reshape(*batch, x.shape[-2], w.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [
+        ((3, 5, 4), (4, 6)),
+        ((3, 5, 4), (1, 4, 6)),
+        ((5, 4), (3, 4, 6)),
+        ((1, 5, 4), (2, 3, 4, 6)),
+        ((3, 5, 4), (3, 4, 6)),
+        ((2, 1, 5, 4), (3, 4, 1)),
+        ((2, 3, 1, 33), (2, 3, 33, 6)),
+    ],
+)
+@pytest.mark.parametrize("fmt", ["int8(dynamic)", "int8(affine, dynamic)"])
+@pytest.mark.parametrize("realisation", [None, "torch-products", "reference"])
+@pytest.mark.parametrize("fields", [{}, {"acc": "int16(saturate)"}])
+def test_a_batch_of_products_is_each_product_by_itself(x, w, fmt, realisation, fields):
+    fmt = dv.format(fmt)
+    acc = dv.accumulator(fields["acc"]) if fields else None
+    arithmetic = dv.Arithmetic(input=fmt, weight=fmt, mul=random_table(4, -999, 999), acc=acc)
+    left, right = randn(*x), randn(*w, seed=1)
+    with using(realisation) if realisation else contextlib.nullcontext():
+        got = library.matmul(left, right, None, None, None, None, arithmetic.spelling)
+    assert got.is_contiguous()
+    assert torch.equal(got, one_by_one(left, right, arithmetic.spelling))
+
+
+@pytest.mark.parametrize(
+    ("x", "w"), [((0, 3, 4), (0, 4, 5)), ((2, 0, 4), (4, 5)), ((2, 3, 0), (2, 0, 5))]
+)
+def test_a_product_of_nothing_is_zero(x, w):
+    none = (None, None, None, None)
+    y = library.matmul(randn(*x), randn(*w), *none, DYNAMIC)
+    assert torch.equal(y, randn(*x) @ randn(*w))

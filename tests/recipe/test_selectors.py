@@ -59,7 +59,10 @@ def test_op_and_type_narrow_the_path():
     ("make", "message"),
     [
         (lambda: Selector(op="convolution"), "unknown op 'convolution'; did you mean 'conv'?"),
-        (lambda: Selector(op=""), "op is one of linear, conv, matmul, not an empty text"),
+        (
+            lambda: Selector(op=""),
+            "op is one of linear, conv, conv_transpose, matmul, not an empty text",
+        ),
         (lambda: Selector("re:("), "match 're:(' is no regular expression: "),
     ],
 )
@@ -81,7 +84,11 @@ def test_how_addresses_print():
 names = st.from_regex(r"[a-z]{1,3}[0-9]?(\.[a-z0-9]{1,3}){0,2}", fullmatch=True)
 
 
-@given(names, st.sampled_from(["linear", "conv", "matmul"]), st.none() | st.integers(0, 20))
+@given(
+    names,
+    st.sampled_from(["linear", "conv", "conv_transpose", "matmul"]),
+    st.none() | st.integers(0, 20),
+)
 def test_every_address_is_matched_by_its_own_key(path, kind, index):
     address = OpAddress(path, kind, index)
     assert Selector(address.key).matches(address)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.weight_cache import cached
 
-__all__ = ["COVERED", "UNCOVERED", "Call", "Reader"]
+__all__ = ["COVERED", "UNCOVERED", "Call", "Reader", "kept"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Call:
     """One multiply-accumulate as it was called, in normal form.
 
-    ``linear``: x [..., K], weight [N, K]; ``conv``: x [B, C, *spatial]; ``matmul``: x [..., M, K],
-    weight [..., K, N]. ``finish`` brings the result into the shape that the caller expects.
+    ``linear``: x [..., K], weight [N, K]; ``conv``: x [B, C, *spatial], weight
+    [O, C/groups, *kernel]; ``conv_transpose``: the same, the weight being the flipped one and
+    ``geometry`` that of the plain convolution that it is (see ``spread``); ``matmul``:
+    x [..., M, K], weight [..., K, N]. ``finish`` brings the result into the shape that the caller
+    expects.
     """
 
     kind: str
@@ -31,6 +37,7 @@ class Call:
     bias: Tensor | None
     geometry: Geometry
     squeeze: tuple[int, ...] = ()
+    spread: Spread | None = None
 
     def exact(self) -> Tensor:
         """The result that torch itself computes, in normal form."""
@@ -39,6 +46,11 @@ class Call:
         if self.kind == "linear":
             return F.linear(self.x, self.weight, self.bias)
         g = self.geometry
+        if self.spread is not None:
+            transposed = _CONV_TRANSPOSE[g.spatial]
+            weight = _flip(self.weight, g.groups)
+            window = (self.spread.stride, self.spread.padding, self.spread.output_padding)
+            return transposed(self.x, weight, self.bias, *window, g.groups, g.dilation)
         x, padding = self.x, [low for low, _ in g.padding]
         if any(low != high for low, high in g.padding):
             x = F.pad(x, [p for pair in reversed(g.padding) for p in pair])
@@ -49,6 +61,13 @@ class Call:
     def with_operands(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Call:
         """The same call on other operands of the same shapes."""
         return replace(self, x=x, weight=weight, bias=bias)
+
+    @property
+    def plain(self) -> Call:
+        """This call; a transposed convolution as the plain one that computes it."""
+        if self.spread is None:
+            return self
+        return replace(self, kind="conv", x=self.spread.insert(self.x), spread=None)
 
     def finish(self, y: Tensor) -> Tensor:
         """``y`` in the shape that the caller expects."""
@@ -63,6 +82,7 @@ class Call:
 
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Call:
@@ -112,6 +132,96 @@ def _conv(spatial: int) -> Callable[..., Call]:
     return read
 
 
+def _conv_transpose(spatial: int) -> Callable[..., Call | None]:
+    def read(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Call | None:
+        plain = Geometry.conv(spatial, stride=stride, dilation=dilation, groups=groups)
+        spread = Spread.of(spatial, plain, padding, output_padding, weight.shape[2:])
+        unbatched = x.dim() == spatial + 1
+        x = x[None] if unbatched else x
+        if x.dim() != weight.dim() or x.shape[1] != weight.shape[0] or spread is None:
+            return None  # torch refuses it
+        border = tuple((max(0, low), max(0, high)) for low, high in spread.border)
+        geometry = replace(plain, stride=(1,) * spatial, padding=border)
+        flipped = _flip(weight, groups)
+        squeeze = (0,) if unbatched else ()
+        return Call("conv_transpose", x, flipped, bias, geometry, squeeze, spread)
+
+    return read
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a transposed convolution's input is spread out, one entry per dimension.
+
+    ``stride - 1`` zeros stand between neighbouring pixels, and the window then moves by one over a
+    ``border`` of ``dilation * (kernel - 1) - padding`` zeros, on the high side ``output_padding``
+    more; a negative one cuts pixels off.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    border: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(
+        cls, spatial: int, plain: Geometry, padding: Any, output_padding: Any, kernel: Sequence[int]
+    ) -> Spread | None:
+        """``None`` for padding that torch refuses."""
+        pads, outer = (
+            tuple([p] * spatial if isinstance(p, int) else p) for p in (padding, output_padding)
+        )
+        pads, outer = (p * spatial if len(p) == 1 else p for p in (pads, outer))
+        allowed = [max(s, d) for s, d in zip(plain.stride, plain.dilation, strict=True)]
+        if any(not 0 <= o < m for o, m in zip(outer, allowed, strict=True)) or min(pads) < 0:
+            return None
+        spans = [d * (k - 1) for d, k in zip(plain.dilation, kernel, strict=True)]
+        border = tuple(
+            (span - p, span - p + o) for span, p, o in zip(spans, pads, outer, strict=True)
+        )
+        return cls(plain.stride, pads, outer, border)
+
+    def insert(self, x: Tensor) -> Tensor:
+        """``x`` with the zeros between its pixels, and without those that a border cuts off."""
+        for axis, step in enumerate(self.stride, start=2):
+            if step > 1:
+                x = torch.stack([x, *[torch.zeros_like(x)] * (step - 1)], axis + 1)
+                x = x.flatten(axis, axis + 1)
+                x = x.narrow(axis, 0, x.shape[axis] - (step - 1))
+        cut = [min(0, p) for pair in reversed(self.border) for p in pair]
+        return F.pad(x, cut) if any(cut) else x
+
+
+def _flip(weight: Tensor, groups: int) -> Tensor:
+    """``[C, O/groups, *kernel]`` as a plain convolution's ``[O, C/groups, *kernel]``, or back."""
+
+    def flip() -> Tensor:
+        size = weight.shape[0] // groups
+        parts = weight.reshape(groups, size, *weight.shape[1:]).transpose(1, 2)
+        return parts.flatten(0, 1).flip(list(range(2, weight.dim())))
+
+    return kept(weight, ("flipped", groups), flip)
+
+
+def kept(weight: Tensor, key: Hashable, make: Callable[[], T]) -> T:
+    """``make()``: while nothing records, the same object as long as ``weight`` does not change, so
+    that what the kernels make of it in turn is kept as well."""
+    recorded = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    real = type(weight) in (Tensor, nn.Parameter) and weight.device.type != "meta"
+    if recorded or not real or torch.is_grad_enabled():
+        return make()
+    return cached(weight, key, make)
+
+
 def _spelled_padding(word: str, dilation: Any, kernel: Sequence[int]) -> list[tuple[int, int]]:
     """``same`` as torch pads it: what does not split evenly goes to the high side."""
     if word == "valid":
@@ -123,6 +233,8 @@ def _spelled_padding(word: str, dilation: Any, kernel: Sequence[int]) -> list[tu
 
 
 _aten = torch.ops.aten
+_CONVS = {n: _conv(n) for n in (1, 2, 3)}
+_TRANSPOSED = {n: _conv_transpose(n) for n in (1, 2, 3)}
 _READERS: dict[Any, Callable[..., Call | None]] = {
     F.linear: _linear,
     _aten.linear: _linear,
@@ -157,8 +269,9 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
         _matmul,
     ),
     **{
-        f: _conv(n)
-        for n, names in enumerate(("conv1d", "conv2d", "conv3d"), start=1)
+        f: read
+        for n, read in _CONVS.items()
+        for names in (f"conv{n}d",)
         for f in (
             getattr(F, names),
             getattr(torch, names),
@@ -167,9 +280,26 @@ _READERS: dict[Any, Callable[..., Call | None]] = {
             getattr(_aten, names).padding,
         )
     },
+    **{
+        f: read
+        for n, read in _TRANSPOSED.items()
+        for packet in (getattr(_aten, f"conv_transpose{n}d"),)
+        for f in (
+            getattr(torch, f"conv_transpose{n}d"),
+            packet,
+            *(getattr(packet, overload) for overload in packet.overloads()),
+        )
+    },
 }
 
-_KINDS = {_linear: "linear", _addmm: "linear", _matmul: "matmul", _reversed_matmul: "matmul"}
+_KINDS: dict[Callable[..., Call | None], str] = {
+    _linear: "linear",
+    _addmm: "linear",
+    _matmul: "matmul",
+    _reversed_matmul: "matmul",
+    **dict.fromkeys(_CONVS.values(), "conv"),
+    **dict.fromkeys(_TRANSPOSED.values(), "conv_transpose"),
+}
 _NAMES = {
     _linear: {"input": "x"},
     _addmm: {"input": "bias", "self": "bias", "mat1": "x", "mat2": "weight"},
@@ -208,7 +338,7 @@ class Reader(NamedTuple):
 #: How to read every function that a rule can reach.
 COVERED: dict[Any, Reader] = {
     func: Reader(
-        _KINDS.get(read, "conv"),
+        _KINDS[read],
         read,
         _NAMES.get(read, {"input": "x"}),
         frozenset(inspect.signature(read).parameters),
@@ -219,29 +349,14 @@ COVERED: dict[Any, Reader] = {
 #: Functions that multiply and accumulate, but that no rule reaches yet: a plan lists them.
 UNCOVERED: dict[Any, str] = {
     F.bilinear: "bilinear",
-    F.conv_transpose1d: "conv_transpose1d",
-    F.conv_transpose2d: "conv_transpose2d",
-    F.conv_transpose3d: "conv_transpose3d",
-    F.multi_head_attention_forward: "multi_head_attention",
-    F.scaled_dot_product_attention: "scaled_dot_product_attention",
-    torch.einsum: "einsum",
-    torch.functional.einsum: "einsum",
-    torch.gru: "gru",
-    torch.gru_cell: "gru_cell",
     torch.linalg.multi_dot: "multi_dot",
-    torch.lstm: "lstm",
-    torch.lstm_cell: "lstm_cell",
-    torch.rnn_relu: "rnn_relu",
-    torch.rnn_relu_cell: "rnn_relu_cell",
-    torch.rnn_tanh: "rnn_tanh",
-    torch.rnn_tanh_cell: "rnn_tanh_cell",
     torch.tensordot: "tensordot",
     torch.functional.tensordot: "tensordot",
     torch.vdot: "vdot",
     Tensor.vdot: "vdot",
     **{
         getattr(owner, name): name
-        for name in ("addbmm", "addmv", "baddbmm", "inner")
+        for name in ("addbmm", "addmv", "inner")
         for owner in (torch, Tensor)
     },
     **{

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from dovetail.emulation.calls import COVERED, Reader
+from dovetail.emulation.calls import COVERED, Call, Reader
+from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.swap import BUFFER_PREFIX
 from dovetail.errors import DovetailError
@@ -20,15 +21,18 @@ __all__ = ["EMULATE", "EXACT", "OBSERVE", "Emulation", "Entry", "Site", "table_o
 
 EMULATE, EXACT, OBSERVE = "emulate", "exact", "observe"
 
-_TABLES: dict[frozenset[str], dict[Any, Reader]] = {}
+_TABLES: dict[frozenset[str], dict[Any, Reader | Composite]] = {}
 
 
-def table_of(kinds: Iterable[str]) -> dict[Any, Reader]:
+def table_of(kinds: Iterable[str]) -> dict[Any, Reader | Composite]:
     """The functions of some kinds. The same kinds give the same object, so that equal modules look
     equal to torch.compile and share a graph."""
     wanted = frozenset(kinds)
     if wanted not in _TABLES:
-        _TABLES[wanted] = {f: r for f, r in COVERED.items() if r.kind in wanted}
+        table: dict[Any, Reader | Composite] = {}
+        table |= {f: r for f, r in COVERED.items() if r.kind in wanted}
+        table |= {f: c for f, c in COMPOSITES.items() if not c.kinds.isdisjoint(wanted)}
+        _TABLES[wanted] = table
     return _TABLES[wanted]
 
 
@@ -121,7 +125,7 @@ class Entry:
     def handle(
         self,
         mode: Mode,
-        reader: Reader,
+        reader: Reader | Composite,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -129,6 +133,8 @@ class Entry:
         """Carry out one intercepted call."""
         from dovetail.emulation.execute import execute
 
+        if isinstance(reader, Composite):
+            return self._composite(mode, reader, func, args, kwargs)
         call = reader.call(args, kwargs)
         if call is None or not call.x.is_floating_point():
             return func(*args, **kwargs)  # as in the example run, such a call takes no index
@@ -136,3 +142,45 @@ class Entry:
         if site is None:
             return func(*args, **kwargs)
         return call.finish(execute(self.emulation, site, mode.module, call))
+
+    def _composite(
+        self,
+        mode: Mode,
+        composite: Composite,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """A function with products inside: as torch has it, unless a rule touches one of them."""
+        unfused = composite.read(args, kwargs)
+        if unfused is None:
+            return func(*args, **kwargs)
+        products: dict[tuple[str, int], Site | None] = {}
+        for kind, count in unfused.counts.items():
+            first = mode.counts.get(kind, 0)
+            mode.counts[kind] = first + count
+            for i in range(count):
+                products[(kind, i)] = self.site(kind, first + i) if kind in self.sites else None
+        if all(site is None for site in products.values()):
+            return func(*args, **kwargs)
+        return unfused.run(_Emulated(self.emulation, mode.module, products))
+
+
+class _Emulated(Products):
+    """The products of one composite call; those that no rule touches stay exact."""
+
+    def __init__(
+        self,
+        emulation: Emulation,
+        module: nn.Module,
+        sites: dict[tuple[str, int], Site | None],
+    ) -> None:
+        self.emulation, self.module, self.sites = emulation, module, sites
+
+    def perform(self, index: int, call: Call) -> Tensor:
+        from dovetail.emulation.execute import execute
+
+        site = self.sites[(call.kind, index)]
+        if site is None:
+            return call.exact()
+        return execute(self.emulation, site, self.module, call)

@@ -92,6 +92,7 @@ def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
     elif call.kind == "linear":
         y = library.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
     else:
+        call = call.plain
         g = call.geometry
         padding = [p for pair in g.padding for p in pair]
         window = (list(g.stride), padding, list(g.dilation), g.groups)

@@ -11,7 +11,7 @@ from torch import nn
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
-from dovetail.recipe import OpAddress, Recipe, Rule
+from dovetail.recipe import KINDS, OpAddress, Recipe, Rule
 
 __all__ = ["plan", "resolve"]
 
@@ -96,9 +96,7 @@ def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) 
 def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
     for place, name in found.uncovered.items():
         path = place.rsplit(":", 1)[0]
-        if any(
-            rule.selector.matches(OpAddress(path, kind)) for kind in ("linear", "conv", "matmul")
-        ):
+        if any(rule.selector.matches(OpAddress(path, kind)) for kind in KINDS):
             return f"matches only '{place}', and no rule can reach the operation {name} yet"
     keys = [address.key for address in addresses]
     near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)

@@ -35,7 +35,9 @@ class MacCall:
 
     @property
     def x(self) -> Tensor:
-        return self.call.x.detach()
+        """A transposed convolution's input is given with the zeros inserted: the operand of the
+        plain convolution that ``geometry`` and ``weight`` describe."""
+        return self.call.plain.x.detach()
 
     @property
     def weight(self) -> Tensor:

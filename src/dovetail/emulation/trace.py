@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.rnn import PackedSequence
 
 from dovetail.emulation.calls import COVERED, UNCOVERED, Call, Reader
+from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.mode import Mode
 from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
@@ -20,7 +23,11 @@ from dovetail.recipe import OpAddress
 __all__ = ["Seen", "Trace", "owners", "shields", "trace"]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
-_BARE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BARE: dict[type[nn.Module], str] = {
+    nn.Linear: "linear",
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
+}
 
 
 @dataclass
@@ -63,7 +70,7 @@ class Trace:
 class _Recorder:
     """An entry that records instead of emulating."""
 
-    table: ClassVar[dict[Any, Reader | str]] = {**COVERED, **UNCOVERED}
+    table: ClassVar[dict[Any, Reader | Composite | str]] = {**COVERED, **COMPOSITES, **UNCOVERED}
 
     def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
         self.trace, self.path, self.types = trace, path, types
@@ -71,11 +78,16 @@ class _Recorder:
     def handle(
         self,
         mode: Mode,
-        reader: Reader | str,
+        reader: Reader | Composite | str,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        if isinstance(reader, Composite):
+            unfused = reader.read(args, kwargs)
+            if unfused is not None:
+                return unfused.run(_Recorded(self, mode, unfused.counts))
+            reader = reader.name
         result = func(*args, **kwargs)
         call = reader.call(args, kwargs) if isinstance(reader, Reader) else None
         if call is None or not isinstance(reader, Reader):
@@ -84,19 +96,36 @@ class _Recorder:
             return result
         if not call.x.is_floating_point():
             return result
-        index = mode.next_index(reader.kind)
-        key = (self.path, reader.kind, index)
+        self.record(mode.module, mode.next_index(reader.kind), call, result)
+        return result
+
+    def record(self, module: nn.Module, index: int, call: Call, result: Tensor) -> None:
+        """Note the ``index``-th call of its kind."""
+        key = (self.path, call.kind, index)
         if key not in self.trace.seen:
-            address = OpAddress(self.path, reader.kind, index, self.types)
-            self.trace.seen[key] = Seen(address, mode.module)
+            address = OpAddress(self.path, call.kind, index, self.types)
+            self.trace.seen[key] = Seen(address, module)
         self.trace.seen[key].add(call, result)
+
+
+class _Recorded(Products):
+    """The products of one composite call, recorded under the indices that they take."""
+
+    def __init__(self, recorder: _Recorder, mode: Mode, counts: Mapping[str, int]) -> None:
+        self.recorder, self.module = recorder, mode.module
+        self.first = {kind: mode.counts.get(kind, 0) for kind in counts}
+        mode.counts.update({kind: self.first[kind] + n for kind, n in counts.items()})
+
+    def perform(self, index: int, call: Call) -> Tensor:
+        result = call.exact()
+        self.recorder.record(self.module, self.first[call.kind] + index, call, result)
         return result
 
 
 class _Shield:
     """An entry that takes the caller's mode away: what runs inside is nobody's operation."""
 
-    table: ClassVar[dict[Any, Reader | str]] = {}
+    table: ClassVar[dict[Any, Reader | Composite | str]] = {}
 
 
 def shields(model: nn.Module) -> Iterator[nn.Module]:
@@ -133,8 +162,8 @@ def trace(model: nn.Module, example: Any) -> Trace:
     found = Trace(has_example=example is not None)
     if example is None:
         for path, module in owners(model):
-            if isinstance(module, _BARE):
-                kind = "linear" if isinstance(module, nn.Linear) else "conv"
+            kind = _bare_kind(module)
+            if kind is not None:
                 address = OpAddress(path, kind, 0, class_names(module))
                 found.seen[(path, kind, 0)] = Seen(address, module)
         return _named(found)
@@ -154,9 +183,17 @@ def _named(found: Trace) -> Trace:
             kind,
             index if indexed else None,
             seen.address.types,
-            bare=isinstance(seen.module, _BARE) and not indexed,
+            bare=_bare_kind(seen.module) is not None and not indexed,
         )
     return found
+
+
+def _bare_kind(module: nn.Module) -> str | None:
+    """The one operation that the module is there for; ``nn.MultiheadAttention`` never calls the
+    module that holds its output projection."""
+    if isinstance(module, NonDynamicallyQuantizableLinear):
+        return None
+    return next((kind for cls, kind in _BARE.items() if isinstance(module, cls)), None)
 
 
 def class_names(module: nn.Module) -> tuple[str, ...]:
@@ -167,7 +204,8 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
 def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(example, Mapping):
         return (), example
-    return (example, {}) if isinstance(example, tuple) else ((example,), {})
+    one = not isinstance(example, tuple) or isinstance(example, PackedSequence)
+    return ((example,), {}) if one else (example, {})
 
 
 @contextmanager

@@ -92,15 +92,33 @@ def _matmul_impl(
     arithmetic: str,
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
     first = operand_range(x, layer.integer(rule.input), "input", _range(xs, xz))
     second = operand_range(weight, layer.integer(rule.weight), "second", _range(ws, wz))
-    rows = x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
-    columns = weight.expand(*batch, *weight.shape[-2:]).reshape(-1, *weight.shape[-2:])
-    out = x.new_empty(rows.shape[0], x.shape[-2], weight.shape[-1])
-    for i in range(rows.shape[0]):
-        out[i] = layer.emulate(rows[i], columns[i].mT, None, first, second, rule, LINEAR)
-    return _owned(out.reshape(*batch, *out.shape[1:]))
+    return _owned(_batched(x, weight, first, second, rule))
+
+
+def _batched(x: Tensor, weight: Tensor, first: Range, second: Range, rule: Arithmetic) -> Tensor:
+    """Products of matrices as few calls of a layer: what is shared is multiplied once, and the
+    pairs that share nothing are the groups of one convolution with a window of one pixel."""
+    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
+    depth, columns = weight.shape[-2:]
+    shape = (*batch, x.shape[-2], columns)
+    if 0 in (*shape, depth):
+        return x.new_zeros(shape)
+    if weight.shape[:-2].numel() == 1:
+        y = layer.emulate(x, weight.reshape(depth, columns).mT, None, first, second, rule, LINEAR)
+        return y.reshape(shape)
+    if x.shape[:-2].numel() == 1:
+        every = weight.mT.reshape(-1, depth)
+        y = layer.emulate(x.reshape(-1, depth), every, None, first, second, rule, LINEAR)
+        y = y.reshape(x.shape[-2], -1, columns).movedim(0, 1)
+        return y.reshape(shape).contiguous()
+    left = x.expand(*batch, *x.shape[-2:]).mT.reshape(1, -1, x.shape[-2])
+    right = weight.expand(*batch, depth, columns).mT.reshape(-1, depth, 1)
+    groups = Geometry.conv(1, groups=batch.numel())
+    y = layer.emulate(left, right, None, first, second, rule, groups)
+    product: Tensor = y.reshape(*batch, columns, x.shape[-2]).mT.contiguous()
+    return product
 
 
 def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -41,12 +42,17 @@ def cached(weight: Tensor, key: Hashable, make: Callable[[], T]) -> T:
     )
     if not fresh or entry is None:
         place = id(weight)
-        ref = weakref.ref(weight, lambda _: _entries.pop(place, None))
+        # Bound here: what is kept may be a weight itself, and outlive the module's globals at exit.
+        ref = weakref.ref(weight, partial(_drop, _entries, place))
         entry = _entries[place] = (ref, state, sample, {})
     if key not in entry[3]:
         entry[3][key] = make()
     result: T = entry[3][key]
     return result
+
+
+def _drop(entries: dict[int, Any], place: int, _: object) -> None:
+    entries.pop(place, None)
 
 
 def forget() -> None:

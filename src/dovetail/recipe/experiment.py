@@ -135,7 +135,7 @@ class RuleSpec(_Spec):
     """One rule: which operations (all given selectors must match), and what they get."""
 
     match: str = Field("*", min_length=1, description="glob on the module path, or 're:' + regex")
-    op: str | None = Field(None, description="kind of operation: linear, conv, matmul")
+    op: str | None = Field(None, description="kind of operation: linear, conv, conv_transpose, matmul")
     type: str | None = Field(None, description="class name of the module")
     optional: bool = Field(False, description="do not refuse the rule when it matches nothing")
     input: Spelling | None = Field(None, description="format of the input")

@@ -12,7 +12,7 @@ from dovetail.errors import DovetailError, unknown
 __all__ = ["KINDS", "OpAddress", "Selector"]
 
 #: The kinds of operation a rule can address.
-KINDS = ("linear", "conv", "matmul")
+KINDS = ("linear", "conv", "conv_transpose", "matmul")
 
 
 @dataclass(frozen=True)
