@@ -23,7 +23,13 @@ from dovetail.emulation import (
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
 from dovetail.kernels import register_realisation
-from dovetail.multipliers import Multiplier, catalog, multiplier, register_multiplier
+from dovetail.multipliers import (
+    Multiplier,
+    catalog,
+    float_multiplier,
+    multiplier,
+    register_multiplier,
+)
 from dovetail.recipe import Recipe, Rule, rule
 from dovetail.training import fit
 
@@ -46,6 +52,7 @@ __all__ = [
     "checkpoint_context",
     "counters",
     "fit",
+    "float_multiplier",
     "format",
     "load_state",
     "multiplier",
