@@ -26,6 +26,7 @@ from dovetail._spelling import spell_call
 from dovetail.errors import unknown
 from dovetail.multipliers import multiplier
 from dovetail.recipe.rule import FIELDS, Rule, rule
+from dovetail.recipe.selectors import KINDS
 from dovetail.recipe.yaml_source import describe
 
 __all__ = [
@@ -135,7 +136,7 @@ class RuleSpec(_Spec):
     """One rule: which operations (all given selectors must match), and what they get."""
 
     match: str = Field("*", min_length=1, description="glob on the module path, or 're:' + regex")
-    op: str | None = Field(None, description="kind of operation: linear, conv, conv_transpose, matmul")
+    op: str | None = Field(None, description=f"kind of operation: {', '.join(KINDS)}")
     type: str | None = Field(None, description="class name of the module")
     optional: bool = Field(False, description="do not refuse the rule when it matches nothing")
     input: Spelling | None = Field(None, description="format of the input")
