@@ -7,7 +7,9 @@ from math import floor
 
 import numpy as np
 import pytest
+import torch
 
+import dovetail as dv
 import dovetail.multipliers as dm
 from dovetail.errors import DovetailError
 from dovetail.multipliers.operands import operand_range
@@ -192,6 +194,25 @@ def test_wide_members_factor(head, bits):
     factors, last = m.factors(), 2**bits - 1
     found = (factors.first[:, a & last] * factors.second[:, w & last]).sum(axis=0)
     assert np.array_equal(m(a, w), found)
+
+
+@pytest.mark.parametrize("head", [*ALL, "sign_magnitude(mul8u_1JJQ"])
+@pytest.mark.parametrize("bits", [(8, 8), (8, 4), (8, 2), (4, 8)], ids=str)
+def test_layers_compute_with_them(head, bits):
+    """Sums over a layer, by whatever realisation runs, are those of the definition."""
+    if "sign" in head:
+        m, bits = dm.multiplier(f"{head})"), (8, 8)
+    elif min(bits) == 2 and ("3" in head or "essm" in head):
+        pytest.skip("a parameter is out of range at this width")
+    else:
+        m = make(head, bits, True)
+    generator = torch.Generator().manual_seed(0)
+    a, w = (
+        torch.randint(-(1 << n - 1), 1 << n - 1, (size, 37), generator=generator).to(torch.int8)
+        for n, size in zip(bits, (5, 7), strict=True)
+    )
+    wanted = m(a[:, None].numpy(), w[None].numpy()).sum(axis=-1)
+    assert dv.ops.linear_codes(a, w, m).tolist() == wanted.tolist()
 
 
 def test_segments_by_hand():
