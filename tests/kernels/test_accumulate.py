@@ -11,7 +11,7 @@ from torch import nn
 import dovetail as dv
 from dovetail.accumulators.reference import accumulate as by_definition
 from dovetail.kernels import using
-from dovetail.kernels.accumulate import plan_accumulated
+from dovetail.kernels.accumulate import _accumulated, plan_accumulated
 from dovetail.kernels.accumulate_reference import sums
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import Operands
@@ -89,6 +89,20 @@ def test_slabs_of_products_do_not_change_a_bit(monkeypatch):
     monkeypatch.setattr("dovetail.kernels.accumulate._SLAB", 40)
     for acc, wanted in whole.items():
         assert torch.equal(bits(dv.ops.linear_codes(a, w, TABLE, acc)), bits(wanted)), acc
+
+
+@pytest.mark.parametrize("acc", ["int22(saturate)", "int22(saturate, tree)", "bf16", "fp16"])
+@pytest.mark.parametrize("mul", ["exact", "mul8s_1KV9", TABLE], ids=str)
+def test_sums_that_cannot_overflow_are_not_formed_step_by_step(mul, acc, monkeypatch):
+    """The bound over all operands is beyond the register, the magnitudes of these are not."""
+    a, w = random_codes((3, 300), 4, seed=1), random_codes((5, 300), 2, seed=2)
+    a[:, 3 if acc.startswith("int") else 2 :] = 0
+    wanted = {True: dv.ops.linear_codes(a, w, mul, acc)}
+    monkeypatch.setattr("dovetail.kernels.accumulate._magnitudes", lambda mul, operands: None)
+    _accumulated.cache_clear()
+    wanted[False] = dv.ops.linear_codes(a, w, mul, acc)
+    assert torch.equal(wanted[True], wanted[False])
+    _accumulated.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (8,), (2, 3, 8), (2, 0)])
@@ -202,6 +216,19 @@ def test_vmap(kind):
     dv.apply_(model, dv.Recipe(dv.rule("*", input="bf16", weight="bf16", acc="fp16")), x)
     rows = torch.func.vmap(lambda row: model(row[None])[0])(x)
     assert torch.equal(rows, model(x))
+
+
+def test_a_transposed_convolution_is_the_plain_one_that_computes_it():
+    """Its inserted zeros are products too; fp32 sums of small integers are exact in any order."""
+    make = lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, groups=2)  # noqa: E731
+    model, x = build(1, make), randn(2, 4, 5, 4, seed=2).mul(4).round()
+    with torch.no_grad():
+        model.weight.copy_(model.weight.mul(30).round())
+    wanted = model(x).detach()
+    dv.apply_(model, dv.Recipe(dv.rule("*", acc="fp32")), x)
+    with dv.counters(model) as found:
+        assert torch.allclose(model(x), wanted, rtol=0, atol=1e-5)
+    assert found["."].additions == 4 // 2 * 9 * wanted.numel()
 
 
 def test_codes_through_a_floating_point_register_with_zero_points():

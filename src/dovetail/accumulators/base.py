@@ -54,6 +54,11 @@ class Accumulator(ABC):
     def dtype(self) -> torch.dtype:
         """What :meth:`add` computes in: int64 or float64."""
 
+    def dtype_for(self, term: int | None) -> torch.dtype:
+        """What :meth:`add` may compute in, if no integer term's magnitude is above ``term``."""
+        del term
+        return self.dtype
+
     @abstractmethod
     def holds(self, bound: int) -> bool:
         """Whether integer sums of magnitude up to ``bound`` all pass through unchanged."""

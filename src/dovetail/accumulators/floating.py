@@ -13,6 +13,7 @@ from dovetail.accumulators.integer import WHEN
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import FloatFormat
 from dovetail.formats.realise import round_values
+from dovetail.formats.rounding import NEAREST_EVEN
 
 __all__ = ["FloatAccumulator"]
 
@@ -101,10 +102,26 @@ class FloatAccumulator(Accumulator):
     def _rounded(self, x: Tensor) -> Tensor:
         if self.format == _FP32:
             return x.float().double()
-        return round_values(x, self.format)
+        fmt = self.format
+        plain = fmt.rounding == NEAREST_EVEN and fmt.signed and fmt.has_negative_zero
+        if not plain or fmt.mantissa == 0:
+            return round_values(x, fmt)
+        y = _nearest_even(x, fmt.mantissa)
+        size = y.abs()
+        other = ~((size <= fmt.max) & ((size >= fmt.smallest_normal) | (x == 0)))
+        if other.any():  # subnormal, beyond the range, or no number
+            y[other] = round_values(x[other], fmt)
+        return y
 
 
 _FP32 = FloatFormat(8, 23, saturation="SatNone")
+
+
+def _nearest_even(x: Tensor, mantissa: int) -> Tensor:
+    """``x`` rounded to ``mantissa`` bits; the exponent is that of float64."""
+    u, dropped = x.view(torch.int64), 52 - mantissa
+    odd = (u >> dropped) & 1
+    return (odd.add_(u).add_((1 << (dropped - 1)) - 1) & -(1 << dropped)).view(torch.float64)
 
 
 def _sum_to_odd(a: Tensor, b: Tensor) -> Tensor:

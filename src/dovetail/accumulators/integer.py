@@ -68,6 +68,11 @@ class IntAccumulator(Accumulator):
     def dtype(self) -> torch.dtype:
         return torch.int64
 
+    def dtype_for(self, term: int | None) -> torch.dtype:
+        if self.overflow == "wrap" or term is None or term + max(term, self.range[1] + 1) >= 2**31:
+            return torch.int64
+        return torch.int32
+
     def holds(self, bound: int) -> bool:
         return bound <= self.range[1]
 

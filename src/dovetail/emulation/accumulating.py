@@ -28,7 +28,7 @@ def accumulated(call: Call, acc: Accumulator) -> Tensor:
     The gradient is that of the exact product: its value is added and subtracted again.
     """
     tensors = [t for t in (call.x, call.weight, call.bias) if t is not None]
-    plain = call
+    plain = call.plain
     x, weight = _operands(plain.kind, plain.x.detach(), plain.weight.detach())
     bias = None if call.bias is None else call.bias.detach()
     value = accumulate_values(x, weight, bias, plain.geometry, acc)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import isfinite, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.realisation import MacKernel, Operands, forced
 from dovetail.kernels.torch_kernels import pad_codes
-from dovetail.multipliers import Multiplier
+from dovetail.multipliers import Multiplier, multiplier
 
 __all__ = [
     "AccumulatedMac",
@@ -87,15 +87,16 @@ class _Registers:
         self, products: Products, acc: Accumulator, device: torch.device, counting: bool
     ) -> None:
         self.products, self.acc = products, acc
-        self.zero = torch.zeros(products.shape, dtype=acc.dtype, device=device)
-        self.overflows = torch.zeros_like(self.zero, dtype=torch.int64) if counting else None
-        self.additions = 0
         wide = products.length if acc.when == "end" else acc.chunk or 1
-        if products.bound is not None and products.bound * wide >= 2**63:
+        if products.bound is not None and products.bound * wide >= 2**62:
             raise DovetailError(
                 f"accumulator '{acc}': sums of {wide} products of up to {products.bound} are "
-                "beyond int64"
+                "beyond 62 bits"
             )
+        term = None if products.bound is None else products.bound * wide
+        self.zero = torch.zeros(products.shape, dtype=acc.dtype_for(term), device=device)
+        self.overflows = torch.zeros_like(self.zero, dtype=torch.int64) if counting else None
+        self.additions = 0
 
     def totals(self) -> Totals:
         acc = self.acc
@@ -103,13 +104,11 @@ class _Registers:
             total = self._tree(self._terms())
         elif acc.run is not None:
             total = self._runs(self._terms(), acc.run)
-        elif acc.when == "each" and acc.chunk is None:
-            total = self._sequential()
         else:
             total = self.zero
             for term in self._terms():
                 total = self._add(total, term)
-        return Totals(total, self.overflows, self.additions)
+        return Totals(total.to(acc.dtype), self.overflows, self.additions)
 
     def _add(self, register: Tensor, term: Tensor) -> Tensor:
         self.additions += 1
@@ -118,7 +117,7 @@ class _Registers:
         return self.acc.add(register, term)
 
     def _slabs(self) -> Iterator[Tensor]:
-        return (slab.to(self.acc.dtype) for slab in self.products.slabs())
+        return (slab.to(self.zero.dtype) for slab in self.products.slabs())
 
     def _terms(self) -> Iterator[Tensor]:
         """The products, or the wide sums of each chunk of them."""
@@ -135,23 +134,6 @@ class _Registers:
                     wide, held = self.zero, 0
         if held:
             yield wide
-
-    def _sequential(self) -> Tensor:
-        """Whole slabs at once while no integer sum on the way leaves what the register holds."""
-        register, bound = self.zero, self.products.bound
-        for slab in self._slabs():
-            if bound is not None and bound * slab.shape[0] < 2**53 and register.numel():
-                sums = slab.cumsum(0).add_(register)
-                peak = sums.abs().max().item()
-                if self.acc.holds(_ceil(peak)) and self.acc.holds(
-                    _ceil(register.abs().max().item())
-                ):
-                    register = sums[-1]
-                    self.additions += slab.shape[0]
-                    continue
-            for term in slab.unbind(0):
-                register = self._add(register, term)
-        return register
 
     def _tree(self, terms: Iterator[Tensor]) -> Tensor:
         """Complete subtrees wait for a neighbour of their size; the rest is joined from the end."""
@@ -178,11 +160,6 @@ class _Registers:
             if held == length:
                 total, register, held = self._add(total, register), self.zero, 0
         return self._add(total, register) if held else total
-
-
-def _ceil(x: float) -> int:
-    """``x`` as a bound; infinities and NaN as one that nothing holds."""
-    return int(-(-x // 1)) if isfinite(x) else 1 << 2000
 
 
 # What is multiplied with what ---------------------------------------------------------------------
@@ -246,16 +223,16 @@ def code_products(
     """Every ``f(a, w)`` of a linear layer's or a convolution's codes."""
     second = w.mT if geometry.spatial == 0 else w
     cols = columns(torch.atleast_2d(a), second, geometry, pad_code)
-    f = _product_of(mul)
+    f = _product_of(mul, torch.int32 if bound < 2**31 else torch.int64)
     return Products(
         cols.length, cols.shape, bound, lambda i, j: f(cols.first(i, j), cols.second(i, j))
     )
 
 
-def _product_of(mul: Multiplier) -> Callable[[Tensor, Tensor], Tensor]:
+def _product_of(mul: Multiplier, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
     """``f`` on tensors that broadcast: multiplied, looked up, or evaluated."""
     if mul.bits is None:
-        return lambda a, w: a.to(torch.int64) * w.to(torch.int64)
+        return lambda a, w: a.to(dtype) * w.to(dtype)
     if sum(mul.bits) > 16:
         return lambda a, w: torch.as_tensor(mul(a.cpu().numpy(), w.cpu().numpy()), device=a.device)
     table = mul.table()
@@ -271,30 +248,56 @@ def _product_of(mul: Multiplier) -> Callable[[Tensor, Tensor], Tensor]:
 # As kernels ---------------------------------------------------------------------------------------
 
 
+class _Packed(NamedTuple):
+    """A weight's codes, and the same packed for the sums and for the sums of magnitudes."""
+
+    codes: Tensor
+    exact: Any
+    magnitudes: Any
+
+
 class AccumulatedMac(MacKernel):
-    """Products step by step through the accumulator."""
+    """Products step by step through the accumulator, unless none of the sums can overflow.
+
+    Whatever the order, no partial sum of an output exceeds the sum of its products' magnitudes;
+    where the register holds the largest of those, the fast exact sums are the result.
+    """
 
     name = "torch-accumulated"
 
     def __init__(self, mul: Multiplier, operands: Operands, acc: Accumulator) -> None:
         self.mul, self.acc, self.bound = mul, acc, operands.bound(mul)
+        magnitudes = _magnitudes(mul, operands) if acc.holds(0) else None
+        self.exact = None if magnitudes is None else plan_mac(mul, operands)
+        self.magnitudes = None if magnitudes is None else plan_mac(magnitudes, operands)
 
-    def pack(self, w: Tensor, geometry: Geometry) -> Tensor:
-        del geometry
-        return w
+    def pack(self, w: Tensor, geometry: Geometry) -> _Packed:
+        if self.exact is None or self.magnitudes is None:
+            return _Packed(w, None, None)
+        return _Packed(w, self.exact.pack(w, geometry), self.magnitudes.pack(w, geometry))
 
-    def totals(
-        self, a: Tensor, w: Tensor, geometry: Geometry, pad_code: int, *, counting: bool = False
-    ) -> Totals:
-        """The sums, and where ``counting`` how often each overflowed."""
-        products = code_products(a, w, self.mul, self.bound, geometry, pad_code)
-        found = accumulate(products, self.acc, a.device, counting=counting)
-        shape = geometry.out_shape(a.shape, w.shape)
-        overflows = None if found.overflows is None else found.overflows.reshape(shape)
-        return Totals(found.total.reshape(shape), overflows, found.additions)
+    def sums(self, a: Tensor, packed: _Packed, geometry: Geometry, pad_code: int) -> Tensor:
+        shape = geometry.out_shape(a.shape, packed.codes.shape)
+        if self.exact is not None and self.magnitudes is not None and 0 not in shape:
+            largest = self.magnitudes.sums(a, packed.magnitudes, geometry, pad_code).max()
+            if self.acc.holds(int(largest)):
+                exact = self.exact.sums(a, packed.exact, geometry, pad_code)
+                return exact.to(self.acc.dtype)
+        products = code_products(a, packed.codes, self.mul, self.bound, geometry, pad_code)
+        return accumulate(products, self.acc, a.device).total.reshape(shape)
 
-    def sums(self, a: Tensor, packed: Tensor, geometry: Geometry, pad_code: int) -> Tensor:
-        return self.totals(a, packed, geometry, pad_code).total
+
+@lru_cache(maxsize=64)
+def _magnitudes(mul: Multiplier, operands: Operands) -> Multiplier | None:
+    """``|f|`` as a multiplier, for tables of up to 8 + 8 bits."""
+    if mul.bits is None:
+        lows, highs = zip(operands.first, operands.second, strict=True)
+        if not (min(lows) >= -128 and max(highs) <= (127 if min(lows) < 0 else 255)):
+            return None
+        mul = mul.bind(8, signed=min(lows) < 0)
+    if mul.bits is None or sum(mul.bits) > 16:
+        return None
+    return multiplier(mul.table().abs().numpy(), bits=mul.bits, signed=mul.signed)
 
 
 class ReducedMac(MacKernel):
