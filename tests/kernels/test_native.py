@@ -12,7 +12,7 @@ import torch
 from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
-from dovetail.kernels.native import NativeMac
+from dovetail.kernels.native_products import NativeMac
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
 

@@ -21,7 +21,7 @@ SETUP = """
 import os, sys, signal
 import numpy as np, torch
 from dovetail.kernels import native
-from dovetail.kernels.native import NativeMac
+from dovetail.kernels.native_products import NativeMac
 torch.set_num_threads(2)
 mac = NativeMac.table(np.arange(65536).reshape(256, 256) % 1009, True)
 generator = torch.Generator().manual_seed(0)

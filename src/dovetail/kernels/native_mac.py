@@ -15,9 +15,11 @@ from torch import Tensor
 
 from dovetail.kernels import native
 from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.native_products import NativeMac, Packed
 from dovetail.kernels.realisation import MacKernel, Operands, register_realisation
 from dovetail.kernels.torch_kernels import TorchFactored, TorchProducts
 from dovetail.multipliers import Factors, Multiplier, multiplier
+from dovetail.multipliers.int8 import int8_factors
 
 __all__ = ["NativeFactored", "NativeTable"]
 
@@ -27,9 +29,10 @@ COSTS = {
     "scalar": (3.3, 7.5),
     "avx2": (1.8, 4.6),
     "avx512": (1.25, 3.4),
-    "avx512vnni": (0.35, 2.4),
+    "avx512vnni": (0.28, 2.4),
     "amx": (0.12, 2.4),
 }
+BESIDES = 0.1  # quantisation and the like, whatever the rank
 MAX_RANK = 64  # what the core takes
 
 Ints = npt.NDArray[np.int64]
@@ -61,17 +64,40 @@ def _narrow(mul: Multiplier) -> bool:
 
 
 def _factors(mul: Multiplier, operands: Operands) -> Factors | None:
-    """Factors as bytes index them, if they fit int8 on the codes that occur."""
+    """Factors as bytes index them, if some fit int8 on the codes that occur and beat the table.
+
+    The multiplier's own where they fit; else those of :func:`int8_factors`, up to the rank at which
+    looking products up is as fast.
+    """
     if not (native.available() and _bytes(operands) and _narrow(mul)):
         return None
-    found = _bound(mul, operands).factors()
-    if found is None or not 1 <= found.rank <= MAX_RANK:
-        return None
+    bound = _bound(mul, operands)
+    own = bound.factors()
+    if own is not None and own.rank <= MAX_RANK:
+        found = _in_bytes(own, operands)
+        if found is not None:
+            return found
+    assert bound.bits is not None
+    lowest = [-(1 << (bits - 1)) for bits in bound.bits]
+    skip = bound.signed and operands.first[0] > lowest[0] and operands.second[0] > lowest[1]
+    per_rank, table = COSTS[native.isa()]
+    most = min(MAX_RANK, int((table - BESIDES) / per_rank))
+    narrow = int8_factors(bound, max_rank=most, skip_lowest=skip)
+    return None if narrow is None else _in_bytes(narrow, operands)
+
+
+def _in_bytes(factors: Factors, operands: Operands) -> Factors | None:
+    """``factors`` by byte, zero on the codes that do not occur; ``None`` if they do not fit int8.
+
+    The multiplier that is always zero gets one term: the core wants at least that.
+    """
     sides = []
-    for side, (low, high) in ((found.first, operands.first), (found.second, operands.second)):
+    for side, (low, high) in ((factors.first, operands.first), (factors.second, operands.second)):
         used = np.zeros(256, dtype=bool)
         used[np.arange(low, high + 1) & 0xFF] = True
         wide = np.where(used, side[:, np.arange(256) & (side.shape[1] - 1)], 0)
+        if factors.rank == 0:
+            wide = np.zeros((1, 256), dtype=np.int64)
         if wide.min() < -128 or wide.max() > 127:
             return None
         sides.append(wide)
@@ -81,7 +107,7 @@ def _factors(mul: Multiplier, operands: Operands) -> Factors | None:
 class _Native(MacKernel):
     """What both share: the core's byte interface, and the way out where 32 bits do not suffice."""
 
-    def __init__(self, mul: Multiplier, operands: Operands, mac: native.NativeMac) -> None:
+    def __init__(self, mul: Multiplier, operands: Operands, mac: NativeMac) -> None:
         self.mul, self.operands, self.mac = mul, operands, mac
         self.shift = 0
         portable = TorchProducts if mul.bits is not None else TorchFactored
@@ -96,7 +122,7 @@ class _Native(MacKernel):
         return self.mac.pack(self._codes(w), geometry)
 
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
-        if not isinstance(packed, native.Packed):
+        if not isinstance(packed, Packed):
             return self.portable.sums(a, packed, geometry, pad_code)
         if not self.shift:
             return self.mac.codes(self._codes(a), packed, pad_code)
@@ -116,7 +142,7 @@ class _Native(MacKernel):
         del geometry
         step, zero, low, high = quantizer
         zero, low, high = zero - self.shift, low - self.shift, high - self.shift
-        if not isinstance(packed, native.Packed) or not self.mac.fits(packed.depth, zero):
+        if not isinstance(packed, Packed) or not self.mac.fits(packed.depth, zero):
             return None
         return self.mac.quantized(
             x,
@@ -137,7 +163,7 @@ def _factored_holds(mul: Multiplier, operands: Operands) -> bool:
 def _factored_cost(mul: Multiplier, operands: Operands) -> float:
     factors = _factors(mul, _shifted(mul, operands))
     assert factors is not None
-    return 0.1 + COSTS[native.isa()][0] * factors.rank
+    return BESIDES + COSTS[native.isa()][0] * factors.rank
 
 
 @register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
@@ -151,7 +177,7 @@ class NativeFactored(_Native):
         factors = _factors(mul, shifted)
         assert factors is not None
         signed = _bound(mul, shifted).signed
-        mac = native.NativeMac.factored(factors.first, factors.second, signed)
+        mac = NativeMac.factored(factors.first, factors.second, signed)
         super().__init__(mul, operands, mac)
         self.shift = operands.first[0] - shifted.first[0]
 
@@ -177,5 +203,5 @@ class NativeTable(_Native):
         assert bound.bits is not None
         rows, columns = (np.arange(256) & ((1 << bits) - 1) for bits in bound.bits)
         table = bound.table().numpy()[rows][:, columns]
-        super().__init__(mul, operands, native.NativeMac.table(table, bound.signed))
+        super().__init__(mul, operands, NativeMac.table(table, bound.signed))
         self.shift = operands.first[0] - shifted.first[0]

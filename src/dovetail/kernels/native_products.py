@@ -1,0 +1,306 @@
+"""Multiply-accumulate ops of any 8-bit multiplier in the native core, over packed weights."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dovetail.errors import DovetailError
+from dovetail.kernels import native
+from dovetail.kernels.geometry import LINEAR, Geometry
+
+__all__ = ["NativeMac", "Packed"]
+
+
+class _Multiplier(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("first", "second", "table"))
+
+
+class _Input(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("kind", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("zero_point", "qmin", "qmax", "pad")),
+    )
+
+
+class _Output(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("fused", ctypes.c_int32),
+        ("zero_point", ctypes.c_int32),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Weight codes in the kernels' order, for one multiplier and one geometry.
+
+    >>> Packed.__name__
+    'Packed'
+    """
+
+    mac: NativeMac
+    geometry: Geometry
+    shape: tuple[int, ...]  # of the weight codes
+    data: Tensor  # uint8
+
+    @property
+    def depth(self) -> int:
+        """Products per output."""
+        return self.geometry.reduction(self.shape)
+
+    @property
+    def wsum(self) -> Tensor:
+        """int32 [N]: the sum of each output's weight codes."""
+        return self.data[: 4 * self.shape[0]].view(torch.int32)
+
+
+class NativeMac:
+    """One multiplier, ready for the native kernels; make it with :meth:`table` or :meth:`factored`.
+
+    >>> mac = NativeMac.table(np.outer(np.arange(256), np.arange(256)), signed=False)
+    >>> mac.max_abs
+    65025
+    """
+
+    def __init__(
+        self,
+        table: npt.NDArray[np.int32],
+        signed: bool,
+        factors: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]] | None,
+    ) -> None:
+        core = native._loaded()
+        self.signed = signed
+        self.dtype = torch.int8 if signed else torch.uint8
+        self.max_abs = int(np.abs(table.astype(np.int64)).max())
+        self.rank = 0 if factors is None else len(factors[0])
+        self._factors = factors
+        # The prepared table is aligned by hand: its rows are whole cache lines.
+        size = core.dv_table_bytes()
+        buffer = torch.empty(size + 64, dtype=torch.uint8)
+        start = -buffer.data_ptr() % 64
+        self._table = buffer[start : start + size]
+        source = np.ascontiguousarray(table)
+        core.dv_prepare_table(
+            ctypes.c_void_p(source.ctypes.data), ctypes.c_void_p(self._table.data_ptr())
+        )
+        first, second = (f.ctypes.data for f in factors) if factors else (None, None)
+        self._struct = _Multiplier(first, second, self._table.data_ptr())
+
+    @classmethod
+    def table(cls, table: npt.ArrayLike | Tensor, signed: bool) -> NativeMac:
+        """From products ``[256, 256]``, indexed by the operands' bytes; values fit int32.
+
+        >>> NativeMac.table(torch.zeros(256, 256), signed=True).max_abs
+        0
+        """
+        values = np.asarray(table)
+        if values.shape != (256, 256):
+            raise DovetailError(f"a native table is 256 x 256, not {values.shape}")
+        products = values.astype(np.int32)
+        if not np.array_equal(products, values):
+            raise DovetailError("a native table holds integers of at most 32 bits")
+        return cls(products, signed, None)
+
+    @classmethod
+    def factored(
+        cls, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], signed: bool
+    ) -> NativeMac:
+        """From exact factors ``[rank, 256]``: ``f(a, w) = sum_r first[r, a] * second[r, w]``.
+
+        >>> one = np.ones((1, 256), dtype=np.int64)
+        >>> NativeMac.factored(one, one, signed=True).rank
+        1
+        """
+        both = []
+        for name, factor in (("first", first), ("second", second)):
+            values = np.asarray(factor)
+            if values.ndim != 2 or values.shape[1] != 256 or not 1 <= len(values) <= 64:
+                raise DovetailError(f"{name} factors are [rank, 256], not {values.shape}")
+            if values.min() < -128 or values.max() > 127:
+                raise DovetailError(
+                    f"{name} factors must fit 8 bits; they reach {values.min()}..{values.max()}"
+                )
+            both.append(np.ascontiguousarray(values, dtype=np.int8))
+        if len(both[0]) != len(both[1]):
+            raise DovetailError(f"{len(both[0])} first and {len(both[1])} second factors")
+        products = both[0].astype(np.int64).T @ both[1].astype(np.int64)
+        return cls(products.astype(np.int32), signed, (both[0], both[1]))
+
+    def fits(self, depth: int, zero_point: int = 0) -> bool:
+        """Whether every sum of ``depth`` products provably fits the kernels' 32 bits.
+
+        >>> NativeMac.table(np.full((256, 256), 2**20), signed=True).fits(2048)
+        False
+        """
+        return depth * (self.max_abs + abs(zero_point) * 255) < 2**31
+
+    def pack(self, w_codes: Tensor, geometry: Geometry = LINEAR) -> Packed:
+        """Weight codes ``[N, K]`` or ``[O, C / groups, *kernel]`` in the kernels' order.
+
+        >>> mac = NativeMac.table(np.ones((256, 256)), signed=True)
+        >>> mac.pack(torch.ones(4, 10, dtype=torch.int8)).wsum.tolist()
+        [10, 10, 10, 10]
+        """
+        core = native._loaded()
+        w = native._need("weight codes", w_codes, (self.dtype,))
+        if w.dim() != max(2, geometry.spatial + 2) or 0 in w.shape:
+            raise DovetailError(f"weight codes {tuple(w.shape)} do not fit {geometry}")
+        if not self.fits(geometry.reduction(w.shape)):
+            raise DovetailError(
+                f"{geometry.reduction(w.shape)} products of up to {self.max_abs} overflow 32 bits"
+            )
+        # Only the weight's own sizes matter here: the smallest input that has an output will do.
+        kernel = tuple(w.shape[2:])
+        spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True)]
+        shape = self._shape(1, w.shape[1] * geometry.groups, spans, tuple(w.shape), geometry)
+        size = core.dv_packed_bytes(ctypes.byref(shape))
+        if size < 0:
+            raise DovetailError(f"weight codes {tuple(w.shape)} do not fit {geometry}")
+        data = torch.empty(size, dtype=torch.uint8)
+        native._check(
+            core.dv_pack(
+                ctypes.byref(shape),
+                ctypes.byref(self._struct),
+                ctypes.c_void_p(w.data_ptr()),
+                int(self.signed),
+                ctypes.c_void_p(data.data_ptr()),
+            )
+        )
+        return Packed(self, geometry, tuple(w.shape), data)
+
+    def codes(self, a_codes: Tensor, packed: Packed, pad_code: int = 0) -> Tensor:
+        """Exact int32 sums of products of ready codes.
+
+        ``a_codes`` is ``[..., K]`` or ``[B, C, *spatial]``; padding cells hold ``pad_code`` and
+        pass the multiplier like any other.
+
+        >>> mac = NativeMac.table(np.ones((256, 256)), signed=True)
+        >>> mac.codes(torch.zeros(2, 10, dtype=torch.int8),
+        ...           mac.pack(torch.ones(1, 10, dtype=torch.int8))).tolist()
+        [[10], [10]]
+        """
+        a = native._need("input codes", a_codes, (self.dtype,))
+        info = torch.iinfo(self.dtype)
+        if not info.min <= pad_code <= info.max:
+            raise DovetailError(f"pad_code {pad_code} is not an {self.dtype} code")
+        source = _Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
+        out = torch.empty(self._out_shape(a, packed), dtype=torch.int32)
+        self._run(a, packed, source, _Output(out.data_ptr(), 0, 0, None, None))
+        return out
+
+    def quantized(
+        self,
+        x: Tensor,
+        packed: Packed,
+        *,
+        scale: float,
+        zero_point: int,
+        qmin: int,
+        qmax: int,
+        out_scale: Tensor,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """The whole op on float32: quantise, multiply, dequantise.
+
+        ``y[n] = float32(sum - zero_point * wsum[n]) * out_scale[n] + bias[n]``, the integer part
+        exact, the three float steps rounded separately. ``out_scale`` is float32 ``[N]``.
+
+        >>> mac = NativeMac.table(np.ones((256, 256)), signed=True)
+        >>> mac.quantized(torch.zeros(1, 10), mac.pack(torch.ones(2, 10, dtype=torch.int8)),
+        ...               scale=1.0, zero_point=0, qmin=-127, qmax=127,
+        ...               out_scale=torch.tensor([1.0, 0.5])).tolist()
+        [[10.0, 5.0]]
+        """
+        x = native._need("x", x, (torch.float32,))
+        native._need_grid(scale, zero_point, qmin, qmax)
+        info = torch.iinfo(self.dtype)
+        if qmin < info.min or qmax > info.max:
+            raise DovetailError(f"codes {qmin}..{qmax} do not fit {self.dtype}")
+        if not self.fits(packed.depth, zero_point):
+            raise DovetailError(
+                f"{packed.depth} products of up to {self.max_abs} and zero point {zero_point} "
+                "overflow 32 bits"
+            )
+        outputs = packed.shape[0]
+        out_scale = native._need("out_scale", out_scale, (torch.float32,))
+        if bias is not None:
+            bias = native._need("bias", bias, (torch.float32,))
+        for name, vector in (("out_scale", out_scale), ("bias", bias)):
+            if vector is not None and vector.shape != (outputs,):
+                raise DovetailError(f"{name} needs {outputs} entries, not {tuple(vector.shape)}")
+        source = _Input(x.data_ptr(), 0, scale, zero_point, qmin, qmax, 0)
+        out = torch.empty(self._out_shape(x, packed), dtype=torch.float32)
+        target = _Output(
+            out.data_ptr(),
+            1,
+            zero_point,
+            out_scale.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+        )
+        self._run(x, packed, source, target)
+        return out
+
+    def _out_shape(self, a: Tensor, packed: Packed) -> tuple[int, ...]:
+        if packed.mac is not self:
+            raise DovetailError("these weights were packed for another multiplier")
+        return packed.geometry.out_shape(a.shape, packed.shape)
+
+    def _run(self, a: Tensor, packed: Packed, source: _Input, target: _Output) -> None:
+        geometry = packed.geometry
+        if geometry.spatial:
+            batch, channels, size = a.shape[0], a.shape[1], list(a.shape[2:])
+        else:
+            batch, channels, size = math.prod(a.shape[:-1]), a.shape[-1], []
+        if a.numel() == 0:
+            return
+        shape = self._shape(batch, channels, size, packed.shape, geometry)
+        native._check(
+            native._loaded().dv_run(
+                ctypes.byref(shape),
+                ctypes.byref(self._struct),
+                ctypes.c_void_p(packed.data.data_ptr()),
+                ctypes.byref(source),
+                ctypes.byref(target),
+            )
+        )
+
+    def _shape(
+        self,
+        batch: int,
+        channels: int,
+        size: Sequence[int],
+        weight: tuple[int, ...],
+        geometry: Geometry,
+    ) -> native._Shape:
+        def three(values: Sequence[int], rest: int) -> Any:
+            return (ctypes.c_int64 * 3)(*[rest] * (3 - len(values)), *values)
+
+        if geometry.spatial > 3:
+            raise DovetailError(f"{geometry.spatial} spatial dimensions; the core handles 3")
+        return native._Shape(
+            batch,
+            channels,
+            weight[0],
+            geometry.groups,
+            three(size, 1),
+            three(weight[2:], 1),
+            three(geometry.stride, 1),
+            three(geometry.dilation, 1),
+            three([low for low, _ in geometry.padding], 0),
+            three([high for _, high in geometry.padding], 0),
+            int(geometry.spatial == 0),
+            self.rank,
+        )

@@ -1,0 +1,85 @@
+"""Which multipliers run as int8 products, which as lookups; and that neither changes a bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import dovetail as dv
+from dovetail.kernels import native
+from dovetail.kernels.geometry import LINEAR
+from dovetail.kernels.planner import plan_mac
+from dovetail.kernels.realisation import Operands
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
+
+SYMMETRIC = Operands((-127, 127), (-127, 127))
+
+
+@pytest.fixture(params=native.levels())
+def level(request):
+    native.set_isa(request.param)
+    yield request.param
+    native.set_isa(None)
+
+
+def classes(count: int) -> dv.Multiplier:
+    """The exact product less an error with ``count`` kinds of columns, none of low rank."""
+    rng = np.random.default_rng(count)
+    values = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int64)
+    errors = rng.integers(-100, 100, (256, count))
+    return dv.multiplier(np.outer(values, values) + errors[:, rng.integers(0, count, 256)])
+
+
+def equal(mul: dv.Multiplier, operands: Operands) -> str:
+    """The name of the kernel that runs, its sums compared with the definition."""
+    generator = torch.Generator().manual_seed(0)
+
+    def codes(ends: tuple[int, int], *shape: int) -> torch.Tensor:
+        dtype = torch.int8 if ends[0] < 0 else torch.uint8
+        return torch.randint(ends[0], ends[1] + 1, shape, generator=generator).to(dtype)
+
+    kernel = plan_mac(mul, operands)
+    for rows, outputs in ((37, 41), (1, 130)):
+        x, y = codes(operands.first, rows, 50), codes(operands.second, outputs, 50)
+        got = kernel.sums(x, kernel.pack(y, LINEAR), LINEAR, 0)
+        products = mul(x.numpy().astype(np.int64)[:, None], y.numpy().astype(np.int64)[None])
+        np.testing.assert_array_equal(got.numpy(), products.sum(-1))
+    return kernel.name
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_few_error_classes_run_as_products_where_that_is_faster(level, count):
+    name = equal(classes(count), SYMMETRIC)
+    if count == 2:
+        assert name == "native-factored" or level in ("scalar", "avx2", "avx512")
+    if level == "amx":
+        assert name == "native-factored"
+
+
+def test_a_table_without_structure_is_looked_up(level):
+    table = np.random.default_rng(0).integers(-9999, 9999, (256, 256))
+    assert equal(dv.multiplier(table, signed=True), SYMMETRIC) == "native-table"
+
+
+def test_the_zero_multiplier(level):
+    zero = dv.multiplier(np.zeros((256, 256), dtype=np.int64), signed=True)
+    assert "factored" in equal(zero, SYMMETRIC)
+
+
+@pytest.mark.parametrize("name", ["exact", "drum(k=6, bits=8, signed=True)", "mul8s_1KVA"])
+def test_lowest_codes(level, name):
+    """With -128 among the codes, and without: factors hold for the codes that occur."""
+    equal(dv.multiplier(name), SYMMETRIC)
+    equal(dv.multiplier(name), Operands((-128, 127), (-127, 127)))
+    equal(dv.multiplier(name), Operands((-128, 127), (-128, 127)))
+
+
+def test_unsigned_inputs_of_the_exact_product(level):
+    assert equal(dv.multiplier("exact"), Operands((0, 255), (-127, 127))) == "native-factored"
+
+
+def test_unsigned_circuits(level):
+    for name in ("mul8u_1JFF@v1.1", "exact(bits=8, signed=False)"):
+        equal(dv.multiplier(name), Operands((0, 255), (0, 255)))
