@@ -91,13 +91,15 @@ def encode(
 def _without_nan(x: Tensor, fmt: Format, nan: str) -> Tensor:
     """``x`` with NaN as zero if that is asked for; else refused if it holds any."""
     missing = x.isnan()
-    count = int(missing.sum())
-    if count and nan == "refuse":
+    if not bool(missing.any()):
+        return x
+    if nan == "refuse":
+        count = int(missing.sum())
         raise DovetailError(
             f"'{fmt}' has no code for NaN, and {count} of {x.numel()} values "
             f"{'is' if count == 1 else 'are'} NaN: nan='zero' encodes them as 0"
         )
-    return torch.where(missing, 0.0, x) if count else x
+    return torch.where(missing, 0.0, x)
 
 
 def _encode_blocks(x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tensor | None) -> Codes:

@@ -60,12 +60,11 @@ def to_codes(values: Tensor, fmt: ElementFormat) -> Tensor:
     ...     PositFormat(8))
     (tensor([248], dtype=torch.uint8), tensor([192], dtype=torch.uint8))
     """
-    if values.dtype == torch.float32:
-        table = _half_table(fmt, str(values.device))
-        if table is not None:
-            # Times one: a NaN becomes quiet, so that its upper half shows that it is one.
-            upper = (values.reshape(-1) * 1.0).view(torch.int32) >> 16
-            return table.index_select(0, upper.bitwise_and_(0xFFFF)).view(values.shape)
+    table = _half_table(fmt, str(values.device))
+    if table is not None:
+        # Times one: a NaN becomes quiet, so that its upper half shows that it is one.
+        upper = (values.float().reshape(-1) * 1.0).view(torch.int32) >> 16
+        return table.index_select(0, upper.bitwise_and_(0xFFFF)).view(values.shape)
     return _write(values.double(), fmt).to(code_dtype(fmt.bits))
 
 
