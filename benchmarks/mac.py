@@ -1,6 +1,7 @@
-"""Emulated layers against torch float32: linear and 3x3 convolutions, three kinds of multiplier.
+"""Emulated layers against torch float32: linear layers and convolutions, three kinds of multiplier.
 
-The linear layer is 512 rows by 1024 by 1024; convolutions are channels@pixels, padding 1.
+Linear layers are rows x inputs x outputs; convolutions are channels@pixels, 3x3 with padding 1
+unless they say 1x1.
 Each figure is the time of a whole emulated module (quantise, multiply, dequantise, add the bias;
 weights packed beforehand) over that of the same module in float32, batch 8, in one process.
 """
@@ -30,12 +31,17 @@ LIMITS = {"rank 1": 0.6, "rank 5": 1.5, "table": 3.0}  # on AVX-512, one thread
 
 def shapes() -> dict[str, tuple[nn.Module, torch.Tensor]]:
     """The layers measured, with an input each."""
-    found: dict[str, tuple[nn.Module, torch.Tensor]] = {
-        "linear 512": (nn.Linear(1024, 1024), torch.randn(512, 1024))
-    }
+    found: dict[str, tuple[nn.Module, torch.Tensor]] = {}
+    for rows, inputs, outputs in ((512, 1024, 1024), (128, 768, 3072), (1, 4096, 4096)):
+        linear = nn.Linear(inputs, outputs)
+        found[f"linear {rows}x{inputs}x{outputs}"] = (linear, torch.randn(rows, inputs))
     for channels, side in ((64, 56), (128, 28), (256, 14), (512, 7)):
         layer = nn.Conv2d(channels, channels, 3, padding=1)
         found[f"conv {channels}@{side}"] = (layer, torch.randn(8, channels, side, side))
+    found["conv 1x1 256@14"] = (nn.Conv2d(256, 256, 1), torch.randn(8, 256, 14, 14))
+    for channels, side in ((32, 112), (96, 56), (384, 14)):
+        layer = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        found[f"depthwise {channels}@{side}"] = (layer, torch.randn(8, channels, side, side))
     return found
 
 
@@ -97,7 +103,8 @@ def markdown(tables: Sequence[Table]) -> str:
         "# Emulated layers: time as a ratio to torch float32",
         "",
         f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
-        "Quantisation and dequantisation included; batch 8; medians of interleaved runs.",
+        "Quantisation and dequantisation included; convolutions of batch 8; medians of interleaved "
+        "runs.",
         "Limits on AVX-512, one thread: "
         + ", ".join(f"{kind} {limit}" for kind, limit in LIMITS.items())
         + ".",
