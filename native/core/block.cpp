@@ -40,7 +40,7 @@ int64_t current() {
 
 int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Scales that are neither NaN nor those of zeros.
+// Scales that are not NaN.
 struct Range {
   float least = INFINITY, most = 0;
 
@@ -155,7 +155,7 @@ struct Rows {
 
   Range range() const {
     Range all;
-    const int64_t n = places * form.row_scales, pieces = thread_count();
+    const int64_t n = count() * form.row_scales, pieces = thread_count();
     std::vector<Range> part((size_t)pieces);
     parallel(pieces, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++)
@@ -171,14 +171,15 @@ struct Rows {
 private:
   void zero(int64_t from, int64_t to) {
     memset(data + from * form.row_bytes, form.f.offset, (size_t)((to - from) * form.row_bytes));
-    std::fill(scale + from * form.row_scales, scale + to * form.row_scales, 1.0f);
+    for (int64_t b = 0; b < form.row_scales; b++)
+      std::fill(scale + b * count() + from, scale + b * count() + to, 1.0f);
   }
 
   void row(const float* channels, int64_t place) {
     for (int64_t g = 0; g < l.shape.groups; g++)
       form.k.quantise(channels + g * l.group_channels, l.group_channels, format, form.f, form.units,
                       data + place * form.row_bytes + g * form.blocks * form.units * 4,
-                      scale + place * form.row_scales + g * form.blocks);
+                      scale + g * form.blocks * count() + place, count());
   }
 
   void fill_linear(const float* x) {
@@ -241,8 +242,8 @@ struct Emit {
     const int64_t* to = target.data() + place;
     if (lane_step == 1) {
       for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < lanes && to[i] >= 0; j++)
-          out[to[i] + n + j] = finish(sum[i * lanes_all + j], n + j);
+        if (to[i] >= 0)
+          row(sum + i * lanes_all, bias ? bias + n : nullptr, lanes, out + to[i] + n);
       return;
     }
     bool together = to[0] >= 0;
@@ -261,6 +262,14 @@ struct Emit {
   }
 
 private:
+  static void row(const float* __restrict sum, const float* __restrict added, int64_t n,
+                  float* __restrict to) {
+    for (int64_t j = 0; j < n; j++) {
+      const float y = added ? sum[j] + added[j] : sum[j];
+      to[j] = y == y ? y : NAN;
+    }
+  }
+
   float finish(float sum, int64_t n) const {
     const float y = bias ? sum + bias[n] : sum;
     return y == y ? y : NAN;
@@ -299,8 +308,8 @@ void multiply(const Layout& l, const Form& form, const Rows& x, const uint8_t* p
       BlockDot d;
       d.rows = x.data + row * form.row_bytes + g * form.blocks * form.units * 4;
       d.row_stride = form.row_bytes;
-      d.row_scale = x.scale + row * form.row_scales + g * form.blocks;
-      d.scale_stride = form.row_scales;
+      d.row_scale = x.scale + g * form.blocks * x.count() + row;
+      d.scale_step = x.count();
       d.tap = taps.data();
       d.lanes = lanes;
       d.scale = reinterpret_cast<const float*>(lanes + form.panel_data);

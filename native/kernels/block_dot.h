@@ -138,7 +138,7 @@ template <typename Units, int ROWS, bool FAR> void block_rows(const dv::BlockDot
   const int32_t* start = d.start;
   for (int64_t t = 0; t < d.taps; t++) {
     const uint8_t* row = d.rows + d.tap[t] * d.row_stride;
-    const float* row_scale = d.row_scale + d.tap[t] * d.scale_stride;
+    const float* row_scale = d.row_scale + d.tap[t];
     for (int64_t b = 0; b < d.blocks; b++) {
 #pragma GCC unroll 4
       for (int j = 0; j < BLOCK_VECTORS; j++) {
@@ -169,8 +169,7 @@ template <typename Units, int ROWS, bool FAR> void block_rows(const dv::BlockDot
 #pragma GCC unroll 4
           for (int j = 0; j < BLOCK_VECTORS; j++)
             Units::store(dot + j * Units::WIDTH, sum[i][j]);
-          add_far(dot, row_scale[i * d.scale_stride + b], scale, BLOCK_LANES,
-                  out + i * BLOCK_LANES);
+          add_far(dot, row_scale[b * d.scale_step + i], scale, BLOCK_LANES, out + i * BLOCK_LANES);
         }
       } else {
 #pragma GCC unroll 4
@@ -179,7 +178,7 @@ template <typename Units, int ROWS, bool FAR> void block_rows(const dv::BlockDot
 #pragma GCC unroll 8
           for (int i = 0; i < ROWS; i++)
             total[i][j] = Units::add_term(total[i][j], sum[i][j],
-                                          Units::all(row_scale[i * d.scale_stride + b]), lane);
+                                          Units::all(row_scale[b * d.scale_step + i]), lane);
         }
       }
       scale += BLOCK_LANES;
@@ -221,12 +220,12 @@ struct alignas(64) BlockTileConfig {
   uint8_t rows[16];
 };
 
-// Tile 0 holds dots, 1 rows and 2 lanes of one step.
+// Tiles 0 and 3 hold dots, 1 rows and 2 lanes of one step.
 void tiles_begin(int64_t units) {
   BlockTileConfig c;
   memset(&c, 0, sizeof c);
   c.palette = 1;
-  c.rows[0] = TILE, c.bytes[0] = 64;
+  c.rows[0] = c.rows[3] = TILE, c.bytes[0] = c.bytes[3] = 64;
   c.rows[1] = TILE, c.bytes[1] = (uint16_t)(units * 4);
   c.rows[2] = (uint8_t)units, c.bytes[2] = 64;
   // The intrinsic claims to read eight bytes only; this keeps the stores to the rest.
@@ -242,44 +241,70 @@ struct Place {
 };
 
 template <int ROWS>
-inline void add_tile(const Place& p, int64_t stride, const int32_t* dot, __m512 (&total)[ROWS]) {
+inline void add_tile(const Place& p, const int32_t* dot, __m512 (&total)[ROWS]) {
   const __m512 lane = _mm512_loadu_ps(p.scale);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
     total[i] = Vector::add_term(total[i], _mm512_load_si512(dot + i * TILE),
-                                _mm512_set1_ps(p.row_scale[i * stride]), lane);
+                                _mm512_set1_ps(p.row_scale[i]), lane);
 }
 
+// The intrinsics take a tile's number as it is written, so `odd` chooses between two lines.
+inline void tile_dot(const dv::BlockDot& d, int64_t step, bool odd, Place& p) {
+  if (odd)
+    _tile_zero(3);
+  else
+    _tile_zero(0);
+  for (int64_t u = 0; u < d.units; u += step) {
+    _tile_loadd(1, p.row, d.row_stride);
+    _tile_loadd(2, p.lanes, BLOCK_LANES * 4);
+    if (odd)
+      _tile_dpbssd(3, 1, 2);
+    else
+      _tile_dpbssd(0, 1, 2);
+    p.row += step * 4;
+    p.lanes += step * BLOCK_LANES * 4;
+  }
+}
+
+// A pipeline of three blocks, because a tile's dots are late: one is multiplied, the dots of the
+// one before are stored, and those of the one before that are added.
 template <int ROWS> void tile_half(const dv::BlockDot& d, int64_t half, int64_t step, float* out) {
   alignas(64) int32_t dot[2][TILE * TILE];
   __m512 total[ROWS];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
     total[i] = _mm512_setzero_ps();
-  Place now = {nullptr, d.lanes + half * 64, nullptr, d.scale + half * TILE}, before = now;
+  Place now = {nullptr, d.lanes + half * 64, nullptr, d.scale + half * TILE};
+  Place last = now, earlier = now;
   int64_t turn = 0;
   for (int64_t t = 0; t < d.taps; t++) {
     now.row = d.rows + d.tap[t] * d.row_stride;
-    now.row_scale = d.row_scale + d.tap[t] * d.scale_stride;
+    now.row_scale = d.row_scale + d.tap[t];
     for (int64_t b = 0; b < d.blocks; b++, turn++) {
-      _tile_zero(0);
-      for (int64_t u = 0; u < d.units; u += step) {
-        _tile_loadd(1, now.row, d.row_stride);
-        _tile_loadd(2, now.lanes, BLOCK_LANES * 4);
-        _tile_dpbssd(0, 1, 2);
-        now.row += step * 4;
-        now.lanes += step * BLOCK_LANES * 4;
+      if (turn & 1) {
+        tile_dot(d, step, true, now);
+        _tile_stored(0, dot[0], TILE * 4);
+      } else {
+        tile_dot(d, step, false, now);
+        if (turn > 0)
+          _tile_stored(3, dot[1], TILE * 4);
       }
-      _tile_stored(0, dot[turn & 1], TILE * 4);
-      // The dots of the block before: the tile unit works on this one meanwhile.
-      if (turn > 0)
-        add_tile(before, d.scale_stride, dot[(turn - 1) & 1], total);
-      before = now;
-      now.row_scale++;
+      if (turn > 1)
+        add_tile(earlier, dot[turn & 1], total);
+      earlier = last;
+      last = now;
+      now.row_scale += d.scale_step;
       now.scale += BLOCK_LANES;
     }
   }
-  add_tile(before, d.scale_stride, dot[(turn - 1) & 1], total);
+  if (turn & 1)
+    _tile_stored(0, dot[0], TILE * 4);
+  else
+    _tile_stored(3, dot[1], TILE * 4);
+  if (turn > 1)
+    add_tile(earlier, dot[turn & 1], total);
+  add_tile(last, dot[(turn - 1) & 1], total);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; i++)
     _mm512_storeu_ps(out + i * BLOCK_LANES + half * TILE, total[i]);
@@ -293,7 +318,7 @@ void tile_far(const dv::BlockDot& d, int64_t half, int64_t step, float* out) {
   const float* scale = d.scale + half * TILE;
   for (int64_t t = 0; t < d.taps; t++) {
     const uint8_t* row = d.rows + d.tap[t] * d.row_stride;
-    const float* row_scale = d.row_scale + d.tap[t] * d.scale_stride;
+    const float* row_scale = d.row_scale + d.tap[t];
     for (int64_t b = 0; b < d.blocks; b++, scale += BLOCK_LANES) {
       _tile_zero(0);
       for (int64_t u = 0; u < d.units; u += step) {
@@ -305,7 +330,7 @@ void tile_far(const dv::BlockDot& d, int64_t half, int64_t step, float* out) {
       }
       _tile_stored(0, dot, TILE * 4);
       for (int64_t i = 0; i < TILE; i++)
-        add_far(dot + i * TILE, row_scale[i * d.scale_stride + b], scale, TILE,
+        add_far(dot + i * TILE, row_scale[b * d.scale_step + i], scale, TILE,
                 out + i * BLOCK_LANES + half * TILE);
     }
   }

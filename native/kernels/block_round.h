@@ -76,9 +76,9 @@ constexpr int32_t INFINITE = 0x7f800000;
 
 template <typename Code>
 void round_row(const float* x, int64_t length, const dv_block_format& format, int32_t offset,
-               int64_t step, Code* out, float* scale) {
+               int64_t size, Code* out, float* scale, int64_t step) {
   const dv_block_format f = format; // a copy: stores to `out` cannot change it
-  for (int64_t from = 0; from < length; from += f.block, out += step, scale++) {
+  for (int64_t from = 0; from < length; from += f.block, out += size, scale += step) {
     const int64_t n = length - from < f.block ? length - from : f.block;
     const int32_t most = largest_of(x + from, n);
     int64_t done = 0;
@@ -90,17 +90,17 @@ void round_row(const float* x, int64_t length, const dv_block_format& format, in
       round_block(x + from, n, unit, f, offset, out);
       done = n;
     }
-    for (; done < step; done++)
+    for (; done < size; done++)
       out[done] = (Code)offset;
   }
 }
 
 void quantise(const float* x, int64_t length, const dv_block_format& f, const dv::BlockForm& form,
-              int64_t units, uint8_t* out, float* scale) {
+              int64_t units, uint8_t* out, float* scale, int64_t step) {
   if (form.width == 1)
-    round_row(x, length, f, form.offset, units * 4, out, scale);
+    round_row(x, length, f, form.offset, units * 4, out, scale, step);
   else
-    round_row(x, length, f, form.offset, units * 2, reinterpret_cast<int16_t*>(out), scale);
+    round_row(x, length, f, form.offset, units * 2, reinterpret_cast<int16_t*>(out), scale, step);
 }
 
 void codes(const float* x, int64_t length, const dv_block_format& f, int16_t* out,
