@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.accumulating import accumulated
+from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.entry import EMULATE, OBSERVE, Emulation, Site
@@ -45,7 +46,7 @@ def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
         call = call.with_operands(call.x, stored, bias)
     if bias is not None and arithmetic.bias is not None:
         bias = cast_slot(bias, arithmetic.bias, "bias", site, module)
-    if arithmetic.multiplies_codes:
+    if arithmetic.multiplies_codes or multiplies_blocks(arithmetic, call):
         y = _product_of_codes(site, module, call, bias)
     else:
         x, weight = call.x, call.weight
@@ -86,6 +87,8 @@ def _straight_through(site: Site, module: nn.Module, call: Call, bias: Tensor | 
 
 
 def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
+    if multiplies_blocks(site.arithmetic, call):
+        return product_of_blocks(call.plain, site.spelling)
     ranges = (*site.range(module, "input"), *site.range(module, "weight"))
     if call.kind == "matmul":
         y = library.matmul(call.x, call.weight, *ranges, site.spelling)

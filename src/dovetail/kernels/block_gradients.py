@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats import BlockFloat, Format, MXFormat
-from dovetail.formats.realise import inside, round_values
+from dovetail.formats.realise import in_torch, inside, round_values
 from dovetail.kernels.geometry import LINEAR, Geometry
 
 __all__ = ["conv", "linear", "matmul"]
@@ -38,7 +38,10 @@ class _Operand:
 
     @property
     def value(self) -> Tensor:
-        return round_values(self.x, self.fmt, self.axis).to(self.dtype).reshape(self.shape)
+        # While the backward pass is traced, tensors have no memory for a native cast to read.
+        plain = type(self.x) in (Tensor, torch.nn.Parameter)
+        rounded = (round_values if plain else in_torch)(self.x, self.fmt, self.axis)
+        return rounded.to(self.dtype).reshape(self.shape)
 
     def through(self, grad: Tensor) -> Tensor:
         grad = grad.to(self.x.dtype)
