@@ -26,7 +26,7 @@ from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import using
 
 RESULTS = Path(__file__).parent / "results"
-LIMIT = 0.5  # linear, mxint8, the best level, one thread
+LIMIT = 0.5  # linear, mxint8, AVX-512 with VNNI, one thread
 FORMATS = ("mxint8", "mxfp4", "bfp(m=8, block=64)", "mxfp6_e3m2", "bfp(m=12, block=32)")
 
 
@@ -98,7 +98,7 @@ def markdown(tables: Sequence[Table]) -> str:
         f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
         "Exact order; rounding of the activations included, weights packed; medians of "
         "interleaved runs.",
-        f"Limit for linear mxint8 at the best level, one thread: {LIMIT}.",
+        f"Limit for linear mxint8 on AVX-512 with VNNI, one thread: {LIMIT}.",
     ]
     for table in tables:
         lines += ["", f"## {table.title}", ""]

@@ -22,6 +22,7 @@ from dovetail.emulation import (
 )
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
+from dovetail.formats.codes import Codes, decode, encode
 from dovetail.kernels import register_realisation
 from dovetail.multipliers import (
     Multiplier,
@@ -31,6 +32,7 @@ from dovetail.multipliers import (
     register_multiplier,
 )
 from dovetail.recipe import Recipe, Rule, rule
+from dovetail.storage import load_encoded, save_encoded
 from dovetail.training import fit
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accumulator",
     "Arithmetic",
+    "Codes",
     "DovetailError",
     "Format",
     "Multiplier",
@@ -51,9 +54,12 @@ __all__ = [
     "catalog",
     "checkpoint_context",
     "counters",
+    "decode",
+    "encode",
     "fit",
     "float_multiplier",
     "format",
+    "load_encoded",
     "load_state",
     "multiplier",
     "ops",
@@ -63,5 +69,6 @@ __all__ = [
     "register_realisation",
     "remove_",
     "rule",
+    "save_encoded",
     "state",
 ]

@@ -129,8 +129,10 @@ floats = st.floats(-(2.0**60), 2.0**60, width=32).filter(lambda v: v == 0 or abs
 def test_idempotent_odd_and_monotone(spelling, values):
     x = torch.tensor(values)
     y = cast(x, spelling)
-    if not spelling.startswith(("nvfp4", "scaled", "mxfp4", "mxfp6")):
-        # where the largest element may not be its block's largest value again, scales change
+    unstable = spelling.startswith(("nvfp4", "scaled", "mxfp4", "mxfp6"))
+    if not unstable and "symmetric=False" not in spelling:
+        # Elsewhere the largest value of a block may round to one that asks for another scale: the
+        # extra negative code of an asymmetric mantissa is a power of two, with the next exponent.
         assert torch.equal(cast(y, spelling), y)
     if "symmetric=False" not in spelling and "nf4" not in spelling:
         assert torch.equal(cast(-x, spelling), -y)

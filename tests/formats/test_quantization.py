@@ -189,3 +189,9 @@ def test_a_group_needs_no_range_and_passes_every_gradient():
     assert not IntFormat(4, group=2).is_static
     with pytest.raises(DovetailError, match="exclude each other"):
         IntFormat(4, group=2, channel=0)
+
+
+def test_each_value_of_a_vector_can_be_a_channel():
+    low, high = observed_range(torch.tensor([3.0, -1.0]), 0)
+    assert low.tolist() == high.tolist() == [3.0, -1.0]
+    assert cast(torch.tensor([3.0, 1.0]), "int2(channel=0)").tolist() == [3.0, 1.0]

@@ -335,3 +335,11 @@ def test_fake_quantize(dtype, axis):
         fake_quantize(x, torch.ones(2), torch.tensor(0), -7, 7, 0)
     with pytest.raises(dv.DovetailError, match="code range"):
         fake_quantize(x, torch.tensor(0.0), torch.tensor(0), -7, 7)
+
+
+def test_tiny_tensors_in_nvfp4():
+    x = torch.tensor([-9.1835e-41, 0.0, 1e-36])
+    fmt = dv.format("nvfp4")
+    for values in (x, x[:1], x[:2]):
+        native_cast, portable = cast_into(values, fmt), in_torch(values, fmt)
+        assert torch.equal(native_cast.view(torch.int32), portable.view(torch.int32))

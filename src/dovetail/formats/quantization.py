@@ -28,6 +28,8 @@ def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
         return zero, zero
     finite = x.nan_to_num(0.0, 0.0, 0.0)
     dims = tuple(d for d in range(x.dim()) if axis is None or d != axis % x.dim())
+    if not dims:  # one value per index: nothing to reduce, where no axes would mean all axes
+        return finite, finite
     return torch.amin(finite, dims), torch.amax(finite, dims)
 
 

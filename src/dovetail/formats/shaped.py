@@ -30,8 +30,8 @@ class Shaped(Format):
     """``inner``, cast on the tensor after ``shaping``; the shape is undone afterwards.
 
     ``shaping`` is a sequence of ``view`` (sizes), ``permute`` (axes) and ``flatten`` (first and
-    last axis), as torch spells them. ``keep`` (axis, start, stop) is a slice of the shaped tensor that
-    stays as it was. ``before`` is a format that the shaped tensor is cast to first.
+    last axis), as torch spells them. ``keep`` (axis, start, stop) is a slice of the shaped tensor
+    that stays as it was. ``before`` is a format that the shaped tensor is cast to first.
 
     >>> fmt = to_format("shaped(int2(dynamic), permute=(1, 0), keep=(0, 0, 1))")
     >>> fmt.cast_with(torch.tensor([[0.3, 0.3], [2.0, 2.0]]), lambda x, inner: torch.round(x))

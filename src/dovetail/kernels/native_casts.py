@@ -309,7 +309,7 @@ def _call(x: Tensor, out: Tensor, fmt: Format, axis: int, seed: int) -> None:
         largest = ctypes.c_double()
         native._check(core.dv_largest(ref(tensor), ctypes.c_int64(fmt.block), ref(largest)))
         single = np.float32
-        whole = max(single(largest.value) / single(448.0 * 6.0), single(2.0**-126))
+        whole = max(single(largest.value) / single(448.0 * 6.0), single(2.0**-120))
         scaled = _Scaled(fmt.block, 6.0, 1, float(whole) if largest.value else 1.0)
         element = fmt.element
         assert isinstance(element, FloatFormat)
