@@ -175,13 +175,13 @@ def test_a_registered_cast_is_taken_in_eager_mode_only():
     calls = []
 
     @register_cast
-    def spy(x, fmt, axis, seed):
-        calls.append((fmt, axis, seed))
+    def spy(x, fmt, axis, seed, out):
+        calls.append((fmt, axis, seed, out))
 
     try:
         x = torch.ones(3)
         cast(x, "fp8_e4m3", 0)
-        assert calls == [(format("fp8_e4m3"), 0, None)]
+        assert calls == [(format("fp8_e4m3"), 0, None, None)]
         torch.func.vmap(lambda v: cast(v, "fp8_e4m3"))(x)
         fmt = format("fp8_e4m3")
         torch.compile(lambda v: cast(v, fmt), backend="eager")(x)
@@ -209,3 +209,18 @@ def test_refusals_teach(call, message):
     with pytest.raises(DovetailError) as caught:
         call(torch.ones(4, 4))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("spelling", ["fp8_e4m3", "mxfp4", "posit(8,1)", "int8"])
+def test_out_may_be_the_input_other_memory_or_a_shifted_view_of_it(spelling):
+    x = torch.randn(9, 32)
+    expected = cast(x, spelling)
+    out = torch.empty_like(x)
+    assert cast(x, spelling, out=out) is out
+    assert torch.equal(out, expected)
+    strided = torch.empty(32, 9).t()
+    assert torch.equal(cast(x, spelling, out=strided), expected)
+    memory = torch.cat([x, torch.zeros(1, 32)])
+    assert torch.equal(cast(memory[:9], spelling, out=memory[1:]), expected)
+    assert torch.equal(cast(x, spelling, out=x), expected)
+    assert torch.equal(x, expected)

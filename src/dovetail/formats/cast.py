@@ -119,8 +119,20 @@ def cast(
                     "'int8'"
                 )
         seed = seed_from(generator, x.device) if is_stochastic(number) else None
-        y = straight_through(x, number, -1 if axis is None else axis, seed, clip=clip)
+        along = -1 if axis is None else axis
+        if out is not None and _may_write(x, out):
+            return round_values(x.detach(), number, along, seed, out)
+        y = straight_through(x, number, along, seed, clip=clip)
     return y if out is None else out.copy_(y)
+
+
+def _may_write(x: Tensor, out: Tensor) -> bool:
+    """Whether a cast may write to ``out`` while it reads ``x``."""
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    if x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
+        return True
+    return x.data_ptr() == out.data_ptr() and x.stride() == out.stride()
 
 
 def straight_through(

@@ -34,12 +34,12 @@ __all__ = [
     "shared_exponents",
 ]
 
-Kernel = Callable[[Tensor, Format, int, "Tensor | None"], "Tensor | None"]
+Kernel = Callable[[Tensor, Format, int, "Tensor | None", "Tensor | None"], "Tensor | None"]
 _kernels: list[Kernel] = []
 
 
 def register_cast(kernel: Kernel) -> Kernel:
-    """Decorator: a faster ``(x, fmt, axis, seed) -> Tensor``, or None where it does not apply.
+    """Decorator: a faster ``(x, fmt, axis, seed, out) -> Tensor``, or None where it does not apply.
 
     It gets what :func:`round_values` gets, in eager mode only, the latest registered first.
     """
@@ -47,11 +47,18 @@ def register_cast(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def round_values(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None) -> Tensor:
-    """``x`` rounded to ``fmt``: a new tensor of the same shape and dtype; no gradient.
+def round_values(
+    x: Tensor,
+    fmt: Format,
+    axis: int = -1,
+    seed: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``x`` rounded to ``fmt``: a tensor of the same shape and dtype; no gradient.
 
     ``axis`` is where blocks run unless the format has its own; ``seed`` (int64 scalar tensor) is
-    needed by stochastic rounding. ``x`` is floating point.
+    needed by stochastic rounding. ``x`` is floating point. The result is written to ``out`` if
+    given: ``x`` itself, or memory that ``x`` does not share.
 
     >>> from dovetail.formats import format
     >>> round_values(torch.tensor([464.1, -1.03]), format("fp8_e4m3"))
@@ -59,10 +66,11 @@ def round_values(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = N
     """
     if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
         for kernel in _kernels:
-            y = kernel(x, fmt, axis, seed)
+            y = kernel(x, fmt, axis, seed, out)
             if y is not None:
                 return y
-    return in_torch(x, fmt, axis, seed)
+    y = in_torch(x, fmt, axis, seed)
+    return y if out is None else out.copy_(y)
 
 
 def in_torch(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None) -> Tensor:

@@ -329,10 +329,12 @@ def _need(fmt: FloatFormat | FixedFormat) -> _Element:
 
 
 @register_cast
-def _cast(x: Tensor, fmt: Format, axis: int, seed: Tensor | None) -> Tensor | None:
+def _cast(
+    x: Tensor, fmt: Format, axis: int, seed: Tensor | None, out: Tensor | None
+) -> Tensor | None:
     if x.device.type != "cpu" or (seed is None and is_stochastic(fmt)):
         return None
-    return cast_into(x, fmt, axis, 0 if seed is None else int(seed))
+    return cast_into(x, fmt, axis, 0 if seed is None else int(seed), out)
 
 
 def fake_quantize(
