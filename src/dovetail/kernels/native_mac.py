@@ -26,7 +26,7 @@ __all__ = ["NativeFactored", "NativeTable"]
 #: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/mac.md):
 #: per rank of a factored product, and of a table, at each instruction-set level.
 COSTS = {
-    "scalar": (3.3, 7.5),
+    "scalar": (13.0, 7.5),
     "avx2": (1.8, 4.6),
     "avx512": (1.25, 3.4),
     "avx512vnni": (0.28, 2.4),

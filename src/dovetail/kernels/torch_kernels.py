@@ -38,7 +38,7 @@ def _factors_fit(mul: Multiplier, operands: Operands) -> bool:
 def _factored_cost(mul: Multiplier, operands: Operands) -> float:
     del operands
     factors = None if mul.bits is None else mul.factors()
-    return 2.0 + 1.5 * (1 if factors is None else factors.rank)
+    return 1.5 + 3.0 * (1 if factors is None else factors.rank)
 
 
 @register_realisation("mac", when=_factors_fit, cost=_factored_cost, name="torch-factored")
