@@ -77,7 +77,9 @@ def test_lowest_codes(level, name):
 
 
 def test_unsigned_inputs_of_the_exact_product(level):
-    assert equal(dv.multiplier("exact"), Operands((0, 255), (-127, 127))) == "native-factored"
+    # Without vector instructions float32 products of the codes are the cheaper exact sums.
+    chosen = "torch-factored" if level == "scalar" else "native-factored"
+    assert equal(dv.multiplier("exact"), Operands((0, 255), (-127, 127))) == chosen
 
 
 def test_unsigned_circuits(level):
