@@ -6,7 +6,7 @@ other ops the arithmetic travels as text. A convolution's padding is flat: low, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 from dovetail.arithmetic import Arithmetic
 from dovetail.kernels import block, block_gradients
 from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.library import conv_geometry, one_by_one, owned
 
 __all__ = ["block_conv", "block_linear", "block_matmul"]
 
@@ -28,21 +29,9 @@ _library.define(
 _library.define("block_matmul(Tensor x, Tensor weight, str arithmetic) -> Tensor")
 
 
-def _geometry(
-    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
-) -> Geometry:
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    return Geometry(len(stride), tuple(stride), pairs, tuple(dilation), groups)
-
-
-def _owned(y: Tensor) -> Tensor:
-    """``y``, not as a view: autograd lets nobody change a view that an op made, and users do."""
-    return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
-
-
 def _linear_impl(x: Tensor, weight: Tensor, bias: Tensor | None, arithmetic: str) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return _owned(block.emulate(x, weight, bias, rule.input, rule.weight, LINEAR))
+    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, LINEAR))
 
 
 def _conv_impl(
@@ -56,13 +45,13 @@ def _conv_impl(
     arithmetic: str,
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    geometry = _geometry(stride, padding, dilation, groups)
-    return _owned(block.emulate(x, weight, bias, rule.input, rule.weight, geometry))
+    geometry = conv_geometry(stride, padding, dilation, groups)
+    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, geometry))
 
 
 def _matmul_impl(x: Tensor, weight: Tensor, arithmetic: str) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return _owned(block.matmul(x, weight, rule.input, rule.weight))
+    return owned(block.matmul(x, weight, rule.input, rule.weight))
 
 
 def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
@@ -70,7 +59,7 @@ def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
 
 
 def _conv_fake(x: Tensor, weight: Tensor, _bias: Any, *window: Any) -> Tensor:
-    spatial = _geometry(*window[:4]).out_size(x.shape[2:], weight.shape[2:])
+    spatial = conv_geometry(*window[:4]).out_size(x.shape[2:], weight.shape[2:])
     return x.new_empty(x.shape[0], weight.shape[0], *spatial)
 
 
@@ -98,7 +87,7 @@ def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    geometry = _geometry(*ctx.settings[-5:-1])
+    geometry = conv_geometry(*ctx.settings[-5:-1])
     return (*_with_bias(ctx, grad, block_gradients.conv, geometry), *[None] * 5)
 
 
@@ -106,20 +95,6 @@ def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     rule = Arithmetic.parse(ctx.settings[-1])
     x, weight = ctx.saved_tensors
     return (*block_gradients.matmul(grad, x, weight, rule), None)
-
-
-def _vmap(name: str) -> Callable[..., Any]:
-    """One call per example: right for whichever operands are batched."""
-
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        op = getattr(torch.ops.dovetail, name)
-        outs = []
-        for i in range(info.batch_size):
-            pairs = zip(args, in_dims, strict=True)
-            outs.append(op(*[v.select(d, i) if isinstance(d, int) else v for v, d in pairs]))
-        return torch.stack(outs), 0
-
-    return rule
 
 
 for _name, _impl, _fake, _backward in (
@@ -130,7 +105,7 @@ for _name, _impl, _fake, _backward in (
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
     register_fake(f"dovetail::{_name}", _fake, lib=_library)
     register_autograd(f"dovetail::{_name}", _backward, setup_context=_save, lib=_library)
-    register_vmap(f"dovetail::{_name}", _vmap(_name), lib=_library)
+    register_vmap(f"dovetail::{_name}", one_by_one(_name), lib=_library)
 
 block_linear = torch.ops.dovetail.block_linear
 block_conv = torch.ops.dovetail.block_conv

@@ -44,7 +44,7 @@ def conv_geometry(
     return Geometry(len(stride), tuple(stride), pairs, tuple(dilation), groups)
 
 
-def _owned(y: Tensor) -> Tensor:
+def owned(y: Tensor) -> Tensor:
     """``y``, not as a view: autograd lets nobody change a view that an op made, and users do."""
     return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
@@ -60,7 +60,7 @@ def _linear_impl(
     arithmetic: str,
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return _owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR))
+    return owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR))
 
 
 def _conv_impl(
@@ -79,7 +79,7 @@ def _conv_impl(
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
     geometry = conv_geometry(stride, padding, dilation, groups)
-    return _owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry))
+    return owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry))
 
 
 def _matmul_impl(
@@ -94,7 +94,7 @@ def _matmul_impl(
     rule = Arithmetic.parse(arithmetic)
     first = operand_range(x, layer.integer(rule.input), "input", _range(xs, xz))
     second = operand_range(weight, layer.integer(rule.weight), "second", _range(ws, wz))
-    return _owned(_batched(x, weight, first, second, rule))
+    return owned(_batched(x, weight, first, second, rule))
 
 
 def _batched(x: Tensor, weight: Tensor, first: Range, second: Range, rule: Arithmetic) -> Tensor:
