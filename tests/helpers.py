@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import dovetail as dv
+from dovetail.emulation import tap
 from dovetail.kernels.realisation import Operands, _register
 
 CIRCUITS = [m.spelling for m in dv.catalog(bits=8)]
@@ -73,10 +74,10 @@ def conv_loop(
         for pixel in itertools.product(*map(range, size)):
             total = 0
             for c in range(per_group):
-                for tap in itertools.product(*map(range, w.shape[2:])):
-                    place = [pixel[d] * stride[d] + tap[d] * dilation[d] for d in range(n)]
+                for offset in itertools.product(*map(range, w.shape[2:])):
+                    place = [pixel[d] * stride[d] + offset[d] * dilation[d] for d in range(n)]
                     code = x[(b, group * per_group + c, *place)]
-                    total += f(int(code), int(weights[(o, c, *tap)]))
+                    total += f(int(code), int(weights[(o, c, *offset)]))
             out[(b, o, *pixel)] = total
     return torch.from_numpy(out)
 
@@ -153,3 +154,11 @@ def small(**fields) -> tuple[nn.Module, Tensor]:
 def modes() -> int:
     """How many torch function modes are active."""
     return torch._C._len_torch_function_stack()
+
+
+def hits(model, *args, **kwargs) -> list[str]:
+    """The operations that one forward emulates, in order."""
+    seen: list[str] = []
+    with tap(model, lambda op, call: seen.append(op.key)):
+        model(*args, **kwargs)
+    return seen

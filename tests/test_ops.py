@@ -25,6 +25,8 @@ from helpers import (
 # What each is there for: f(0, 0) != 0 and no symmetry at all; nearly every product zero; entries
 # over the whole of int32; one operand unused; a constant.
 FULL = np.random.default_rng(5).integers(-(2**31), 2**31, (256, 256), dtype=np.int64)
+
+
 TABLES = {
     "random": random_table(0),
     "random-small": random_table(1, -100, 100),
@@ -37,6 +39,8 @@ TABLES = {
     "zero": dv.multiplier(np.zeros((256, 256), dtype=np.int32)),
     "unsigned": dv.multiplier(FULL.astype(np.int32) >> 12, signed=False),
 }
+
+
 FAMILIES = [
     "exact(bits=8)",
     "exact(bits=8, signed=False)",
@@ -46,7 +50,11 @@ FAMILIES = [
     "mitchell(bits=8)",
     "broken_array(bits=8, drop_columns=5)",
 ]
+
+
 EVERY = {**TABLES, **{name: name for name in CIRCUITS + FAMILIES}}
+
+
 WIDE = [
     *[m.spelling for m in dv.catalog() if m.bits != (8, 8)][::4],
     "drum(k=5, bits=12)",
@@ -100,9 +108,13 @@ def test_conv_is_the_loop(real, mul):
 
 
 SOME = {key: EVERY[key] for key in ("random", "random-small", "sparse", "full-int32", "unsigned")}
+
+
 SOME |= {
     key: key for key in ("mul8s_1KXF@v2022", "mul8s_1L2H@v1.1", "mul8u_2HH@v1.1") if key in EVERY
 }
+
+
 SOME |= {"exact(bits=8)": "exact(bits=8)"}
 
 
@@ -402,82 +414,3 @@ def test_conv_property(data):
         if real != "reference" and holds(real, mul):
             with using(real):
                 assert same(conv_codes(a, w, mul, **how), wanted), real
-
-
-CODES = torch.ones(2, 3, dtype=torch.int8)
-IMAGE = torch.ones(1, 2, 5, 5, dtype=torch.int8)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: linear_codes(CODES.float(), CODES, "exact"),
-            "a holds integer operand values, not torch.float32",
-        ),
-        (
-            lambda: linear_codes(CODES, CODES.bool(), "exact"),
-            "w holds integer operand values, not torch.bool",
-        ),
-        (
-            lambda: linear_codes(CODES.short() * 128, CODES, "mul8s_1KV9"),
-            "a holds 128, but mul8s_1KV9@v2022 takes -128..127",
-        ),
-        (
-            lambda: linear_codes(CODES, -CODES, "exact(bits=8, signed=False)"),
-            "w holds -1, but exact(bits=8, signed=False) takes 0..255",
-        ),
-        (
-            lambda: linear_codes(CODES, CODES[:, :2], "exact"),
-            "linear takes a [..., K] and w [N, K]; got a (2, 3) and w (2, 2)",
-        ),
-        (
-            lambda: linear_codes(CODES, CODES, "exect"),
-            "unknown multiplier 'exect'; did you mean 'exact'?",
-        ),
-        (
-            lambda: linear_codes(CODES, CODES, "exact", acc="int65"),
-            "accumulator 'int65': 8 to 64 bits; nearest 'int64'",
-        ),
-        (
-            lambda: conv_codes(CODES, CODES, "exact"),
-            "conv_codes takes a [B, C, *spatial] with 1 to 3 spatial dimensions, not (2, 3)",
-        ),
-        (
-            lambda: conv_codes(IMAGE, CODES, "exact"),
-            "conv2d takes a [B, C, *spatial] and w [O, C/groups, *kernel] of 4 dimensions; "
-            "got a (1, 2, 5, 5) and w (2, 3)",
-        ),
-        (
-            lambda: conv_codes(IMAGE, IMAGE[..., :3, :3], "mul8s_1KV9", pad_code=200),
-            "pad_code=200 is not an operand value: -128..127",
-        ),
-        (
-            lambda: conv_codes(IMAGE, IMAGE[..., :3, :3], "exact", groups=2),
-            "groups=2 does not fit: a has 2 channels, w (1, 2, 3, 3) takes 2 per group and makes 1",
-        ),
-        (
-            lambda: conv_codes(IMAGE, IMAGE, "exact", dilation=2),
-            "the kernel spans 9 pixels in dimension 0, more than the padded input has (5 + 0 + 0)",
-        ),
-        (lambda: conv_codes(IMAGE, IMAGE, "exact", stride=0), "must be >= 1"),
-        (lambda: conv_codes(IMAGE, IMAGE, "exact", padding=-1), "must not be negative"),
-        (lambda: conv_codes(IMAGE, IMAGE, "exact", groups=0), "groups 0 must be >= 1"),
-        (
-            lambda: conv_codes(IMAGE, IMAGE, "exact", stride=(1, 2, 3)),
-            "stride (1, 2, 3) needs 1 or 2 entries",
-        ),
-    ],
-)
-def test_refusals(call, message):
-    with pytest.raises(dv.DovetailError) as raised:
-        call()
-    assert message in str(raised.value)
-
-
-def test_an_unknown_realisation_is_refused():
-    with (
-        pytest.raises(dv.DovetailError, match=r"unknown realisation 'torch-facto'; did you mean"),
-        using("torch-facto"),
-    ):
-        pass
