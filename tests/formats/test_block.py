@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from dovetail import DovetailError, cast, format
 from dovetail.formats import reference
 from dovetail.formats.realise import in_torch
-from format_oracles import hostile, same_bits
+from dovetail.kernels.native_casts import cast_into
+from format_oracles import MODES, hostile, same_bits
 
 NAN, INF = math.nan, math.inf
 FORMATS = [
@@ -157,6 +158,23 @@ def test_nearest_is_the_nearest(mode):
     largest = x.abs().amax(-1, keepdim=True)
     step = 2.0 ** (torch.floor(torch.log2(largest)) - 6)
     assert bool(((x - y).abs() <= torch.where(y.abs() >= 127 * step, step, step / 2)).all())
+
+
+@pytest.mark.parametrize("mode", [*MODES, "Stochastic(7)"])
+@pytest.mark.parametrize("specials", ["finite", "fn", "fnuz", "extended"])
+def test_ties_between_powers_of_two_go_by_the_element_s_code(specials, mode):
+    """Whatever the block's exponent; and -0 is the element's to have or not."""
+    x = hostile(40, torch.float64, seed=5).nan_to_num(1.0, 2.0, 3.0)
+    x[::37] = NAN
+    for e in (2, 3, 5):
+        element = f"float(e={e}, m=0, specials={specials}, rounding={mode})"
+        fmt = format(f"mx({element}, block=8, mode={'EVEN' if e == 3 else 'FLOOR'})")
+        for dtype in (torch.float32, torch.float64, torch.float16):
+            expected = reference.round_values(x.to(dtype), fmt, seed=5)
+            assert same_bits(in_torch(x.to(dtype), fmt, seed=torch.tensor(5)), expected)
+            if fmt.element.has_negative_zero:
+                native_cast = cast_into(x.to(dtype), fmt, seed=5)
+                assert native_cast is None or same_bits(native_cast, expected)
 
 
 def test_average_storage():

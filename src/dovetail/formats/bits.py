@@ -78,7 +78,7 @@ def round_pattern(
     mantissa: int | None,
     *,
     tiny: bool = False,
-    parity: int | None = None,
+    parity: int | Tensor | None = None,
     words: Tensor | None = None,
 ) -> Tensor:
     """Magnitude patterns ``u`` rounded to ``mantissa`` bits, in steps of at least ``2**quantum``.
@@ -86,7 +86,7 @@ def round_pattern(
     ``mantissa=None`` keeps every bit down to the quantum (fixed point). ``quantum`` may be a tensor
     that broadcasts (one per block). ``tiny`` says that values may be subnormal in ``layout`` and
     yet normal in the format. ``parity`` is for formats without mantissa bits: the exponent bias
-    whose code parity decides ties. ``words`` are the random words of stochastic rounding. Patterns
+    whose code parity decides ties (a tensor: one per block). ``words`` are the random words of stochastic rounding. Patterns
     of infinity and NaN come out as anything; the exponent is unbounded upwards only as far as
     ``layout`` goes: beyond that, the pattern of infinity.
     """
@@ -122,7 +122,7 @@ def _up(
     mode: Rounding,
     exponent: Tensor,
     position: int | Tensor,
-    parity: int | None,
+    parity: int | Tensor | None,
     words: Tensor | None,
 ) -> Tensor:
     """1 where the magnitude is rounded up, else 0."""

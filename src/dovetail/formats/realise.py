@@ -338,15 +338,23 @@ def _round_power_scaled(
         exponent + element.quantum,
         element.mantissa if isinstance(element, FloatFormat) else None,
         tiny=layout is not BINARY64,
+        parity=_parity(element, exponent),
         words=words,
     )
     top = _scaled_pattern(element.max, exponent, layout)
     if isinstance(element, FixedFormat) and not element.symmetric:
         top = torch.where(negative, _scaled_pattern(-element.min, exponent, layout), top)
     y = torch.minimum(y, top)
-    if isinstance(element, FixedFormat):
+    if not element.has_negative_zero:
         negative = negative & (y > 0)
     return torch.where(finite, _signed(y, negative, layout), torch.nan)
+
+
+def _parity(element: FloatFormat | FixedFormat, exponent: Tensor) -> Tensor | None:
+    """The exponent bias of elements without mantissa bits, seen before they are scaled."""
+    if isinstance(element, FloatFormat) and element.mantissa == 0:
+        return element.offset - exponent
+    return None
 
 
 def _scaled_pattern(value: float, exponent: Tensor, layout: Layout) -> Tensor:
