@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from dovetail import DovetailError, cast, format
-from dovetail.formats import realise
 from dovetail.formats.philox import random_words, seed_from
-from dovetail.formats.realise import in_torch, inside, register_cast, round_values
+from dovetail.formats.realise import door, in_torch, inside, register_cast, round_values
 from dovetail.formats.values import values_of
 from format_oracles import hostile, same_bits
 
@@ -187,7 +186,7 @@ def test_a_registered_cast_is_taken_in_eager_mode_only():
         torch.compile(lambda v: cast(v, fmt), backend="eager")(x)
         assert len(calls) == 1
     finally:
-        realise._kernels.remove(spy)
+        door._kernels.remove(spy)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from gfloat import RoundMode, round_ndarray
 
 from dovetail import DovetailError, cast, format
 from dovetail.formats import FloatFormat, Rounding
-from dovetail.formats.names import FLOATS
+from dovetail.formats.names.known import FLOATS
 from dovetail.formats.philox import random_words
 from dovetail.formats.realise import in_torch
 from format_oracles import (

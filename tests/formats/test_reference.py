@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dovetail import cast, format
 from dovetail.formats import FloatFormat, reference
-from dovetail.formats.names import FLOATS
+from dovetail.formats.names.known import FLOATS
 from dovetail.formats.realise import in_torch, shared_exponents
 from dovetail.formats.rounding import Rounding
 from format_oracles import MODES, hostile, nearest_multiple, same_bits, with_mode

@@ -18,7 +18,7 @@ from dovetail.formats import (
     TableFormat,
     format_examples,
 )
-from dovetail.formats.names import FLOATS
+from dovetail.formats.names.known import FLOATS
 from dovetail.formats.rounding import ROUNDINGS, SATURATIONS
 from dovetail.formats.shorthand import aliases
 from dovetail.recipe import schema

@@ -86,9 +86,9 @@ def round_pattern(
     ``mantissa=None`` keeps every bit down to the quantum (fixed point). ``quantum`` may be a tensor
     that broadcasts (one per block). ``tiny`` says that values may be subnormal in ``layout`` and
     yet normal in the format. ``parity`` is for formats without mantissa bits: the exponent bias
-    whose code parity decides ties (a tensor: one per block). ``words`` are the random words of stochastic rounding. Patterns
-    of infinity and NaN come out as anything; the exponent is unbounded upwards only as far as
-    ``layout`` goes: beyond that, the pattern of infinity.
+    whose code parity decides ties (a tensor: one per block). ``words`` are the random words of
+    stochastic rounding. Patterns of infinity and NaN come out as anything; the exponent is
+    unbounded upwards only as far as ``layout`` goes: beyond that, the pattern of infinity.
     """
     f = layout.fraction
     exponent = (u >> f).clamp(min=1)

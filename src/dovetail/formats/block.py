@@ -29,6 +29,13 @@ class PowerScaled(BlockFormat):
     scale_bits = 8
     exponents = (-127, 127)
 
+    @property
+    def mantissa_bits(self) -> int:
+        """Bits behind the leading one of the largest element."""
+        element = self.element
+        assert isinstance(element, (FloatFormat, FixedFormat))
+        return element.mantissa if isinstance(element, FloatFormat) else element.width - 2
+
 
 def check_block(block: int, name: str) -> None:
     """Refuse a block size below 1."""
@@ -77,7 +84,7 @@ class BlockFloat(PowerScaled):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_bfp
+        from dovetail.formats.names.spell import spell_bfp
 
         return spell_bfp(self)
 
@@ -126,6 +133,6 @@ class MXFormat(PowerScaled):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_mx
+        from dovetail.formats.names.spell import spell_mx
 
         return spell_mx(self)

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.errors import DovetailError
-from dovetail.formats.base import Format
+from dovetail.formats.base import BlockFormat, Format
 from dovetail.formats.bits import Layout
 
-__all__ = ["Blocks", "blocks_of"]
+__all__ = ["Blocks", "blocks_of", "format_blocks"]
 
 
 class Blocks(NamedTuple):
@@ -56,3 +56,13 @@ def blocks_of(x: Tensor, size: int, axis: int, fmt: Format) -> Blocks:
     length = x.shape[axis]
     block = min(size, length)
     return Blocks(axis, length, block, -length % block)
+
+
+def format_blocks(x: Tensor, fmt: BlockFormat, axis: int) -> Blocks:
+    """The blocks of ``fmt`` along its own axis, or along ``axis`` if it has none.
+
+    >>> from dovetail.formats import format
+    >>> format_blocks(torch.zeros(4, 6), format("mxfp4(block=2, axis=0)"), 1).axis
+    0
+    """
+    return blocks_of(x, fmt.block, axis if fmt.axis is None else fmt.axis, fmt)

@@ -101,6 +101,6 @@ class FixedFormat(ElementFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_fixed
+        from dovetail.formats.names.spell import spell_fixed
 
         return spell_fixed(self)

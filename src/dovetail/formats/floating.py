@@ -183,7 +183,7 @@ class FloatFormat(ElementFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_float
+        from dovetail.formats.names.spell import spell_float
 
         return spell_float(self)
 

@@ -61,7 +61,7 @@ class LogFormat(CodebookFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_log
+        from dovetail.formats.names.spell import spell_log
 
         return spell_log(self)
 

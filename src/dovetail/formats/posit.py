@@ -77,6 +77,6 @@ class PositFormat(CodebookFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_posit
+        from dovetail.formats.names.spell import spell_posit
 
         return spell_posit(self)

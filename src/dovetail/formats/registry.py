@@ -12,7 +12,7 @@ from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.names import CONSTRUCTORS, EXAMPLES, p3109_named
+from dovetail.formats.names.construct import CONSTRUCTORS, EXAMPLES, p3109_named
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
 

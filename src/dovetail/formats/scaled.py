@@ -58,7 +58,7 @@ class ScaledBlock(BlockFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_scaled
+        from dovetail.formats.names.spell import spell_scaled
 
         return spell_scaled(self)
 
@@ -94,6 +94,6 @@ class NVFP4(BlockFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_nvfp4
+        from dovetail.formats.names.spell import spell_nvfp4
 
         return spell_nvfp4(self)

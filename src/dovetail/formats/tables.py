@@ -70,6 +70,6 @@ class TableFormat(CodebookFormat):
 
     @property
     def spelling(self) -> str:
-        from dovetail.formats.names import spell_table
+        from dovetail.formats.names.spell import spell_table
 
         return spell_table(self)

@@ -14,7 +14,7 @@ __all__ = ["values_of"]
 def values_of(fmt: ElementFormat) -> list[float]:
     """The finite values of a format of up to 16 bits in ascending order, -0 left out.
 
-    >>> from dovetail.formats.names import FLOATS
+    >>> from dovetail.formats.names.known import FLOATS
     >>> values_of(FLOATS["fp4_e2m1fn"])[7:]
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
     """

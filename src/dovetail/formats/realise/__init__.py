@@ -1,0 +1,17 @@
+"""The cast in pure torch: what eager mode falls back on, and what compile and export see.
+
+Bit-equal to :mod:`dovetail.formats.reference`; :func:`round_values` is the one door.
+"""
+
+from dovetail.formats.realise.door import in_torch, is_stochastic, register_cast, round_values
+from dovetail.formats.realise.inside import inside
+from dovetail.formats.realise.powers import shared_exponents
+
+__all__ = [
+    "in_torch",
+    "inside",
+    "is_stochastic",
+    "register_cast",
+    "round_values",
+    "shared_exponents",
+]

@@ -1,0 +1,57 @@
+"""Blocks that share a scale which is no power of two, in torch: divided by it, and multiplied."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dovetail.formats.base import ElementFormat
+from dovetail.formats.bits import Layout
+from dovetail.formats.blocks import Blocks
+from dovetail.formats.realise.constants import constant
+from dovetail.formats.realise.elements import round_elements
+from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
+
+__all__ = ["ratios", "round_scaled"]
+
+
+def round_scaled(
+    x: Tensor,
+    fmt: ScaledBlock | NVFP4,
+    blocks: Blocks,
+    layout: Layout,
+    words: Tensor | None,
+) -> Tensor:
+    """``x``, split in ``blocks``, rounded to ``fmt`` in float32 or float64 as ``layout`` says."""
+    ratio, step, finite = ratios(x, fmt, blocks, layout)
+    y = torch.where(step == 0, 0.0, round_elements(ratio, fmt.element, words) * step)
+    top = torch.finfo(layout.dtype).max
+    return torch.where(finite, y.clamp(-top, top), torch.nan)
+
+
+def ratios(
+    x: Tensor, fmt: ScaledBlock | NVFP4, blocks: Blocks, layout: Layout
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is rounded to elements, what the elements are multiplied by, where blocks are finite."""
+    largest = blocks.largest(x, layout)
+    finite = largest < torch.inf
+    largest = torch.where(finite, largest, 0.0)
+    if isinstance(fmt, ScaledBlock):
+        step = round_elements(_quotient(largest, _largest_of(fmt.element)), fmt.scale)
+        return x / torch.where(step == 0, 1.0, step), step, finite
+    largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
+    g = _quotient(largest.amax(), 448.0 * 6.0)
+    g = torch.where(largest.amax() == 0, 1.0, g.clamp(min=2.0**-120))
+    s = round_elements((_quotient(largest, 6.0) / g).clamp(2.0**-6, 448.0), E4M3)
+    return x * (torch.reciprocal(g) / s).to(x.dtype), (g * s).to(x.dtype), finite
+
+
+def _quotient(x: Tensor, divisor: float) -> Tensor:
+    """True division: by a Python number, some devices multiply with a rounded reciprocal."""
+    return x / torch.full_like(x, divisor)
+
+
+@constant
+def _largest_of(fmt: ElementFormat) -> float:
+    """``fmt.max``, which in a graph is a constant."""
+    return fmt.max

@@ -1,0 +1,93 @@
+"""What a cast of one block means: divided by its scale, rounded element by element, multiplied."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from dovetail.formats.base import BlockFormat
+from dovetail.formats.block import PowerScaled
+from dovetail.formats.reference.elements import floor_log2, round_value
+from dovetail.formats.scaled import E4M3, ScaledBlock
+
+__all__ = ["round_block", "shared_exponent", "tensor_scale"]
+
+
+def shared_exponent(largest: Fraction, fmt: PowerScaled) -> int:
+    """The exponent of a block's scale, from the largest magnitude in it.
+
+    >>> from dovetail.formats import format
+    >>> shared_exponent(Fraction(7), format("mxfp4")), shared_exponent(
+    ...     Fraction(7), format("mxfp4(mode=RCEIL)")
+    ... )
+    (0, 1)
+    """
+    lowest, highest = fmt.exponents
+    if largest == 0:
+        return lowest
+    if fmt.mode == "RCEIL":
+        ratio = largest / Fraction(fmt.element.max)
+        exponent = floor_log2(ratio)
+        exponent += Fraction(2) ** exponent < ratio
+    else:
+        if fmt.mode == "EVEN":
+            step = Fraction(2) ** (floor_log2(largest) - fmt.mantissa_bits)
+            largest = math.floor(largest / step + Fraction(1, 2)) * step
+        exponent = floor_log2(largest)
+        if fmt.mode == "CEIL":
+            exponent += Fraction(2) ** exponent < largest
+        exponent -= fmt.element.emax
+    return max(lowest, min(highest, exponent))
+
+
+def round_block(
+    block: list[float], fmt: BlockFormat, words: list[int], wide: type, g: float
+) -> list[float]:
+    if not all(math.isfinite(v) for v in block):
+        return [math.nan] * len(block)
+    largest = max((abs(v) for v in block), default=0.0)
+    element = fmt.element
+    if isinstance(fmt, PowerScaled):
+        scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
+        parts = [
+            round_value(math.copysign(0.0, v) if v == 0 else Fraction(v) / scale, element, r)
+            for v, r in zip(block, words, strict=True)
+        ]
+        return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
+    with np.errstate(all="ignore"):
+        if isinstance(fmt, ScaledBlock):
+            ratio = wide(largest) / wide(element.max)
+            step = wide(round_value(float(ratio), fmt.scale))
+            if step == 0:
+                return [0.0] * len(block)
+            parts = [
+                round_value(float(wide(v) / step), element, r)
+                for v, r in zip(block, words, strict=True)
+            ]
+            return [float(wide(p) * step) for p in parts]
+        single = np.float32
+        largest = min(largest, _FLOAT32_MAX)
+        ratio = single(largest) / single(6.0) / single(g)
+        ratio = min(max(ratio, single(2.0**-6)), single(448.0))
+        s = single(round_value(float(ratio), E4M3))
+        back = wide(single(1.0) / single(g) / s)
+        parts = [
+            round_value(float(wide(v) * back), element, r)
+            for v, r in zip(block, words, strict=True)
+        ]
+        return [float(wide(p) * wide(single(g) * s)) for p in parts]
+
+
+def tensor_scale(blocks: list[list[float]]) -> float:
+    """NVFP4's scale of a whole tensor."""
+    single = np.float32
+    finite = [b for b in blocks if all(math.isfinite(v) for v in b)]
+    largest = min(max((abs(v) for b in finite for v in b), default=0.0), _FLOAT32_MAX)
+    if largest == 0:
+        return 1.0
+    return float(max(single(largest) / single(448.0 * 6.0), single(2.0**-120)))
+
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
