@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dovetail.calibration.observers import Observer, observer
-from dovetail.emulation.entry import OBSERVE
+from dovetail.emulation.site import OBSERVE
 from dovetail.emulation.state import sites
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from dovetail.emulation.entry import Emulation, Entry, Site
+from dovetail.emulation.entry import Entry
 from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.plan import resolve
 from dovetail.emulation.planned import Plan
+from dovetail.emulation.site import Emulation, Site
 from dovetail.emulation.swap import swap_in, swap_out
 from dovetail.emulation.trace import Seen, Trace, owners, shields, trace
 from dovetail.errors import DovetailError

@@ -10,6 +10,7 @@ from dovetail.arithmetic import EXACT, Arithmetic
 from dovetail.emulation.calls import Call
 from dovetail.kernels import block_library
 from dovetail.kernels.block_codes import qualifies
+from dovetail.kernels.library import conv_window
 
 __all__ = ["multiplies_blocks", "product_of_blocks"]
 
@@ -29,8 +30,6 @@ def product_of_blocks(call: Call, spelling: str) -> Tensor:
     elif call.kind == "linear":
         y = block_library.block_linear(call.x, call.weight, call.bias, spelling)
     else:
-        g = call.geometry
-        padding = [p for pair in g.padding for p in pair]
-        window = (list(g.stride), padding, list(g.dilation), g.groups)
+        window = conv_window(call.geometry)
         y = block_library.block_conv(call.x, call.weight, call.bias, *window, spelling)
     return cast(Tensor, y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dovetail.emulation.entry import Site
+from dovetail.emulation.site import Site
 from dovetail.formats import Format, IntFormat, Shaped
 from dovetail.formats.cast import cast_groups, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from

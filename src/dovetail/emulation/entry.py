@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from dovetail.emulation.calls import COVERED, Call, Reader
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
-from dovetail.emulation.planned import Plan, PlannedOp
-from dovetail.emulation.swap import BUFFER_PREFIX
+from dovetail.emulation.execute import execute
+from dovetail.emulation.site import Emulation, Site
 from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.emulation.mode import Mode
 
-__all__ = ["EMULATE", "EXACT", "OBSERVE", "Emulation", "Entry", "Site", "table_of"]
-
-EMULATE, EXACT, OBSERVE = "emulate", "exact", "observe"
+__all__ = ["Entry", "table_of"]
 
 _TABLES: dict[frozenset[str], dict[Any, Reader | Composite]] = {}
 
@@ -34,55 +31,6 @@ def table_of(kinds: Iterable[str]) -> dict[Any, Reader | Composite]:
         table |= {f: c for f, c in COMPOSITES.items() if not c.kinds.isdisjoint(wanted)}
         _TABLES[wanted] = table
     return _TABLES[wanted]
-
-
-@dataclass
-class Emulation:
-    """The state that all modules of one emulated model share."""
-
-    plan: Plan
-    status: str = EMULATE
-    taps: list[Callable[..., None]] = field(default_factory=list)
-    observers: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-
-class Site:
-    """A planned operation at its place: its arithmetic as text, and the buffers of its ranges."""
-
-    def __init__(self, op: PlannedOp) -> None:
-        self.op = op
-        self.arithmetic = op.arithmetic
-        self.spelling = op.arithmetic.spelling
-        self.ranges = "missing" if op.ranged_slots else "none needed"
-        tag = op.kind + ("" if op.index is None else str(op.index))
-        self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
-
-    def range(self, module: nn.Module, slot: str) -> tuple[Tensor | None, Tensor | None]:
-        """Scale and zero point of a slot; (None, None) where the operand's own range is used."""
-        name = self.buffers.get(slot)
-        if name is None:
-            return None, None
-        if self.ranges == "missing":
-            raise DovetailError(
-                f"{self.op.key}: the range of its {slot} is not known. Calibrate it with "
-                "'with dv.calibrate(model): model(batch)', or give apply_ an example; a format "
-                f"such as '{_dynamic(self.op, slot)}' needs neither"
-            )
-        return getattr(module, name + "_scale"), getattr(module, name + "_zero")
-
-    def set_range(self, module: nn.Module, slot: str, scale: Tensor, zero: Tensor) -> None:
-        """Store a range in the module's buffers, in place where they exist already."""
-        for suffix, value in (("_scale", scale), ("_zero", zero)):
-            name = self.buffers[slot] + suffix
-            if name in module._buffers:
-                getattr(module, name).copy_(value)
-            else:
-                module.register_buffer(name, value.detach().clone(), persistent=False)
-
-
-def _dynamic(op: PlannedOp, slot: str) -> str:
-    text = str(getattr(op.arithmetic, slot))
-    return text[:-1] + ", dynamic)" if text.endswith(")") else text + "(dynamic)"
 
 
 class Entry:
@@ -131,8 +79,6 @@ class Entry:
         kwargs: dict[str, Any],
     ) -> Any:
         """Carry out one intercepted call."""
-        from dovetail.emulation.execute import execute
-
         if isinstance(reader, Composite):
             return self._composite(mode, reader, func, args, kwargs)
         call = reader.call(args, kwargs)
@@ -178,8 +124,6 @@ class _Emulated(Products):
         self.emulation, self.module, self.sites = emulation, module, sites
 
     def perform(self, index: int, call: Call) -> Tensor:
-        from dovetail.emulation.execute import execute
-
         site = self.sites[(call.kind, index)]
         if site is None:
             return call.exact()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -11,9 +9,9 @@ from dovetail.emulation.accumulating import accumulated
 from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
-from dovetail.emulation.entry import EMULATE, OBSERVE, Emulation, Site
+from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
 from dovetail.emulation.taps import MacCall
-from dovetail.kernels import library
+from dovetail.kernels import eager
 
 __all__ = ["execute"]
 
@@ -26,8 +24,10 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call) -> 
         y = call.exact()
         if emulation.status == OBSERVE:
             _observe(emulation, site, call, y)
-    for tap in emulation.taps:
-        tap(site.op, MacCall(site, module, call, y.detach()))
+    if emulation.taps:
+        seen = MacCall(site, module, call, y.detach())
+        for tap in emulation.taps:
+            tap(site.op, seen)
     return y
 
 
@@ -40,50 +40,55 @@ def _observe(emulation: Emulation, site: Site, call: Call, y: Tensor) -> None:
 
 def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
-    bias = call.bias
     if arithmetic.weight_storage is not None:
         stored = cast_slot(call.weight, arithmetic.weight_storage, "weight_storage", site, module)
-        call = call.with_operands(call.x, stored, bias)
-    if bias is not None and arithmetic.bias is not None:
-        bias = cast_slot(bias, arithmetic.bias, "bias", site, module)
+        call = call.with_operands(call.x, stored, call.bias)
+    if call.bias is not None and arithmetic.bias is not None:
+        bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
+        call = call.with_operands(call.x, call.weight, bias)
     if arithmetic.multiplies_codes or multiplies_blocks(arithmetic, call):
-        y = _product_of_codes(site, module, call, bias)
+        y = _product_of_codes(site, module, call)
     else:
-        x, weight = call.x, call.weight
-        if arithmetic.input is not None:
-            x = cast_slot(x, arithmetic.input, "input", site, module)
-        if arithmetic.weight is not None:
-            weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
-        operands = call.with_operands(x, weight, bias)
-        acc = arithmetic.acc
-        y = operands.exact() if acc is None else accumulated(operands, acc)
+        y = _product_of_values(site, module, call)
     if arithmetic.output is not None:
         y = cast_slot(y, arithmetic.output, "output", site, module)
     return y
 
 
-def _product_of_codes(site: Site, module: nn.Module, call: Call, bias: Tensor | None) -> Tensor:
+def _product_of_values(site: Site, module: nn.Module, call: Call) -> Tensor:
+    arithmetic = site.arithmetic
+    x, weight, acc = call.x, call.weight, arithmetic.acc
+    if arithmetic.input is not None:
+        x = cast_slot(x, arithmetic.input, "input", site, module)
+    if arithmetic.weight is not None:
+        weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
+    operands = call.with_operands(x, weight, call.bias)
+    return operands.exact() if acc is None else accumulated(operands, acc)
+
+
+def _product_of_codes(site: Site, module: nn.Module, call: Call) -> Tensor:
     if torch._C._are_functorch_transforms_active():
         # Ops registered with torch.library have no derivative under torch.func: take the value
         # from the op, the derivative from an expression that has one, and add exact zeros.
-        value = _op(site, module, call.with_operands(*_detached(call, bias)))
-        smooth = _straight_through(site, module, call, bias)
+        value = _op(site, module, call.with_operands(*_detached(call)))
+        smooth = _straight_through(site, module, call)
         fixed = smooth.detach()
         return value - torch.where(torch.isfinite(fixed), fixed - smooth, torch.zeros_like(fixed))
-    return _op(site, module, call.with_operands(call.x, call.weight, bias))
+    return _op(site, module, call)
 
 
-def _detached(call: Call, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    return call.x.detach(), call.weight.detach(), None if bias is None else bias.detach()
+def _detached(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
+    bias = None if call.bias is None else call.bias.detach()
+    return call.x.detach(), call.weight.detach(), bias
 
 
-def _straight_through(site: Site, module: nn.Module, call: Call, bias: Tensor | None) -> Tensor:
+def _straight_through(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
     assert arithmetic.input is not None
     assert arithmetic.weight is not None
     x = cast_slot(call.x, arithmetic.input, "input", site, module)
     weight = cast_slot(call.weight, arithmetic.weight, "weight", site, module)
-    return call.with_operands(x, weight, bias).exact()
+    return call.with_operands(x, weight, call.bias).exact()
 
 
 def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
@@ -91,13 +96,8 @@ def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
         return product_of_blocks(call.plain, site.spelling)
     ranges = (*site.range(module, "input"), *site.range(module, "weight"))
     if call.kind == "matmul":
-        y = library.matmul(call.x, call.weight, *ranges, site.spelling)
-    elif call.kind == "linear":
-        y = library.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
-    else:
-        call = call.plain
-        g = call.geometry
-        padding = [p for pair in g.padding for p in pair]
-        window = (list(g.stride), padding, list(g.dilation), g.groups)
-        y = library.conv(call.x, call.weight, call.bias, *ranges, *window, site.spelling)
-    return cast(Tensor, y)
+        return eager.matmul(call.x, call.weight, *ranges, site.spelling)
+    if call.kind == "linear":
+        return eager.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
+    call = call.plain
+    return eager.conv(call.x, call.weight, call.bias, *ranges, call.geometry, site.spelling)

@@ -59,7 +59,7 @@ def run(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs:
     entry = module.__dict__.get(ENTRY)
     if entry is None:  # a fresh instance of the derived class, or after remove_
         return forward(module, *args, **kwargs)
-    lifted = _lift()
+    lifted = _lift() if torch._C._len_torch_function_stack() else []
     try:
         if not entry.table:
             return _under(lifted[:-1], forward, module, args, kwargs)

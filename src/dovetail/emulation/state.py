@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.apply import apply_, remove_
-from dovetail.emulation.entry import Site
 from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.site import Site
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 

@@ -18,8 +18,8 @@ from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.ranges import operand_range
 
 if TYPE_CHECKING:
-    from dovetail.emulation.entry import Emulation, Site
     from dovetail.emulation.planned import PlannedOp
+    from dovetail.emulation.site import Emulation, Site
 
 __all__ = ["MacCall", "emulation_of", "exact", "tap"]
 

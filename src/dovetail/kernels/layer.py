@@ -10,6 +10,7 @@ each operation rounded separately, ``float(sum) * (x_scale * w_scale) + bias``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,18 +19,30 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
+from dovetail.kernels import native
 from dovetail.kernels.accumulate import plan_accumulated
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.ranges import Range, operand_range
-from dovetail.kernels.realisation import MacKernel, Operands
+from dovetail.kernels.realisation import MacKernel, Operands, forced
 from dovetail.kernels.weight_cache import cached
 from dovetail.multipliers import multiplier
 
 __all__ = ["code_range", "emulate", "integer", "weight_codes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """How layers of one arithmetic, geometry and reduction are computed."""
+
+    kernel: MacKernel
+    input: IntFormat
+    weight: IntFormat
+    geometry: Geometry
+    fuses: bool  # no sum, zero-point terms included, can leave 32 bits or the accumulator
+
+
+@dataclass(eq=False)
 class _Weight:
     """A weight as the kernel wants it, and what the zero-point terms need of it."""
 
@@ -39,6 +52,15 @@ class _Weight:
     code_sums: Tensor  # [N] int64
     affine: bool
     shape: tuple[int, ...]
+    scaled: tuple[float, Tensor] = (0.0, torch.empty(0))  # the latest of output_scale
+
+    def output_scale(self, scale: Tensor, value: float) -> Tensor:
+        """``[N]``: what one unit of each output's sum stands for, the input's being ``scale``."""
+        known, scales = self.scaled
+        if known != value:
+            scales = (scale * self.scale).expand(self.shape[0]).contiguous()
+            self.scaled = (value, scales)
+        return scales
 
 
 def code_range(fmt: IntFormat) -> tuple[int, int]:
@@ -60,16 +82,15 @@ def emulate(
     ``x`` is ``[..., K]`` and ``weight`` ``[N, K]``, or ``[B, C, *spatial]`` and
     ``[O, C/groups, *kernel]``. A range of ``None`` is taken from the tensor itself.
     """
-    fmt = integer(arithmetic.input)
-    shape = geometry.out_shape(x.shape, weight.shape)
-    kernel = _kernel(arithmetic, x.device, geometry.reduction(weight.shape))
-    w = _weight(weight, w_range, arithmetic, geometry, kernel)
-    scale, zero = operand_range(x, fmt, "input", x_range)
-    if fused := _fused(x, bias, scale, zero, w, arithmetic, geometry, kernel):
-        return fused[0].reshape(shape)
+    geometry.out_shape(x.shape, weight.shape)  # refuses shapes that do not fit
+    way = _way(arithmetic, geometry, weight, x.device.type)
+    w = _weight(weight, w_range, way)
+    scale, zero = operand_range(x, way.input, "input", x_range)
+    if (y := _fused(x, bias, scale, zero, w, way)) is not None:
+        return y
     zero_point = int(zero)
-    codes = quantize(x, fmt, scale, zero)
-    total = kernel.sums(codes, w.packed, geometry, zero_point)
+    codes = quantize(x, way.input, scale, zero)
+    total = way.kernel.sums(codes, w.packed, geometry, zero_point)
     total = total + _zero_point_terms(codes, w, zero_point, geometry)
     return _scaled(total, x.dtype, scale, w, bias, geometry)
 
@@ -81,10 +102,28 @@ def weight_codes(weight: Tensor, fmt: IntFormat, given: Range | None) -> tuple[T
     return quantize(weight, fmt, scale, zero, axis), (scale, zero)
 
 
-def _kernel(arithmetic: Arithmetic, device: torch.device, reduction: int) -> MacKernel:
-    first, second = integer(arithmetic.input), integer(arithmetic.weight)
-    operands = Operands(code_range(first), code_range(second), device.type)
-    return plan_accumulated(arithmetic.mul, operands, arithmetic.acc, reduction)
+def _way(arithmetic: Arithmetic, geometry: Geometry, weight: Tensor, device: str) -> _Way:
+    # Packed weights belong to one instruction-set level and one realisation.
+    level = native.isa() if native.available() else None
+    return _planned(arithmetic, geometry, geometry.reduction(weight.shape), device, forced(), level)
+
+
+@lru_cache(maxsize=1024)
+def _planned(
+    arithmetic: Arithmetic,
+    geometry: Geometry,
+    reduction: int,
+    device: str,
+    _forced: str | None,
+    _level: str | None,
+) -> _Way:
+    fmt, w_fmt, acc = integer(arithmetic.input), integer(arithmetic.weight), arithmetic.acc
+    operands = Operands(code_range(fmt), code_range(w_fmt), device)
+    kernel = plan_accumulated(arithmetic.mul, operands, acc, reduction)
+    bound = operands.bound(arithmetic.mul) * reduction
+    shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction
+    fuses = bound + shift < 2**31 and (acc is None or acc.holds(bound)) and not w_fmt.affine
+    return _Way(kernel, fmt, w_fmt, geometry, fuses)
 
 
 def integer(fmt: object) -> IntFormat:
@@ -94,48 +133,30 @@ def integer(fmt: object) -> IntFormat:
     return fmt
 
 
-def _weight(
-    weight: Tensor,
-    given: Range | None,
-    arithmetic: Arithmetic,
-    geometry: Geometry,
-    kernel: MacKernel,
-) -> _Weight:
-    fmt = integer(arithmetic.weight)
+def _weight(weight: Tensor, given: Range | None, way: _Way) -> _Weight:
+    fmt = way.weight
 
     def make() -> _Weight:
         codes, (scale, zero) = weight_codes(weight.detach(), fmt, given)
         code_sums = codes.flatten(1).sum(1, dtype=torch.int64)
-        packed = kernel.pack(codes, geometry)
+        packed = way.kernel.pack(codes, way.geometry)
         return _Weight(packed, scale, zero, code_sums, fmt.affine, tuple(weight.shape))
 
     if given is not None:
         return make()  # a calibrated second operand is an activation: it changes at every call
-    return cached(weight, (kernel, fmt, geometry), make)
+    return cached(weight, way, make)
 
 
 def _fused(
-    x: Tensor,
-    bias: Tensor | None,
-    scale: Tensor,
-    zero: Tensor,
-    w: _Weight,
-    arithmetic: Arithmetic,
-    geometry: Geometry,
-    kernel: MacKernel,
-) -> tuple[Tensor] | None:
+    x: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor, w: _Weight, way: _Way
+) -> Tensor | None:
     """The whole layer in one pass, where the kernel offers it and nothing can overflow."""
-    fmt = integer(arithmetic.input)
-    first, second = code_range(fmt), code_range(integer(arithmetic.weight))
-    bound = Operands(first, second).bound(arithmetic.mul) * geometry.reduction(w.shape)
-    shift = max(map(abs, first)) * max(map(abs, second)) * geometry.reduction(w.shape)
-    proven = bound + shift < 2**31 and (arithmetic.acc is None or arithmetic.acc.holds(bound))
-    if x.dtype != torch.float32 or w.affine or not proven or scale.dim():
+    if x.dtype != torch.float32 or not way.fuses or scale.dim():
         return None
-    quantizer = (float(scale), int(zero), fmt.qmin, fmt.qmax)
-    scales = (scale * w.scale).expand(w.shape[0])
-    y = kernel.fused(x, quantizer, w.packed, geometry, scales, bias)
-    return None if y is None else (y,)
+    step = float(scale)
+    quantizer = (step, int(zero), way.input.qmin, way.input.qmax)
+    scales = w.output_scale(scale, step)
+    return way.kernel.fused(x, quantizer, w.packed, way.geometry, scales, bias)
 
 
 def _zero_point_terms(codes: Tensor, w: _Weight, zero: int, geometry: Geometry) -> Tensor:

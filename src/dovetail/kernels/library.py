@@ -7,6 +7,7 @@ arithmetic travels as text, so a graph that holds them can be saved and read by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,7 +19,16 @@ from dovetail.kernels import gradients, layer
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.ranges import Range, operand_range
 
-__all__ = ["conv", "conv_geometry", "linear", "matmul", "one_by_one"]
+__all__ = [
+    "computed_layer",
+    "computed_matmul",
+    "conv",
+    "conv_geometry",
+    "conv_window",
+    "linear",
+    "matmul",
+    "one_by_one",
+]
 
 _RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
 _library = Library("dovetail", "DEF")
@@ -44,6 +54,19 @@ def conv_geometry(
     return Geometry(len(stride), tuple(stride), pairs, tuple(dilation), groups)
 
 
+def conv_window(geometry: Geometry) -> tuple[list[int], list[int], list[int], int]:
+    """Stride, padding, dilation and groups, as the ops take them."""
+    padding = [p for pair in geometry.padding for p in pair]
+    return list(geometry.stride), padding, list(geometry.dilation), geometry.groups
+
+
+def _own_dtypes(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast reaches into ops: it would round the codes that a realisation multiplies."""
+    if torch._C._is_any_autocast_enabled():
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
+
+
 def owned(y: Tensor) -> Tensor:
     """``y``, not as a view: autograd lets nobody change a view that an op made, and users do."""
     return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
@@ -59,8 +82,7 @@ def _linear_impl(
     wz: Tensor | None,
     arithmetic: str,
 ) -> Tensor:
-    rule = Arithmetic.parse(arithmetic)
-    return owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, LINEAR))
+    return computed_layer(x, weight, bias, xs, xz, ws, wz, LINEAR, arithmetic)
 
 
 def _conv_impl(
@@ -77,12 +99,29 @@ def _conv_impl(
     groups: int,
     arithmetic: str,
 ) -> Tensor:
-    rule = Arithmetic.parse(arithmetic)
     geometry = conv_geometry(stride, padding, dilation, groups)
-    return owned(layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry))
+    return computed_layer(x, weight, bias, xs, xz, ws, wz, geometry, arithmetic)
 
 
-def _matmul_impl(
+def computed_layer(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    xs: Tensor | None,
+    xz: Tensor | None,
+    ws: Tensor | None,
+    wz: Tensor | None,
+    geometry: Geometry,
+    arithmetic: str,
+) -> Tensor:
+    """What ``dovetail::linear`` and ``dovetail::conv`` compute."""
+    rule = Arithmetic.parse(arithmetic)
+    with _own_dtypes(x):
+        y = layer.emulate(x, weight, bias, _range(xs, xz), _range(ws, wz), rule, geometry)
+    return owned(y)
+
+
+def computed_matmul(
     x: Tensor,
     weight: Tensor,
     xs: Tensor | None,
@@ -91,10 +130,13 @@ def _matmul_impl(
     wz: Tensor | None,
     arithmetic: str,
 ) -> Tensor:
+    """What ``dovetail::matmul`` computes."""
     rule = Arithmetic.parse(arithmetic)
     first = operand_range(x, layer.integer(rule.input), "input", _range(xs, xz))
     second = operand_range(weight, layer.integer(rule.weight), "second", _range(ws, wz))
-    return owned(_batched(x, weight, first, second, rule))
+    with _own_dtypes(x):
+        y = _batched(x, weight, first, second, rule)
+    return owned(y)
 
 
 def _batched(x: Tensor, weight: Tensor, first: Range, second: Range, rule: Arithmetic) -> Tensor:
@@ -209,7 +251,7 @@ def one_by_one(name: str) -> Callable[..., Any]:
 for _name, _impl, _fake, _backward in (
     ("linear", _linear_impl, _linear_fake, _linear_backward),
     ("conv", _conv_impl, _conv_fake, _conv_backward),
-    ("matmul", _matmul_impl, _matmul_fake, _matmul_backward),
+    ("matmul", computed_matmul, _matmul_fake, _matmul_backward),
 ):
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
     register_fake(f"dovetail::{_name}", _fake, lib=_library)

@@ -134,13 +134,13 @@ def set_isa(level: str | None) -> None:
 
 def _need(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype]) -> Tensor:
     """``tensor`` in contiguous form, refused if it is not on the CPU or not of such a type."""
-    if tensor.device.type != "cpu" or tensor.dtype not in dtypes:
+    if not tensor.is_cpu or tensor.dtype not in dtypes:
         wanted = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
         raise DovetailError(
             f"{name} must be {wanted} on the CPU, not {str(tensor.dtype).removeprefix('torch.')} "
             f"on {tensor.device}"
         )
-    return tensor.detach().contiguous()
+    return tensor if tensor.is_contiguous() else tensor.detach().contiguous()
 
 
 def _need_grid(scale: float, zero_point: int, qmin: int, qmax: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from dovetail.kernels import native
@@ -152,7 +153,7 @@ class _Native(MacKernel):
             qmin=low,
             qmax=high,
             out_scale=scale,
-            bias=None if bias is None else bias.detach().float(),
+            bias=bias if bias is None or bias.dtype == torch.float32 else bias.detach().float(),
         )
 
 

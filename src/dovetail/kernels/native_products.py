@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
 
 __all__ = ["NativeMac", "Packed"]
+
+_KEPT = 64  # input shapes whose sizes are remembered per weight
 
 
 class _Multiplier(ctypes.Structure):
@@ -55,6 +57,7 @@ class Packed:
     geometry: Geometry
     shape: tuple[int, ...]  # of the weight codes
     data: Tensor  # uint8
+    sizes: dict[torch.Size, tuple[native._Shape, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -197,8 +200,9 @@ class NativeMac:
         if not info.min <= pad_code <= info.max:
             raise DovetailError(f"pad_code {pad_code} is not an {self.dtype} code")
         source = _Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
-        out = torch.empty(self._out_shape(a, packed), dtype=torch.int32)
-        self._run(a, packed, source, _Output(out.data_ptr(), 0, 0, None, None))
+        shape, out_shape = self._sizes(a, packed)
+        out = torch.empty(out_shape, dtype=torch.int32)
+        self._run(a, packed, shape, source, _Output(out.data_ptr(), 0, 0, None, None))
         return out
 
     def quantized(
@@ -242,7 +246,8 @@ class NativeMac:
             if vector is not None and vector.shape != (outputs,):
                 raise DovetailError(f"{name} needs {outputs} entries, not {tuple(vector.shape)}")
         source = _Input(x.data_ptr(), 0, scale, zero_point, qmin, qmax, 0)
-        out = torch.empty(self._out_shape(x, packed), dtype=torch.float32)
+        shape, out_shape = self._sizes(x, packed)
+        out = torch.empty(out_shape, dtype=torch.float32)
         target = _Output(
             out.data_ptr(),
             1,
@@ -250,23 +255,32 @@ class NativeMac:
             out_scale.data_ptr(),
             None if bias is None else bias.data_ptr(),
         )
-        self._run(x, packed, source, target)
+        self._run(x, packed, shape, source, target)
         return out
 
-    def _out_shape(self, a: Tensor, packed: Packed) -> tuple[int, ...]:
+    def _sizes(self, a: Tensor, packed: Packed) -> tuple[native._Shape, tuple[int, ...]]:
+        """The call's sizes, and its result's shape; those of the latest shapes are kept."""
         if packed.mac is not self:
             raise DovetailError("these weights were packed for another multiplier")
-        return packed.geometry.out_shape(a.shape, packed.shape)
+        found = packed.sizes.get(a.shape)
+        if found is None:
+            geometry = packed.geometry
+            out_shape = geometry.out_shape(a.shape, packed.shape)
+            if geometry.spatial:
+                batch, channels, size = a.shape[0], a.shape[1], list(a.shape[2:])
+            else:
+                batch, channels, size = math.prod(a.shape[:-1]), a.shape[-1], []
+            shape = self._shape(batch, channels, size, packed.shape, geometry)
+            if len(packed.sizes) >= _KEPT:
+                packed.sizes.clear()
+            found = packed.sizes[a.shape] = shape, out_shape
+        return found
 
-    def _run(self, a: Tensor, packed: Packed, source: _Input, target: _Output) -> None:
-        geometry = packed.geometry
-        if geometry.spatial:
-            batch, channels, size = a.shape[0], a.shape[1], list(a.shape[2:])
-        else:
-            batch, channels, size = math.prod(a.shape[:-1]), a.shape[-1], []
+    def _run(
+        self, a: Tensor, packed: Packed, shape: native._Shape, source: _Input, target: _Output
+    ) -> None:
         if a.numel() == 0:
             return
-        shape = self._shape(batch, channels, size, packed.shape, geometry)
         native._check(
             native._loaded().dv_run(
                 ctypes.byref(shape),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,17 @@ __all__ = ["cached", "forget"]
 
 T = TypeVar("T")
 _SAMPLES = 256
-_entries: dict[int, tuple[weakref.ref[Tensor], Hashable, Tensor, dict[Hashable, Any]]] = {}
+
+
+class _Entry(NamedTuple):
+    weight: weakref.ref[Tensor]
+    state: Hashable
+    places: Tensor | None  # a view of the sampled elements; it also keeps their address from reuse
+    sample: Tensor  # what stood there
+    made: dict[Hashable, Any]
+
+
+_entries: dict[int, _Entry] = {}
 
 
 def cached(weight: Tensor, key: Hashable, make: Callable[[], T]) -> T:
@@ -32,23 +42,24 @@ def cached(weight: Tensor, key: Hashable, make: Callable[[], T]) -> T:
     if weight.is_inference() or (weight.requires_grad and torch.is_grad_enabled()):
         return make()
     state = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), weight.dtype)
-    sample = _sample(weight)
     entry = _entries.get(id(weight))
-    fresh = (
-        entry is not None
-        and entry[0]() is weight
-        and entry[1] == state
-        and torch.equal(entry[2], sample)
-    )
-    if not fresh or entry is None:
+    if entry is None or not _unchanged(entry, weight, state):
         place = id(weight)
         # Bound here: what is kept may be a weight itself, and outlive the module's globals at exit.
         ref = weakref.ref(weight, partial(_drop, _entries, place))
-        entry = _entries[place] = (ref, state, sample, {})
-    if key not in entry[3]:
-        entry[3][key] = make()
-    result: T = entry[3][key]
+        places = _places(weight)
+        sample = _sample(weight) if places is None else places.clone()
+        entry = _entries[place] = _Entry(ref, state, places, sample, {})
+    if key not in entry.made:
+        entry.made[key] = make()
+    result: T = entry.made[key]
     return result
+
+
+def _unchanged(entry: _Entry, weight: Tensor, state: Hashable) -> bool:
+    if entry.weight() is not weight or entry.state != state:
+        return False
+    return torch.equal(_sample(weight) if entry.places is None else entry.places, entry.sample)
 
 
 def _drop(entries: dict[int, Any], place: int, _: object) -> None:
@@ -63,15 +74,22 @@ def forget() -> None:
     _entries.clear()
 
 
+def _places(weight: Tensor) -> Tensor | None:
+    """The sampled elements where they stand, or ``None`` if they have to be gathered."""
+    return _spread(weight.data.view(-1), len(weight)) if weight.is_contiguous() else None
+
+
 def _sample(weight: Tensor) -> Tensor:
+    return _spread(weight.detach().flatten(), len(weight))
+
+
+def _spread(flat: Tensor, rows: int) -> Tensor:
     """A few hundred elements spread evenly, as bits (so that NaN equals itself)."""
-    detached = weight.detach()
-    flat = detached.reshape(-1) if detached.is_contiguous() else detached.flatten()
     step = max(1, flat.numel() // _SAMPLES)
-    row = flat.numel() // max(1, weight.shape[0])
+    row = flat.numel() // max(1, rows)
     if 1 < row <= step:
         # A step of whole rows would sample the same columns over and over: a golden section more.
         step += int(0.618 * row) - step % row
     step |= 1  # an even one would miss every second column
     view = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}[flat.element_size()]
-    return flat[::step].clone().view(view)
+    return flat[::step].view(view)
