@@ -160,6 +160,37 @@ def test_compiled_and_exported_bits_are_the_same(name):
     assert torch.equal(tracked.grad, grad(x))
 
 
+@pytest.mark.parametrize("spelling", ["mxfp4", "BFP[8|8]{64}(SN)", "int8", "int4(group=5)"])
+def test_a_spelling_in_a_graph(spelling):
+    """No graph break, no warning (which would be an error), no lookup left in the graph."""
+    torch._dynamo.reset()
+    x = torch.randn(4, 12, generator=torch.Generator().manual_seed(6))
+    compiled = torch.compile(lambda v: cast(v, spelling), fullgraph=True, backend="aot_eager")
+    assert same_bits(compiled(x), cast(x, spelling))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        format("table(0.25, 7.5, 9.0)")
+        assert same_bits(compiled(2 * x), cast(2 * x, spelling))
+
+    class Net(torch.nn.Module):
+        def forward(self, v):
+            return cast(v, spelling)
+
+    assert same_bits(torch.export.export(Net(), (x,)).module()(x), cast(x, spelling))
+
+
+@pytest.mark.parametrize(("spelling", "scale"), [("nvfp4", 0.01), ("int8", 0.02)])
+def test_given_scales_in_a_graph(spelling, scale):
+    torch._dynamo.reset()
+    x, scale = torch.randn(4, 32), torch.tensor(scale)
+    call = torch.compile(lambda v, s: cast(v, spelling, scale=s), fullgraph=True, backend="eager")
+    assert same_bits(call(x, scale), cast(x, spelling, scale=scale))
+    tracked = x.clone().requires_grad_()
+    cast(tracked, spelling, scale=scale / 100).sum().backward()
+    assert not bool(tracked.grad.all())  # clipped
+    expected = torch.func.grad(lambda v: cast(v, spelling, scale=scale / 100).sum())(x)
+    assert torch.equal(tracked.grad, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMES, "fp4_e2m1fn(rounding=Stochastic(24))", "bf16", "mxint8"])
 def test_inductor_bits_are_the_same(name):

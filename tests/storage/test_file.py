@@ -52,7 +52,11 @@ def test_one_format_for_everything_that_floats(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ["int8", "uint4", "nvfp4", "nf4(block=64)", "bfp(m=5, block=9)", "posit(8)", "fp16"]
+    "spelling",
+    [
+        *("int8", "uint4", "int4(group=32)", "uint4(group=7)", "fp16", "posit(8)"),
+        *("nvfp4", "nf4(block=64)", "bfp(m=5, block=9)"),
+    ],
 )
 def test_a_model_round_trips_in_every_kind_of_format(
     spelling: str, path: Path, cnn: nn.Module
@@ -63,10 +67,21 @@ def test_a_model_round_trips_in_every_kind_of_format(
         if not x.is_floating_point():
             assert torch.equal(loaded[name], x)
             continue
-        per_row = isinstance(dv.format(spelling), dv.formats.IntFormat) and x.dim() > 1
+        fmt = dv.format(spelling)
+        per_row = isinstance(fmt, dv.formats.IntFormat) and fmt.group is None and x.dim() > 1
         expected = dv.cast(x, spelling, channel=0) if per_row else dv.cast(x, spelling)
         assert same_bits(loaded[name], expected)
     zoo.build("digits-cnn").load_state_dict(loaded)
+
+
+def test_groups_run_where_the_products_are_summed(path: Path, cnn: nn.Module) -> None:
+    example = zoo.data.load("digits").example
+    report = save_encoded(cnn, path, dv.Recipe(dv.rule("*", weight="int4(group=8)")), example[:2])
+    loaded, weight = load_encoded(path), cnn.state_dict()["conv2.weight"]
+    assert same_bits(loaded["conv2.weight"], dv.cast(weight, "int4(group=8)", 1))
+    sizes = {t.name: t.nbytes for t in report}
+    groups = weight.numel() // weight.shape[1] * -(-weight.shape[1] // 8)
+    assert sizes["conv2.weight"] == weight.numel() // 2 + 4 * groups
 
 
 def test_globs_the_last_match_wins(path: Path, cnn: nn.Module) -> None:

@@ -54,7 +54,7 @@ def blocks_of(x: Tensor, size: int, axis: int, fmt: Format) -> Blocks:
         )
     axis = axis % x.dim()
     length = x.shape[axis]
-    block = min(size, length)
+    block = min(size, max(length, 1))
     return Blocks(axis, length, block, -length % block)
 
 

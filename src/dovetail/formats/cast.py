@@ -7,19 +7,14 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
-from dovetail.formats.blocks import blocks_of
+from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.philox import seed_from
-from dovetail.formats.quantization import (
-    dequantize,
-    observed_range,
-    quantize,
-    scale_zero_point,
-    unclipped,
-)
-from dovetail.formats.realise import inside, is_stochastic, round_values
-from dovetail.formats.registry import format as to_format
+from dovetail.formats.quantization import unclipped
+from dovetail.formats.realise import inside, is_stochastic, round_integers, round_values
+from dovetail.formats.registry import known
 from dovetail.formats.shaped import Shaped
+from dovetail.formats.tracing import is_eager
 
 __all__ = ["as_integer", "cast", "cast_groups", "fake_quantize", "straight_through"]
 
@@ -29,30 +24,6 @@ def as_integer(fmt: Format) -> IntFormat:
     if isinstance(fmt, IntFormat):
         return fmt
     raise DovetailError(f"format '{fmt}' has no integer codes; the nearest that has is 'int8'")
-
-
-def fake_quantize(
-    x: Tensor,
-    fmt: IntFormat,
-    scale: Tensor,
-    zero_point: Tensor,
-    axis: int | None = None,
-    *,
-    clip: bool = True,
-) -> Tensor:
-    """``x`` rounded to ``fmt``; the gradient passes straight through (if ``clip``, where inside).
-
-    >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
-    >>> fake_quantize(x, IntFormat(4), torch.tensor(0.5), torch.tensor(0)).sum().backward()
-    >>> x.grad
-    tensor([1., 0.])
-    """
-    fixed = x.detach()
-    q = dequantize(quantize(fixed, fmt, scale, zero_point, axis), scale, zero_point, axis, x.dtype)
-    if not x.requires_grad and not torch._C._are_functorch_transforms_active():
-        return q
-    mask = unclipped(fixed, fmt, scale, zero_point, axis) if clip else None
-    return _with_gradient(x, fixed, q, mask)
 
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -83,8 +54,11 @@ def cast(
     rounding (None: torch's global generator); the random bits of an element depend on the seed and
     its row-major index alone.
 
-    Integer formats take ``scale`` and ``zero_point``, per index of ``channel`` if they are vectors;
-    without ``scale`` the range of ``x`` itself is used. With them NaN becomes zero.
+    ``scale`` is the real scale that a format stores beside its codes, where the caller has chosen
+    it; else it follows from the range of ``x``. Integer formats take one with a ``zero_point``, for
+    all or, as vectors, per index of ``channel``, or in the shape of the groups of a format that has
+    them; ``nvfp4`` takes that of the tensor (a number). Other formats store none and refuse it. In
+    integer formats NaN becomes zero.
 
     The gradient is straight through, zero where the value was clipped (``clip=False``: one
     everywhere) or is not finite; also under ``torch.func``, in forward mode too.
@@ -101,34 +75,30 @@ def cast(
         )
     if out is not None:
         _check_out(x, out)
-    number = fmt if isinstance(fmt, Format) else to_format(fmt)
-    if isinstance(number, Shaped) and scale is zero_point is channel is None:
-        y = number.cast_with(
-            x, lambda part, inner: cast(part, inner, axis, generator=generator, clip=clip)
-        )
-    elif isinstance(number, IntFormat):
-        if number.group is not None and scale is None and channel is None:
-            y = cast_groups(x, number, -1 if axis is None else axis)
+    number = known(fmt)
+    direct = out if out is not None and _may_write(x, out) else None
+    if isinstance(number, IntFormat):
+        grid = grid_of(x, number, axis, scale, zero_point, channel)
+        if number.group is not None:
+            y = _cast_groups(x, number, grid, direct, clip=clip and scale is not None)
         else:
-            y = _cast_integer(x, number, scale, zero_point, channel, clip)
+            y = fake_quantize(x, number, *grid, clip=clip, out=direct)
     else:
-        for name, value in (("scale", scale), ("zero_point", zero_point), ("channel", channel)):
-            if value is not None:
-                raise DovetailError(
-                    f"'{number}' finds its own scale; {name}= belongs to integer formats such as "
-                    "'int8'"
-                )
-        seed = seed_from(generator, x.device) if is_stochastic(number) else None
-        along = -1 if axis is None else axis
-        if out is not None and _may_write(x, out):
-            return round_values(x.detach(), number, along, seed, out)
-        y = straight_through(x, number, along, seed, clip=clip)
-    return y if out is None else out.copy_(y)
+        whole = tensor_scale(x, number, scale, zero_point, channel)
+        if isinstance(number, Shaped):
+            y = number.cast_with(
+                x, lambda part, inner: cast(part, inner, axis, generator=generator, clip=clip)
+            )
+        else:
+            seed = seed_from(generator, x.device) if is_stochastic(number) else None
+            along = -1 if axis is None else axis
+            y = straight_through(x, number, along, seed, whole, clip=clip, out=direct)
+    return y if out is None or y is out else out.copy_(y)
 
 
 def _may_write(x: Tensor, out: Tensor) -> bool:
     """Whether a cast may write to ``out`` while it reads ``x``."""
-    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+    if not is_eager():
         return False
     if x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
         return True
@@ -136,19 +106,78 @@ def _may_write(x: Tensor, out: Tensor) -> bool:
 
 
 def straight_through(
-    x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None, *, clip: bool = True
+    x: Tensor,
+    fmt: Format,
+    axis: int = -1,
+    seed: Tensor | None = None,
+    scale: Tensor | None = None,
+    *,
+    clip: bool = True,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``x`` rounded to a format that is no integer format, with the straight-through gradient.
 
+    ``seed``, ``scale`` and ``out`` are those of :func:`dovetail.formats.realise.round_values`.
+
     >>> x = torch.tensor([1.3, 9.0], requires_grad=True)
-    >>> straight_through(x, to_format("fp4_e2m1fn")).sum().backward(); x.grad
+    >>> straight_through(x, known("fp4_e2m1fn")).sum().backward(); x.grad
     tensor([1., 0.])
     """
     fixed = x.detach()
-    q = round_values(fixed, fmt, axis, seed)
-    if not x.requires_grad and not torch._C._are_functorch_transforms_active():
+    q = round_values(fixed, fmt, axis, seed, out, scale)
+    if not _is_followed(x):
         return q
-    return _with_gradient(x, fixed, q, inside(fixed, fmt, axis) if clip else None)
+    return _with_gradient(x, fixed, q, inside(fixed, fmt, axis, scale) if clip else None)
+
+
+def fake_quantize(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None = None,
+    *,
+    clip: bool = True,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``x`` rounded to ``fmt``; the gradient passes straight through (if ``clip``, where inside).
+
+    >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
+    >>> fake_quantize(x, IntFormat(4), torch.tensor(0.5), torch.tensor(0)).sum().backward()
+    >>> x.grad
+    tensor([1., 0.])
+    """
+    fixed = x.detach()
+    q = round_integers(fixed, fmt, scale, zero_point, axis, out)
+    if not _is_followed(x):
+        return q
+    mask = unclipped(fixed, fmt, scale, zero_point, axis) if clip else None
+    return _with_gradient(x, fixed, q, mask)
+
+
+def cast_groups(x: Tensor, fmt: IntFormat, axis: int = -1) -> Tensor:
+    """``x`` rounded to an integer format with a scale per group, from its values; nothing clips.
+
+    >>> cast_groups(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2))
+    tensor([  1.,   0., 100.,   0.])
+    """
+    return _cast_groups(x, fmt, grid_of(x, fmt, axis), None, clip=False)
+
+
+def _cast_groups(x: Tensor, fmt: IntFormat, grid: Grid, out: Tensor | None, clip: bool) -> Tensor:
+    if x.numel() == 0:
+        return x.clone()
+    assert grid.axis is not None
+    blocks = groups_of(x, fmt, grid.axis)
+    scale, zero = (t.unsqueeze(grid.axis + 1) for t in (grid.scale, grid.zero_point))
+    direct = None if out is None or blocks.padding else blocks.split(out)
+    y = fake_quantize(blocks.split(x), fmt, scale, zero, clip=clip, out=direct)
+    return blocks.join(y) if direct is None or out is None else out
+
+
+def _is_followed(x: Tensor) -> bool:
+    """Whether someone may ask for the gradient to ``x``."""
+    return x.requires_grad or torch._C._are_functorch_transforms_active()
 
 
 def _with_gradient(x: Tensor, fixed: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
@@ -158,27 +187,6 @@ def _with_gradient(x: Tensor, fixed: Tensor, q: Tensor, mask: Tensor | None) -> 
     return q - torch.where(torch.isfinite(fixed), fixed - passed, torch.zeros_like(fixed))
 
 
-def cast_groups(x: Tensor, fmt: IntFormat, axis: int = -1) -> Tensor:
-    """``x`` rounded to an integer format with a scale per group; nothing clips.
-
-    >>> cast_groups(torch.tensor([1.0, 0.4, 100.0, 40.0]), to_format("int2(group=2)"))
-    tensor([  1.,   0., 100.,   0.])
-    """
-    if x.numel() == 0:
-        return x.clone()
-    assert fmt.group is not None
-    blocks = blocks_of(x, fmt.group, axis, fmt)
-    split = blocks.split(x.detach())
-    finite = split.nan_to_num(0.0, 0.0, 0.0)
-    low, high = torch.aminmax(finite, dim=blocks.axis + 1, keepdim=True)
-    scale, zero = scale_zero_point(fmt, low, high)
-    q = dequantize(quantize(split, fmt, scale, zero), scale, zero, None, x.dtype)
-    q = blocks.join(q)
-    if not x.requires_grad and not torch._C._are_functorch_transforms_active():
-        return q
-    return _with_gradient(x, x.detach(), q, None)
-
-
 def _check_out(x: Tensor, out: Tensor) -> None:
     if out.shape != x.shape or out.dtype != x.dtype:
         raise DovetailError(
@@ -186,28 +194,3 @@ def _check_out(x: Tensor, out: Tensor) -> None:
         )
     if torch.is_grad_enabled() and (x.requires_grad or out.requires_grad):
         raise DovetailError("out= records no gradient: cast within torch.no_grad(), or without out")
-
-
-def _cast_integer(
-    x: Tensor,
-    fmt: IntFormat,
-    scale: Tensor | float | None,
-    zero_point: Tensor | int | None,
-    channel: int | None,
-    clip: bool,
-) -> Tensor:
-    axis = channel if channel is not None else fmt.channel
-    if axis is not None and not -x.dim() <= axis < x.dim():
-        raise DovetailError(f"channel={axis} is not an axis of a tensor with {x.dim()} dimensions")
-    if scale is None:
-        if zero_point is not None:
-            raise DovetailError("a zero_point needs its scale")
-        steps, zero = scale_zero_point(fmt, *observed_range(x.detach(), axis))
-    else:
-        steps = torch.as_tensor(scale, dtype=torch.float32, device=x.device)
-        zero = torch.as_tensor(
-            0 if zero_point is None else zero_point, dtype=torch.int32, device=x.device
-        )
-        if not bool((steps > 0).all()) or not bool(torch.isfinite(steps).all()):
-            raise DovetailError(f"scale {scale} must be positive and finite")
-    return fake_quantize(x, fmt, steps, zero, axis, clip=clip)

@@ -83,6 +83,16 @@ class IntFormat(Format):
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
+    def bytes_per_element(self) -> float:
+        """Average storage of one element, its share of a group's scale and zero point included.
+
+        >>> IntFormat(4, group=32).bytes_per_element
+        0.625
+        """
+        shared = 0 if self.group is None else (8 if self.affine else 4) / self.group
+        return self.bits / 8 + shared
+
+    @property
     def is_static(self) -> bool:
         """Whether the format needs a range from calibration when used on activations."""
         return not self.dynamic and self.group is None

@@ -5,6 +5,8 @@ This is the reference. Every other realisation is tested equal to it, bit for bi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,22 +40,24 @@ def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor,
 
     Symmetric: ``max(|low|, |high|) / qmax``. Affine: ``(high - low) / (qmax - qmin)`` over the
     range widened to hold 0, the zero point rounded half to even (ONNX QuantizeLinear). An all-zero
-    range has scale 1; a scale never falls below the smallest normal float32.
+    range has scale 1; a scale never falls below the smallest normal float32, nor is it so large
+    that a code times it overflows float32 (what lies beyond then saturates).
 
     >>> scale_zero_point(IntFormat(8), torch.tensor(-2.54), torch.tensor(1.0))
     (tensor(0.0200), tensor(0, dtype=torch.int32))
     """
-    low, high = low.float().clamp(max=0.0), high.float().clamp(min=0.0)
-    if fmt.affine:
-        scale = (high - low) / (fmt.qmax - fmt.qmin)
-    else:
-        magnitude = torch.maximum(-low, high) if fmt.signed else high
-        scale = magnitude / fmt.qmax
+    limit, span = (_LARGEST / 2, fmt.qmax - fmt.qmin) if fmt.affine else (_LARGEST, fmt.qmax)
+    low = low.clamp(max=0.0).float().clamp(min=-limit)
+    high = high.clamp(min=0.0).float().clamp(max=limit)
+    size = high - low if fmt.affine else torch.maximum(-low, high) if fmt.signed else high
+    scale = size / span
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    scale = torch.where(scale < torch.finfo(torch.float32).tiny, _tiny_like(scale), scale)
+    widest = _LARGEST * (1 - 2.0**-22) / span
+    scale = scale.clamp(torch.finfo(torch.float32).tiny, widest)
     if fmt.po2:
         mantissa, exponent = torch.frexp(scale)
         exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+        exponent = exponent.clamp(max=math.frexp(widest)[1] - 1)
         scale = torch.ldexp(torch.ones_like(scale), exponent)
     if not fmt.affine:
         return scale, torch.zeros_like(scale, dtype=torch.int32)
@@ -109,6 +113,7 @@ def unclipped(
     return (steps >= fmt.qmin) & (steps <= fmt.qmax)
 
 
+_LARGEST = torch.finfo(torch.float32).max
 _HUGE = 2.0**30  # beyond every code, yet exact in float32 after a zero point is added
 
 
@@ -126,7 +131,3 @@ def _along(parameter: Tensor, dims: int, axis: int | None) -> Tensor:
     shape = [1] * dims
     shape[axis] = -1
     return parameter.view(shape)
-
-
-def _tiny_like(scale: Tensor) -> Tensor:
-    return torch.full_like(scale, torch.finfo(torch.float32).tiny)

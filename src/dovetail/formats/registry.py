@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
@@ -15,8 +17,9 @@ from dovetail.formats.integer import IntFormat
 from dovetail.formats.names.construct import CONSTRUCTORS, EXAMPLES, p3109_named
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
+from dovetail.formats.tracing import constant
 
-__all__ = ["format", "format_examples", "format_names", "register_format"]
+__all__ = ["format", "format_examples", "format_names", "known", "register_format"]
 
 _factories: dict[str, Callable[..., Format]] = dict(CONSTRUCTORS)
 _INT_NAME = re.compile(r"(u?)int(\d+)")
@@ -74,6 +77,34 @@ def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own wo
         if spelling in str(error):
             raise
         raise DovetailError(f"format '{spelling}': {error}") from None
+
+
+def known(spelling: str | Format) -> Format:
+    """:func:`format`, also where torch.compile and torch.export trace: there it is a constant.
+
+    >>> known("int8")
+    int8
+    """
+    if isinstance(spelling, Format):
+        return spelling
+    if not torch.compiler.is_compiling():
+        return format(spelling)
+    _note(spelling)
+    found: Format = getattr(_noted, spelling)
+    return found
+
+
+class _Noted:
+    """The formats that graphs refer to by their spelling, as attributes: a graph can see into an
+    object that has a place of its own, and not into what a function called by the way returns."""
+
+
+_noted = _Noted()
+
+
+@constant
+def _note(spelling: str) -> None:
+    setattr(_noted, spelling, format(spelling))
 
 
 def format_names() -> list[str]:

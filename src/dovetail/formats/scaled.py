@@ -71,8 +71,9 @@ class NVFP4(BlockFormat):
     all are zero, else at least 2**-120, so that 1 / g / s is finite); per block
     ``s = e4m3(clamp((max|x| / 6) / g, 2**-6, 448))``; codes are ``e2m1(x * ((1 / g) / s))``,
     saturating; values ``code * (g * s)``. Scales are rounded to nearest, ties to even, whatever the
-    rounding of the elements. (For float64 input the products with ``x`` and with the codes are
-    formed in float64.)
+    rounding of the elements. ``g`` may be given to a cast instead (``scale=``), as one calibrated
+    beforehand is: what lies beyond ``448 * 6 * g`` then saturates. (For float64 input the products
+    with ``x`` and with the codes are formed in float64.)
 
     >>> NVFP4().bytes_per_element
     0.5625

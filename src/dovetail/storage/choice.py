@@ -34,7 +34,7 @@ class Choice:
     def encode(self, x: Tensor, nan: str) -> Codes:
         """``x`` in this format."""
         fmt = self.format
-        if isinstance(fmt, IntFormat):
+        if isinstance(fmt, IntFormat) and fmt.group is None:
             return encode(x, fmt, channel=self.axis, nan=nan)
         if isinstance(fmt, BlockFormat) and self.axis is not None and fmt.axis is not None:
             changes: dict[str, Any] = {"axis": self.axis}
@@ -68,9 +68,9 @@ def by_name(
         for name in names:
             x = tensors[name]
             if x.dtype in _ENCODABLE:
-                integer = isinstance(fmt, IntFormat)
+                channels = isinstance(fmt, IntFormat) and fmt.group is None and x.dim() >= 2
                 axis = fmt.axis_for("weight") if isinstance(fmt, IntFormat) else None
-                chosen[name] = Choice(fmt, None if integer and x.dim() < 2 else axis)
+                chosen[name] = Choice(fmt, axis if channels else None)
     return {name: choice for name, choice in chosen.items() if not isinstance(choice.format, Same)}
 
 
@@ -138,7 +138,9 @@ class _Found:
         axes = None if held is None else _axes(value, held)
         if held is None or axes is None:
             return False
-        axis = fmt.axis_for(slot) if isinstance(fmt, IntFormat) else block_axis(op.kind, slot)
+        axis: int | None = block_axis(op.kind, slot)
+        if isinstance(fmt, IntFormat) and fmt.group is None:
+            axis = fmt.axis_for(slot)
         if isinstance(fmt, BlockFormat) and fmt.axis is not None:
             axis = fmt.axis
         blocked = isinstance(fmt, (IntFormat, BlockFormat)) and axis is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dovetail import DovetailError, cast, format
-from dovetail.formats import BlockFormat, IntFormat, format_examples
+from dovetail.formats import BlockFormat, IntFormat, format_examples, reference
 from dovetail.formats.codes import Codes, decode, encode
 from format_oracles import hostile, same_bits
 
@@ -54,6 +54,7 @@ MORE = [
     "int5(full)",
     "uint3(symmetric)",
     "int8(po2)",
+    *("int8(group=4)", "int5(affine, group=7)", "uint4(group=1)", "int3(po2, group=100)"),
 ]
 SPELLINGS = [s for s in format_examples() if s != "shaped" and not s.startswith("shaped(")] + MORE
 
@@ -233,6 +234,63 @@ def test_integers_per_channel_and_with_a_given_scale(spelling: str) -> None:
         assert same_bits(decode(encode(x, spelling, **given)), cast(x, spelling, **given))
 
 
+def test_groups_store_a_scale_each() -> None:
+    x = torch.randn(6, 4, 10)
+    codes = encode(x, "int4(group=4)", 2)
+    assert (codes.axis, codes.scale_shape) == (2, (6, 4, 3))
+    assert codes.scales is not None
+    assert tuple(codes.scales.shape) == (6, 4, 3)
+    assert codes.nbytes == 6 * 4 * 10 // 2 + 6 * 4 * 3 * 4
+    alone = encode(x[5, 3, 8:], "int4")
+    assert codes.scales[5, 3, 2] == alone.scales
+    assert codes.element_codes()[5, 3, 8:].tolist() == alone.element_codes().tolist()
+    wide = torch.randn(64, 128)
+    assert encode(wide, "int4(group=32)").bits_per_element == 5.0
+    assert encode(wide, "uint4(group=32)").bits_per_element == 6.0  # with zero points
+    for spelling in ("int4(group=32)", "uint4(group=32)"):
+        per_element = format(spelling).bytes_per_element
+        assert encode(wide, spelling).bits_per_element == 8 * per_element
+
+
+@pytest.mark.parametrize("spelling", ["int4(group=4)", "int8(affine, group=4)", "uint4(group=4)"])
+def test_groups_with_given_scales(spelling: str) -> None:
+    x = torch.randn(3, 10)
+    scales = torch.rand(3, 3) + 0.1
+    for scale in (0.25, scales):
+        codes = encode(x, spelling, scale=scale)
+        assert same_bits(decode(codes), cast(x, spelling, scale=scale))
+        assert codes.scales is not None
+        assert codes.scales.shape == (3, 3)
+    if "symmetric" not in spelling and spelling != "int4(group=4)":
+        zero = torch.full((3, 3), 2)
+        codes = encode(x, spelling, scale=scales, zero_point=zero)
+        assert same_bits(decode(codes), cast(x, spelling, scale=scales, zero_point=zero))
+
+
+def test_damaged_groups_are_refused() -> None:
+    saved = encode(torch.randn(3, 10), "int8(affine, group=4)").to_dict()
+    for name, message in (("scales", r"\(3,\) scales"), ("zero_points", r"\(3,\) zero points")):
+        with pytest.raises(DovetailError, match=message):
+            Codes.from_dict({**saved, name: saved[name][:, 0]})
+    with pytest.raises(DovetailError, match="the axis of its blocks is missing"):
+        Codes.from_dict({**saved, "axis": None})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nvfp4_with_a_given_tensor_scale(dtype: torch.dtype) -> None:
+    x = hostile(300, dtype, 3).nan_to_num()
+    for scale in (0.01, 1.0, 2.0**-120, 2.0**117, torch.tensor(3.7)):
+        whole = torch.as_tensor(scale)
+        y = cast(x, "nvfp4", scale=scale)
+        assert same_bits(y, reference.round_values(x, format("nvfp4"), scale=whole.item())), scale
+        codes = encode(x, "nvfp4", scale=scale)
+        assert codes.tensor_scale == whole
+        assert same_bits(decode(codes), y)
+    own = encode(x, "nvfp4")
+    assert same_bits(cast(x, "nvfp4", scale=own.tensor_scale), cast(x, "nvfp4"))
+    assert encode(x[:0], "nvfp4", scale=0.5).tensor_scale == 0.5
+
+
 def test_nan_of_integers_becomes_zero_where_that_is_asked_for() -> None:
     x = torch.tensor([math.nan, 1.0, -2.0, math.inf])
     assert same_bits(decode(encode(x, "int8", nan="zero")), cast(x, "int8"))
@@ -259,12 +317,18 @@ def test_what_has_no_code_is_refused() -> None:
     [
         ({"fmt": "int9x"}, "did you mean 'int9'"),
         ({"fmt": "mxfp4", "axis": 2}, r"axis=2 of 'mxfp4' is not an axis .* 2 dimensions"),
-        ({"fmt": "mxfp4", "scale": 1.0}, "finds its own scale; scale= belongs to integer formats"),
+        ({"fmt": "mxfp4", "scale": 1.0}, "finds its own scale; scale= belongs to formats"),
         ({"fmt": "int8", "channel": 5}, "channel=5 is not an axis"),
         ({"fmt": "int8", "scale": 0.0}, "must be positive and finite"),
         ({"fmt": "int8", "zero_point": 1}, "a zero_point needs its scale"),
         ({"fmt": "int8", "scale": 1.0, "zero_point": 1}, r"symmetric .* 'int8\(affine\)'"),
         ({"fmt": "int8", "nan": "drop"}, "unknown nan 'drop'"),
+        ({"fmt": "int8(group=2)", "channel": 0}, "channel=0 excludes it"),
+        ({"fmt": "int8(group=2)", "scale": torch.ones(2)}, r"has \(2, 2\) groups along axis 1"),
+        ({"fmt": "uint8", "scale": 1.0, "zero_point": 300}, "no code of 'uint8', which has 0..255"),
+        ({"fmt": "nvfp4", "scale": torch.ones(3)}, r"one scale for the tensor, not \(3,\)"),
+        ({"fmt": "nvfp4", "scale": 2.0**-121}, r"lies in 2\*\*-120..2\*\*117"),
+        ({"fmt": "nvfp4", "zero_point": 1}, "zero_point= belongs to integer formats"),
         ({"fmt": "shaped(mxfp4, permute=(1, 0))"}, "no codes of its own"),
     ],
 )

@@ -11,6 +11,7 @@ from dovetail.formats.codes.layout import from_codes
 from dovetail.formats.codes.packing import packed_size, unpack
 from dovetail.formats.codes.scaling import per_block, scale_factors
 from dovetail.formats.codes.value import Codes
+from dovetail.formats.grid import groups_of
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import dequantize
 
@@ -51,7 +52,15 @@ def _decode_integer(codes: Codes, fmt: IntFormat) -> Tensor:
     zero = codes.zero_points
     if zero is None:
         zero = torch.zeros_like(codes.scales, dtype=torch.int32)
-    return dequantize(steps, codes.scales, zero, codes.axis, codes.dtype)
+    if not codes.numel:
+        return torch.empty(codes.shape, dtype=codes.dtype, device=codes.codes.device)
+    if fmt.group is None:
+        return dequantize(steps, codes.scales, zero, codes.axis, codes.dtype)
+    assert codes.axis is not None
+    blocks = groups_of(steps, fmt, codes.axis)
+    scale, zero = (t.unsqueeze(codes.axis + 1) for t in (codes.scales, zero))
+    values = dequantize(blocks.split(steps), scale, zero, dtype=codes.dtype)
+    return blocks.join(values).contiguous()
 
 
 def _decode_blocks(codes: Codes, fmt: BlockFormat) -> Tensor:

@@ -14,9 +14,10 @@ from dovetail.formats.codes.packing import code_dtype, pack
 from dovetail.formats.codes.scaling import Scales, per_block, scales_of
 from dovetail.formats.codes.value import Codes
 from dovetail.formats.fixed import FixedFormat
+from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.philox import seed_from
-from dovetail.formats.quantization import observed_range, quantize, scale_zero_point
+from dovetail.formats.quantization import quantize
 from dovetail.formats.realise import is_stochastic, round_values
 from dovetail.formats.registry import format as to_format
 from dovetail.formats.scaled import NVFP4, ScaledBlock
@@ -65,18 +66,15 @@ def encode(
         raise unknown("nan", nan, ("refuse", "zero"))
     x = x.detach()
     if isinstance(number, IntFormat):
-        return _encode_integer(_without_nan(x, number, nan), number, scale, zero_point, channel)
-    for name, value in (("scale", scale), ("zero_point", zero_point), ("channel", channel)):
-        if value is not None:
-            raise DovetailError(
-                f"'{number}' finds its own scale; {name}= belongs to integer formats such as 'int8'"
-            )
+        x = _without_nan(x, number, nan)
+        return _encode_integer(x, number, grid_of(x, number, axis, scale, zero_point, channel))
+    whole = tensor_scale(x, number, scale, zero_point, channel)
     if isinstance(number, Same):
         packed = x.reshape(-1).contiguous().view(torch.uint8).clone()
         return Codes(packed, number, tuple(x.shape), x.dtype)
     seed = seed_from(generator, x.device) if is_stochastic(number) else None
     if isinstance(number, BlockFormat):
-        return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed)
+        return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed, whole)
     if not isinstance(number, ElementFormat):
         raise DovetailError(
             f"'{number}' has no codes of its own; the nearest is to encode the tensor that its "
@@ -102,12 +100,14 @@ def _without_nan(x: Tensor, fmt: Format, nan: str) -> Tensor:
     return torch.where(missing, 0.0, x)
 
 
-def _encode_blocks(x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tensor | None) -> Codes:
+def _encode_blocks(
+    x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tensor | None, whole: Tensor | None
+) -> Codes:
     if isinstance(fmt, ScaledBlock) and nan_code(fmt.scale) is None:
         x = _without_nan(x, fmt, nan)
     seen = seen_along(x, axis)
     free = local(fmt, seen.shape[1])
-    scales = scales_of(seen, free) if x.numel() else _no_scales(x, fmt)
+    scales = scales_of(seen, free, whole) if x.numel() else _no_scales(x, fmt, whole)
     if isinstance(fmt, PowerScaled) and x.dtype == torch.float64:
         seen = _lifted(seen)
     codes = _element_codes(seen, free.element, free.block, scales, seed)
@@ -131,9 +131,9 @@ def _lifted(x: Tensor) -> Tensor:
     return torch.where((x != 0) & (x.abs() < tiny), torch.copysign(tiny, x), x)
 
 
-def _no_scales(x: Tensor, fmt: BlockFormat) -> Scales:
+def _no_scales(x: Tensor, fmt: BlockFormat, whole: Tensor | None) -> Scales:
     """Those of an empty tensor."""
-    one = torch.ones((), device=x.device) if isinstance(fmt, NVFP4) else None
+    one = torch.ones((), device=x.device) if isinstance(fmt, NVFP4) and whole is None else whole
     return Scales(x.new_empty(0, dtype=torch.uint8), x.new_empty(0), False, one)
 
 
@@ -167,40 +167,29 @@ def _element_codes(
     return codes
 
 
-def _encode_integer(
-    x: Tensor,
-    fmt: IntFormat,
-    scale: Tensor | float | None,
-    zero_point: Tensor | int | None,
-    channel: int | None,
-) -> Codes:
-    axis = channel if channel is not None else fmt.channel
-    if axis is not None and not -x.dim() <= axis < x.dim():
-        raise DovetailError(f"channel={axis} is not an axis of a tensor with {x.dim()} dimensions")
-    if scale is None:
-        if zero_point is not None:
-            raise DovetailError("a zero_point needs its scale")
-        steps, zero = scale_zero_point(fmt, *observed_range(x, axis))
-    else:
-        steps = torch.as_tensor(scale, dtype=torch.float32, device=x.device)
-        zero = torch.as_tensor(
-            0 if zero_point is None else zero_point, dtype=torch.int32, device=x.device
+def _encode_integer(x: Tensor, fmt: IntFormat, grid: Grid) -> Codes:
+    if not fmt.affine and bool((grid.zero_point != 0).any()):
+        raise DovetailError(
+            f"'{fmt}' is symmetric and stores no zero point; the nearest format that does is "
+            f"'{'' if fmt.signed else 'u'}int{fmt.bits}{'(affine)' if fmt.signed else ''}'"
         )
-        if not bool((steps > 0).all()) or not bool(torch.isfinite(steps).all()):
-            raise DovetailError(f"scale {scale} must be positive and finite")
-        if not fmt.affine and bool((zero != 0).any()):
-            raise DovetailError(
-                f"'{fmt}' is symmetric and stores no zero point; the nearest format that does is "
-                f"'{'' if fmt.signed else 'u'}int{fmt.bits}{'(affine)' if fmt.signed else ''}'"
-            )
-    quantized = quantize(x, fmt, steps, zero, axis)
+    scale, zero = grid.scale, grid.zero_point
+    if not x.numel():
+        quantized = x
+    elif fmt.group is None:
+        quantized = quantize(x, fmt, scale, zero, grid.axis)
+    else:
+        assert grid.axis is not None
+        blocks = groups_of(x, fmt, grid.axis)
+        steps, zeros = (t.unsqueeze(grid.axis + 1) for t in (scale, zero))
+        quantized = blocks.join(quantize(blocks.split(x), fmt, steps, zeros))
     codes = (quantized.to(torch.int32) & ((1 << fmt.bits) - 1)).to(code_dtype(fmt.bits))
     return Codes(
         pack(codes, fmt.bits),
         fmt,
         tuple(x.shape),
         x.dtype,
-        None if axis is None else axis % x.dim(),
-        steps.clone(),
-        zero.expand_as(steps).clone() if fmt.affine else None,
+        grid.axis,
+        scale.clone(),
+        zero.clone() if fmt.affine else None,
     )

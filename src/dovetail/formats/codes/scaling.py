@@ -22,6 +22,7 @@ from dovetail.formats.block import PowerScaled
 from dovetail.formats.codes.layout import from_codes, nan_code, narrowed, to_codes
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.realise import round_values, shared_exponents
+from dovetail.formats.realise.ratios import quotient, two_levels
 from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
 
 __all__ = ["Scales", "in_blocks", "per_block", "scale_factors", "scales_of"]
@@ -69,11 +70,11 @@ def per_block(x: Tensor, scale: Tensor, block: int, divides: bool = False) -> Te
     return torch.flatten(y, 1, 2)[:, : x.shape[1]]
 
 
-def scales_of(x: Tensor, fmt: BlockFormat) -> Scales:
+def scales_of(x: Tensor, fmt: BlockFormat, given: Tensor | None = None) -> Scales:
     """The scales of ``x`` [outer, length, inner], as casts choose them.
 
     The factor is float64 for powers of two, else in the precision that the cast computes in:
-    float64 for float64 input, float32 for everything else.
+    float64 for float64 input, float32 for everything else. ``given`` is NVFP4's tensor scale.
 
     >>> from dovetail.formats import format
     >>> x = torch.tensor([1.0, 7.0, 0.1, 0.0]).view(1, 4, 1)
@@ -90,9 +91,9 @@ def scales_of(x: Tensor, fmt: BlockFormat) -> Scales:
     finite = torch.isfinite(largest)
     largest = torch.where(finite, largest, 0.0)
     if isinstance(fmt, NVFP4):
-        return _two_levels(largest, finite, wide)
+        return _two_levels(largest, finite, wide, given)
     assert isinstance(fmt, ScaledBlock)
-    step = round_values(_quotient(largest, fmt.element.max), fmt.scale)
+    step = round_values(quotient(largest, fmt.element.max), fmt.scale)
     codes = _with_nan(to_codes(step, fmt.scale), finite, fmt.scale, fmt)
     return Scales(codes, torch.where(finite, step, 0.0), divides=True)
 
@@ -117,12 +118,9 @@ def scale_factors(
     return narrowed(from_codes(codes, fmt.scale), dtype)
 
 
-def _two_levels(largest: Tensor, finite: Tensor, wide: torch.dtype) -> Scales:
+def _two_levels(largest: Tensor, finite: Tensor, wide: torch.dtype, given: Tensor | None) -> Scales:
     """NVFP4, in float32: see the format's own words."""
-    single = largest.clamp(max=torch.finfo(torch.float32).max).float()
-    top = single.max()
-    whole = torch.where(top == 0, 1.0, _quotient(top, 448.0 * 6.0).clamp(min=2.0**-120))
-    scale = round_values((_quotient(single, 6.0) / whole).clamp(2.0**-6, 448.0), E4M3)
+    whole, scale = two_levels(largest, given)
     factor = torch.where(finite, torch.reciprocal(whole) / scale, 0.0)
     codes = _with_nan(to_codes(scale, E4M3), finite, E4M3, NVFP4())
     return Scales(codes, factor.to(wide), divides=False, tensor=whole)
@@ -137,11 +135,6 @@ def _with_nan(codes: Tensor, finite: Tensor, scale: FloatFormat, fmt: BlockForma
             "(x.nan_to_num()), or take a scale that has one, such as 'fp8_e4m3fn'"
         )
     return codes if nan is None else torch.where(finite, codes, nan)
-
-
-def _quotient(x: Tensor, divisor: float) -> Tensor:
-    """True division: by a Python number, some devices multiply with a rounded reciprocal."""
-    return x / torch.full_like(x, divisor)
 
 
 def _power(exponent: Tensor) -> Tensor:

@@ -44,10 +44,11 @@ class Codes:
     * BFP and MX: one byte per block, the exponent plus 127 (E8M0), 255 for a NaN block;
     * NVFP4: one UE4M3 byte per block, and ``tensor_scale`` (float32 scalar);
     * scaled blocks: the codes of the scale format, packed as ``codes`` are;
-    * integers: float32, one or one per index of ``axis``, and int32 ``zero_points`` if affine.
+    * integers: float32, one, one per index of ``axis`` or one per group (in ``scale_shape``), and
+      int32 ``zero_points`` of the same shape if affine.
 
-    ``axis`` is where the blocks, or the channels of an integer format, run (counted from 0); None
-    without them. All tensors but an integer format's are uint8 and flat.
+    ``axis`` is where the blocks, or the channels or groups of an integer format, run (counted from
+    0); None without them. All tensors but an integer format's are uint8 and flat.
 
     >>> from dovetail.formats.codes import encode
     >>> encode(torch.tensor([[1.0, 0.5, 7.0, -5.0]]), "mxfp4(block=4)")
@@ -91,9 +92,10 @@ class Codes:
         >>> encode(torch.ones(4, 70), "mxfp4").scale_shape
         (4, 3)
         """
-        if isinstance(self.format, BlockFormat):
+        run = _run(self.format)
+        if run is not None:
             assert self.axis is not None
-            blocks = -(-self.shape[self.axis] // self.format.block)
+            blocks = -(-self.shape[self.axis] // run)
             return (*self.shape[: self.axis], blocks, *self.shape[self.axis + 1 :])
         return None if self.scales is None else tuple(self.scales.shape)
 
@@ -188,8 +190,7 @@ class Codes:
             if needed != (getattr(self, name) is not None):
                 state = "missing" if needed else "not part of this format"
                 raise DovetailError(f"encoded in '{fmt}': {name} is {state}")
-        axis_needed = isinstance(fmt, BlockFormat)
-        if self.axis is None and axis_needed:
+        if self.axis is None and _run(fmt) is not None:
             raise DovetailError(f"encoded in '{fmt}': the axis of its blocks is missing")
         if self.axis is not None and not 0 <= self.axis < len(self.shape):
             raise DovetailError(
@@ -200,11 +201,19 @@ class Codes:
         if isinstance(fmt, BlockFormat) and self.scales is not None:
             blocks = math.prod(self.scale_shape or ())
             self._check_size("scales", self.scales, packed_size(blocks, fmt.scale_bits))
-        elif self.scales is not None and self.scales.dim():
-            length = None if self.axis is None else self.shape[self.axis]
-            if tuple(self.scales.shape) != (length,):
+        elif self.scales is not None:
+            self._check_grid(self.scales)
+
+    def _check_grid(self, scales: Tensor) -> None:
+        """The scales and zero points of an integer format."""
+        if _run(self.format) is not None:
+            shape = self.scale_shape
+        else:
+            shape = () if self.axis is None or not scales.dim() else (self.shape[self.axis],)
+        for name, found in (("scales", scales), ("zero points", self.zero_points)):
+            if found is not None and tuple(found.shape) != shape:
                 raise DovetailError(
-                    f"encoded in '{fmt}': {tuple(self.scales.shape)} scales for axis "
+                    f"encoded in '{self.format}': {tuple(found.shape)} {name} for axis "
                     f"{self.axis} of shape {self.shape}"
                 )
 
@@ -222,3 +231,10 @@ class Codes:
             f"Codes({self.format}, shape={self.shape}, {axis}{dtype}: {self.nbytes} bytes, "
             f"{self.bits_per_element:.4g} bits per element)"
         )
+
+
+def _run(fmt: Format) -> int | None:
+    """How many neighbours share a scale, in formats in which runs of an axis do."""
+    if isinstance(fmt, BlockFormat):
+        return fmt.block
+    return fmt.group if isinstance(fmt, IntFormat) else None

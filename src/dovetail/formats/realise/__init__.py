@@ -5,6 +5,7 @@ Bit-equal to :mod:`dovetail.formats.reference`; :func:`round_values` is the one 
 
 from dovetail.formats.realise.door import in_torch, is_stochastic, register_cast, round_values
 from dovetail.formats.realise.inside import inside
+from dovetail.formats.realise.integers import register_integers, round_integers
 from dovetail.formats.realise.powers import shared_exponents
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "inside",
     "is_stochastic",
     "register_cast",
+    "register_integers",
+    "round_integers",
     "round_values",
     "shared_exponents",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dovetail.formats.codebook import CodebookFormat, book_of
-from dovetail.formats.realise.constants import constant
+from dovetail.formats.tracing import constant
 
 __all__ = ["round_by_book"]
 

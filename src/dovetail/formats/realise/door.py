@@ -23,6 +23,7 @@ from dovetail.formats.realise.powers import round_power_scaled
 from dovetail.formats.realise.ratios import round_scaled
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 from dovetail.formats.shaped import Shaped
+from dovetail.formats.tracing import is_eager
 
 __all__ = ["in_torch", "is_stochastic", "register_cast", "round_values"]
 
@@ -45,27 +46,35 @@ def round_values(
     axis: int = -1,
     seed: Tensor | None = None,
     out: Tensor | None = None,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt``: a tensor of the same shape and dtype; no gradient.
 
     ``axis`` is where blocks run unless the format has its own; ``seed`` (int64 scalar tensor) is
     needed by stochastic rounding. ``x`` is floating point. The result is written to ``out`` if
-    given: ``x`` itself, or memory that ``x`` does not share.
+    given: ``x`` itself, or memory that ``x`` does not share. ``scale`` is NVFP4's tensor scale
+    (float32 scalar; None: that of ``x``).
 
     >>> from dovetail.formats import format
     >>> round_values(torch.tensor([464.1, -1.03]), format("fp8_e4m3"))
     tensor([448., -1.])
     """
-    if not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
+    if is_eager() and scale is None:
         for kernel in _kernels:
             y = kernel(x, fmt, axis, seed, out)
             if y is not None:
                 return y
-    y = in_torch(x, fmt, axis, seed)
+    y = in_torch(x, fmt, axis, seed, scale)
     return y if out is None else out.copy_(y)
 
 
-def in_torch(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None) -> Tensor:
+def in_torch(
+    x: Tensor,
+    fmt: Format,
+    axis: int = -1,
+    seed: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Tensor:
     """:func:`round_values` by the operations of this package."""
     if isinstance(fmt, Same) or x.numel() == 0:
         return x.clone()
@@ -75,7 +84,7 @@ def in_torch(x: Tensor, fmt: Format, axis: int = -1, seed: Tensor | None = None)
             raise DovetailError(f"'{fmt}' rounds stochastically and needs a seed")
         words = random_words(x.shape, seed)
     if isinstance(fmt, BlockFormat):
-        y = _in_blocks(x, fmt, axis, words)
+        y = _in_blocks(x, fmt, axis, words, scale)
         if x.dtype not in (torch.float32, torch.float64):
             top = torch.finfo(x.dtype).max
             y = y.clamp(-top, top)
@@ -97,7 +106,9 @@ def is_stochastic(fmt: Format) -> bool:
     return isinstance(fmt, (ElementFormat, BlockFormat)) and fmt.rounding.is_stochastic
 
 
-def _in_blocks(x: Tensor, fmt: BlockFormat, axis: int, words: Tensor | None) -> Tensor:
+def _in_blocks(
+    x: Tensor, fmt: BlockFormat, axis: int, words: Tensor | None, scale: Tensor | None
+) -> Tensor:
     """float32 (float64 for float64) values of a tensor rounded block by block."""
     blocks = format_blocks(x, fmt, axis)
     layout = layout_of(x.dtype)
@@ -107,5 +118,5 @@ def _in_blocks(x: Tensor, fmt: BlockFormat, axis: int, words: Tensor | None) -> 
         y = round_power_scaled(split, fmt, blocks, layout, noise)
     else:
         assert isinstance(fmt, (ScaledBlock, NVFP4))
-        y = round_scaled(split, fmt, blocks, layout, noise)
+        y = round_scaled(split, fmt, blocks, layout, noise, scale)
     return blocks.join(y)

@@ -10,16 +10,18 @@ from dovetail.formats.bits import layout_of
 from dovetail.formats.block import PowerScaled
 from dovetail.formats.blocks import format_blocks
 from dovetail.formats.floating import FloatFormat
-from dovetail.formats.realise.constants import constant
 from dovetail.formats.realise.powers import exponents
 from dovetail.formats.realise.ratios import ratios
 from dovetail.formats.scaled import NVFP4, ScaledBlock
+from dovetail.formats.tracing import constant
 
 __all__ = ["inside"]
 
 
-def inside(x: Tensor, fmt: Format, axis: int = -1) -> Tensor:
+def inside(x: Tensor, fmt: Format, axis: int = -1, scale: Tensor | None = None) -> Tensor:
     """Where rounding ``x`` to nearest stays within the format's finite range: what does not clip.
+
+    ``axis`` and ``scale`` are those of :func:`dovetail.formats.realise.round_values`.
 
     >>> inside(torch.tensor([1.0, 500.0, torch.nan]), FloatFormat(4, 3, specials="fn"))
     tensor([ True, False, False])
@@ -40,7 +42,7 @@ def inside(x: Tensor, fmt: Format, axis: int = -1) -> Tensor:
         ratio = torch.ldexp(split.double(), -exponent)
     else:
         assert isinstance(fmt, (ScaledBlock, NVFP4))
-        ratio, _, finite = ratios(split, fmt, blocks, layout)
+        ratio, _, finite = ratios(split, fmt, blocks, layout, scale)
     return blocks.join(finite & (ratio > low) & (ratio < high))
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from dovetail.formats.base import ElementFormat
 from dovetail.formats.bits import Layout
 from dovetail.formats.blocks import Blocks
-from dovetail.formats.realise.constants import constant
 from dovetail.formats.realise.elements import round_elements
 from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
+from dovetail.formats.tracing import constant
 
-__all__ = ["ratios", "round_scaled"]
+__all__ = ["quotient", "ratios", "round_scaled", "two_levels"]
 
 
 def round_scaled(
@@ -21,33 +21,53 @@ def round_scaled(
     blocks: Blocks,
     layout: Layout,
     words: Tensor | None,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """``x``, split in ``blocks``, rounded to ``fmt`` in float32 or float64 as ``layout`` says."""
-    ratio, step, finite = ratios(x, fmt, blocks, layout)
+    ratio, step, finite = ratios(x, fmt, blocks, layout, scale)
     y = torch.where(step == 0, 0.0, round_elements(ratio, fmt.element, words) * step)
     top = torch.finfo(layout.dtype).max
     return torch.where(finite, y.clamp(-top, top), torch.nan)
 
 
 def ratios(
-    x: Tensor, fmt: ScaledBlock | NVFP4, blocks: Blocks, layout: Layout
+    x: Tensor,
+    fmt: ScaledBlock | NVFP4,
+    blocks: Blocks,
+    layout: Layout,
+    scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is rounded to elements, what the elements are multiplied by, where blocks are finite."""
     largest = blocks.largest(x, layout)
     finite = largest < torch.inf
     largest = torch.where(finite, largest, 0.0)
     if isinstance(fmt, ScaledBlock):
-        step = round_elements(_quotient(largest, _largest_of(fmt.element)), fmt.scale)
+        step = round_elements(quotient(largest, _largest_of(fmt.element)), fmt.scale)
         return x / torch.where(step == 0, 1.0, step), step, finite
-    largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
-    g = _quotient(largest.amax(), 448.0 * 6.0)
-    g = torch.where(largest.amax() == 0, 1.0, g.clamp(min=2.0**-120))
-    s = round_elements((_quotient(largest, 6.0) / g).clamp(2.0**-6, 448.0), E4M3)
+    g, s = two_levels(largest, scale)
     return x * (torch.reciprocal(g) / s).to(x.dtype), (g * s).to(x.dtype), finite
 
 
-def _quotient(x: Tensor, divisor: float) -> Tensor:
-    """True division: by a Python number, some devices multiply with a rounded reciprocal."""
+def two_levels(largest: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """NVFP4's tensor scale, unless it is given, and block scales, from the blocks' finite maxima.
+
+    >>> two_levels(torch.tensor([2688.0, 6.0]))
+    (tensor(1.), tensor([448.,   1.]))
+    """
+    largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
+    if scale is None:
+        top = largest.amax()
+        scale = torch.where(top == 0, 1.0, quotient(top, 448.0 * 6.0).clamp(min=2.0**-120))
+    s = round_elements((quotient(largest, 6.0) / scale).clamp(2.0**-6, 448.0), E4M3)
+    return scale, s
+
+
+def quotient(x: Tensor, divisor: float) -> Tensor:
+    """True division: by a Python number, some devices multiply with a rounded reciprocal.
+
+    >>> quotient(torch.tensor(1.0), 3.0)
+    tensor(0.3333)
+    """
     return x / torch.full_like(x, divisor)
 
 

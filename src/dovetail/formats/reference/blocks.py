@@ -45,43 +45,53 @@ def shared_exponent(largest: Fraction, fmt: PowerScaled) -> int:
 def round_block(
     block: list[float], fmt: BlockFormat, words: list[int], wide: type, g: float
 ) -> list[float]:
+    """One block. ``wide`` is the NumPy type of real scales' arithmetic, ``g`` NVFP4's tensor scale.
+
+    >>> from dovetail.formats import format
+    >>> round_block([1.0, 7.0], format("mxfp4"), [0, 0], np.float32, 1.0)
+    [1.0, 6.0]
+    """
     if not all(math.isfinite(v) for v in block):
         return [math.nan] * len(block)
     largest = max((abs(v) for v in block), default=0.0)
-    element = fmt.element
     if isinstance(fmt, PowerScaled):
-        scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
-        parts = [
-            round_value(math.copysign(0.0, v) if v == 0 else Fraction(v) / scale, element, r)
-            for v, r in zip(block, words, strict=True)
-        ]
-        return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
+        return _by_power(block, fmt, words, largest)
     with np.errstate(all="ignore"):
         if isinstance(fmt, ScaledBlock):
-            ratio = wide(largest) / wide(element.max)
+            ratio = wide(largest) / wide(fmt.element.max)
             step = wide(round_value(float(ratio), fmt.scale))
             if step == 0:
                 return [0.0] * len(block)
-            parts = [
-                round_value(float(wide(v) / step), element, r)
-                for v, r in zip(block, words, strict=True)
-            ]
-            return [float(wide(p) * step) for p in parts]
-        single = np.float32
-        largest = min(largest, _FLOAT32_MAX)
-        ratio = single(largest) / single(6.0) / single(g)
-        ratio = min(max(ratio, single(2.0**-6)), single(448.0))
-        s = single(round_value(float(ratio), E4M3))
-        back = wide(single(1.0) / single(g) / s)
-        parts = [
-            round_value(float(wide(v) * back), element, r)
-            for v, r in zip(block, words, strict=True)
-        ]
-        return [float(wide(p) * wide(single(g) * s)) for p in parts]
+            ratios = [wide(v) / step for v in block]
+        else:
+            single = np.float32
+            largest = min(largest, _FLOAT32_MAX)
+            ratio = single(largest) / single(6.0) / single(g)
+            ratio = min(max(ratio, single(2.0**-6)), single(448.0))
+            s = single(round_value(float(ratio), E4M3))
+            back, step = wide(single(1.0) / single(g) / s), wide(single(g) * s)
+            ratios = [wide(v) * back for v in block]
+        parts = [round_value(float(v), fmt.element, r) for v, r in zip(ratios, words, strict=True)]
+        return [float(wide(p) * step) for p in parts]
+
+
+def _by_power(
+    block: list[float], fmt: PowerScaled, words: list[int], largest: float
+) -> list[float]:
+    scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
+    parts = [
+        round_value(math.copysign(0.0, v) if v == 0 else Fraction(v) / scale, fmt.element, r)
+        for v, r in zip(block, words, strict=True)
+    ]
+    return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
 
 
 def tensor_scale(blocks: list[list[float]]) -> float:
-    """NVFP4's scale of a whole tensor."""
+    """NVFP4's scale of a whole tensor, from its blocks.
+
+    >>> tensor_scale([[2688.0, 1.0], [math.nan, 1e6]])
+    1.0
+    """
     single = np.float32
     finite = [b for b in blocks if all(math.isfinite(v) for v in b)]
     largest = min(max((abs(v) for b in finite for v in b), default=0.0), _FLOAT32_MAX)

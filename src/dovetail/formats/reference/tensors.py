@@ -15,8 +15,12 @@ from dovetail.formats.scaled import NVFP4
 __all__ = ["round_values"]
 
 
-def round_values(x: Tensor, fmt: Format, axis: int = -1, seed: int = 0) -> Tensor:
+def round_values(
+    x: Tensor, fmt: Format, axis: int = -1, seed: int = 0, scale: float | None = None
+) -> Tensor:
     """A tensor, rounded value by value (slow): the definition of ``dv.cast``.
+
+    ``scale`` is NVFP4's tensor scale (a float32 number), if it is given.
 
     >>> from dovetail.formats import format
     >>> round_values(torch.tensor([1.0, 0.5, 7.0, -5.0]), format("mxfp4(block=4)"))
@@ -39,8 +43,8 @@ def round_values(x: Tensor, fmt: Format, axis: int = -1, seed: int = 0) -> Tenso
     runs = [slice(i, i + fmt.block) for i in range(0, length, fmt.block)]
     lists = (t.reshape(-1, length).tolist() for t in (moved, noise))
     rows = list(zip(*lists, strict=True))
-    g = 1.0
-    if isinstance(fmt, NVFP4):
+    g = 1.0 if scale is None else scale
+    if isinstance(fmt, NVFP4) and scale is None:
         g = tensor_scale([row[run] for row, _ in rows for run in runs])
     wide = np.float64 if x.dtype == torch.float64 else np.float32
     out = [

@@ -1,13 +1,24 @@
-"""What is a constant in a graph: computed while it is traced, not part of it."""
+"""What a cast asks of torch.compile, torch.export and torch.func."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["constant"]
+import torch
+
+__all__ = ["constant", "is_eager"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def is_eager() -> bool:
+    """Whether tensors hold values that a kernel may read: no graph traced, no ``torch.func``.
+
+    >>> is_eager(), torch.func.vmap(lambda x: x if is_eager() else -x)(torch.ones(2))
+    (True, tensor([-1., -1.]))
+    """
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 def constant(function: Function) -> Function:

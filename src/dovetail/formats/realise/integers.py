@@ -1,0 +1,60 @@
+"""The one door to casts to integer formats: a registered kernel in eager mode, else plain torch.
+
+The definition is :func:`dovetail.formats.quantization.dequantize` of ``quantize``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from dovetail.formats.integer import IntFormat
+from dovetail.formats.quantization import dequantize, quantize
+from dovetail.formats.tracing import is_eager
+
+__all__ = ["register_integers", "round_integers"]
+
+Kernel = Callable[
+    [Tensor, IntFormat, Tensor, Tensor, "int | None", "Tensor | None"], "Tensor | None"
+]
+_kernels: list[Kernel] = []
+
+
+def register_integers(kernel: Kernel) -> Kernel:
+    """Decorator: a faster ``(x, fmt, scale, zero_point, axis, out) -> Tensor``, or None where it
+    does not apply.
+
+    It gets what :func:`round_integers` gets, in eager mode only, the latest registered first.
+    """
+    _kernels.insert(0, kernel)
+    return kernel
+
+
+def round_integers(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``x`` quantised and dequantised: a tensor of the same shape and dtype; no gradient to ``x``.
+
+    ``scale`` and ``zero_point`` are scalars, vectors along ``axis``, or broadcast against ``x``,
+    which has as many dimensions. A scale that requires a gradient gets it. ``out`` as in
+    :func:`dovetail.formats.realise.round_values`.
+
+    >>> import torch
+    >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
+    >>> round_integers(x, IntFormat(4), half, zero)
+    tensor([0.5000, 3.5000])
+    """
+    if is_eager() and not scale.requires_grad:
+        for kernel in _kernels:
+            y = kernel(x, fmt, scale, zero_point, axis, out)
+            if y is not None:
+                return y
+    codes = quantize(x, fmt, scale, zero_point, axis)
+    y = dequantize(codes, scale, zero_point, axis, x.dtype)
+    return y if out is None else out.copy_(y)
