@@ -11,7 +11,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
 from dovetail.formats.blocks import Blocks, blocks_of
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.quantization import observed_range, scale_zero_point
+from dovetail.formats.quantization import extremes, observed_range, scale_zero_point
 from dovetail.formats.scaled import NVFP4
 from dovetail.formats.tracing import is_eager
 
@@ -92,9 +92,8 @@ def _of_groups(
             torch.zeros(shape, dtype=torch.int32, device=x.device),
             blocks.axis,
         )
-    split = blocks.split(x.detach())
-    low, high = torch.aminmax(split.nan_to_num(0.0, 0.0, 0.0), dim=blocks.axis + 1)
-    return Grid(*scale_zero_point(fmt, low, high), blocks.axis)
+    ends = extremes(blocks.split(x.detach()), (blocks.axis + 1,))
+    return Grid(*scale_zero_point(fmt, *ends), blocks.axis)
 
 
 def groups_of(x: Tensor, fmt: IntFormat, axis: int) -> Blocks:

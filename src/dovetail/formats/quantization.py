@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.tracing import is_eager
 
-__all__ = ["dequantize", "observed_range", "quantize", "scale_zero_point", "unclipped"]
+__all__ = ["dequantize", "extremes", "observed_range", "quantize", "scale_zero_point", "unclipped"]
 
 
 def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
@@ -28,11 +29,31 @@ def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     if x.numel() == 0:
         zero = x.new_zeros(() if axis is None else (x.shape[axis],))
         return zero, zero
-    finite = x.nan_to_num(0.0, 0.0, 0.0)
     dims = tuple(d for d in range(x.dim()) if axis is None or d != axis % x.dim())
+    return extremes(x, dims)
+
+
+def extremes(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest finite value over ``dims``, which go; NaN and infinities count as 0.
+
+    >>> extremes(torch.tensor([[-1.0, torch.nan], [0.5, 3.0]]), (1,))
+    (tensor([-1.0000,  0.5000]), tensor([0., 3.]))
+    """
+    if is_eager() and x.device.type == "cpu":
+        # NaN and infinities show in the result: where there are none, one pass less does.
+        low, high = _reduced(x, dims)
+        if bool((torch.isfinite(low) & torch.isfinite(high)).all()):
+            return low, high
+    return _reduced(x.nan_to_num(0.0, 0.0, 0.0), dims)
+
+
+def _reduced(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     if not dims:  # one value per index: nothing to reduce, where no axes would mean all axes
-        return finite, finite
-    return torch.amin(finite, dims), torch.amax(finite, dims)
+        return x, x
+    if len(dims) == x.dim():
+        low, high = torch.aminmax(x)
+        return low, high
+    return torch.amin(x, dims), torch.amax(x, dims)
 
 
 def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
