@@ -11,6 +11,7 @@ from dovetail.accumulators import Accumulator, FloatAccumulator, accumulator
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, IntFormat
 from dovetail.formats import format as to_format
+from dovetail.kinds import KINDS
 from dovetail.multipliers import Multiplier, multiplier
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Arithmetic:
     input: Format | None = None
     weight: Format | None = None
     weight_storage: Format | None = None
+    other: Format | None = None
     bias: Format | None = None
     output: Format | None = None
     mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
@@ -89,14 +91,13 @@ class Arithmetic:
 
     def check(self, kind: str = "linear") -> None:
         """Refuse combinations that no operation of this kind can compute."""
-        if kind == "matmul" and self.weight_storage is not None:
-            raise DovetailError(
-                f"weight_storage={self.weight_storage}: the second operand of a matmul is "
-                "computed, not stored; the nearest field is weight"
-            )
-        exact_mul = self.mul == EXACT.mul
+        if KINDS[kind].is_product:
+            self._check_product(kind)
+        self._check_calibrated(kind)
+
+    def _check_product(self, kind: str) -> None:
         if not self.multiplies_codes:
-            if not exact_mul:
+            if self.mul != EXACT.mul:
                 raise DovetailError(
                     f"mul={self.mul} multiplies integer codes, but "
                     f"input={self.input or 'exact'} and weight={self.weight or 'exact'}: "
@@ -114,14 +115,11 @@ class Arithmetic:
         self._check_width("weight", self.weight, 1)
         self._check_granularity("input", self.input, None)
         self._check_granularity("weight", self.weight, None if kind == "matmul" else 0)
-        self._check_calibrated(kind)
 
     def _check_calibrated(self, kind: str) -> None:
         """Activations are calibrated to one range each."""
-        slots = {"input": self.input, "output": self.output}
-        if kind == "matmul":
-            slots["weight"] = self.weight
-        for slot, fmt in slots.items():
+        for slot in KINDS[kind].activations:
+            fmt = getattr(self, slot)
             if isinstance(fmt, IntFormat) and fmt.channel is not None and not fmt.dynamic:
                 raise DovetailError(
                     f"{slot}={fmt}: a calibrated range is one for the whole tensor; the nearest "

@@ -22,9 +22,12 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
 
     >>> print(unknown("format", "int9x", ["int8", "int9", "uint8"]))
     unknown format 'int9x'; did you mean 'int9'? Known: int8, int9, uint8
+    >>> print(unknown("op", "convolution", ["activation", "conv"]))
+    unknown op 'convolution'; did you mean 'conv'? Known: activation, conv
     """
     names = sorted(set(choices))
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    starts = [name for name in names if len(name) > 2 and given.startswith(name)]
+    near = sorted(starts, key=len)[-1:] or difflib.get_close_matches(given, names, 1, 0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} in all)"]
     return DovetailError(f"unknown {kind} '{given}'{hint} Known: {', '.join(shown) or 'none'}")

@@ -189,3 +189,19 @@ def test_to_dict_holds_every_field() -> None:
     numbers = layers(model, X).to_dict()
     assert [row["key"] for row in numbers["rows"]] == ["0", "1"]
     assert numbers["total"]["macs"] == 6
+
+
+def test_operators_have_a_row_without_products():
+    model, x = nn.Sequential(nn.Linear(8, 4), nn.GELU()), torch.linspace(-1, 1, 16).reshape(2, 8)
+    rules = [dv.rule("*", input="int8", weight="int8"), dv.rule(op="gelu", output="fp8_e4m3")]
+    dv.apply_(model, dv.Recipe(*rules), x)
+    table = layers(model, x)
+    row = table["1"]
+    assert (row.kind, row.macs, row.energy, row.arithmetic) == (
+        "gelu",
+        0,
+        None,
+        "output fp8_e4m3fn",
+    )
+    assert 20 < row.isolated_db < 40
+    assert table.total.macs == 64

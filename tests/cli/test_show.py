@@ -7,6 +7,7 @@ import json
 from dovetail.cli.main import main
 from dovetail.cli.number_line import number_line
 from dovetail.formats import format_examples
+from dovetail.kinds import KINDS
 
 
 def test_every_format_has_its_facts(capsys) -> None:
@@ -53,3 +54,14 @@ def test_lines_count_what_shares_a_place() -> None:
 def test_a_misspelt_name_is_refused(capsys) -> None:
     assert main(["show", "format", "mxfp5"]) == 2
     assert "did you mean 'mxfp" in capsys.readouterr().err
+
+
+def test_operations_and_their_fields(capsys) -> None:
+    assert main(["show", "ops"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    assert all(kind in out for kind in KINDS)
+    assert main(["show", "ops", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["add"]["fields"] == ["input", "other", "output", "grad"]
+    assert rows["matmul"]["group"] == "product"

@@ -93,7 +93,7 @@ def test_a_matmul_stores_no_weight():
         def forward(self, a):
             return a @ a
 
-    with pytest.raises(dv.DovetailError, match="nearest field is weight"):
+    with pytest.raises(dv.DovetailError, match=r"weight_storage, which matmul has not"):
         dv.plan(Product(), dv.Recipe(dv.rule("*", weight_storage="mxfp4")), torch.ones(2, 2))
 
 

@@ -51,7 +51,8 @@ def test_shapes_counts_and_what_stays_exact():
         (2, 4, 4, 4),
     )
     assert (op.reduction, op.macs, op.module_type) == (27, 2 * 4 * 16 * 27, "Conv2d")
-    assert found.left_exact == ("fc1", "fc2", ".:matmul")
+    assert found.left_exact == (".:relu_0", "fc1", ".:relu_1", "fc2", ".:matmul")
+    assert "left exact: fc1, fc2, .:matmul, 2 relu" in str(found)
     assert found.ranges == "example"
 
 
@@ -87,7 +88,7 @@ def test_what_no_rule_reaches_is_listed():
         ),
         (
             [dv.rule("fc1", op="conv", **INT8)],
-            "rule 1: 'fc1' op=conv matches no operation; did you mean 'fc1'?",
+            "rule 1: 'fc1' op=conv matches no operation. Operations: conv.",
         ),
         (
             [dv.rule(type="LSTM", **INT8)],

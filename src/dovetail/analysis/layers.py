@@ -14,8 +14,9 @@ from dovetail.analysis.metrics import decibels, powers, sqnr_db
 from dovetail.analysis.products import Changed, changed_products
 from dovetail.arithmetic import Arithmetic
 from dovetail.emulation.planned import PlannedOp
-from dovetail.emulation.taps import MacCall, exact, tap
+from dovetail.emulation.taps import MacCall, Watched, exact, tap
 from dovetail.errors import DovetailError
+from dovetail.kinds import KINDS, Kind
 from dovetail.multipliers import Multiplier, relative_energy
 
 __all__ = ["LayerRow", "LayerTable", "Total", "layers", "shown"]
@@ -105,10 +106,10 @@ def layers(model: nn.Module, batch: Any) -> LayerTable:
     references: dict[str, list[Tensor]] = {}
     tallies: dict[str, _Tally] = {}
 
-    def remember(op: PlannedOp, call: MacCall) -> None:
+    def remember(op: PlannedOp, call: Watched) -> None:
         references.setdefault(op.key, []).append(call.output)
 
-    def measure(op: PlannedOp, call: MacCall) -> None:
+    def measure(op: PlannedOp, call: Watched) -> None:
         known = references.get(op.key)
         tallies.setdefault(op.key, _Tally(op)).add(call, known.pop(0) if known else None)
 
@@ -142,18 +143,26 @@ class _Tally:
     isolated: tuple[float, float] = (0.0, 0.0)
     accumulated: tuple[float, float] | None = field(default=(0.0, 0.0))
 
-    def add(self, watched: MacCall, reference: Tensor | None) -> None:
-        self.macs += watched.output.numel() * watched.call.reduction
+    def add(self, watched: Watched, reference: Tensor | None) -> None:
         self.isolated = _plus(self.isolated, powers(watched.exact(), watched.output))
         if reference is None or reference.shape != watched.output.shape:
             self.accumulated = None
         elif self.accumulated is not None:
             self.accumulated = _plus(self.accumulated, powers(reference, watched.output))
-        if self.op.arithmetic.multiplies_codes:
+        if isinstance(watched, MacCall):
+            self._add_products(watched)
+
+    def _add_products(self, watched: MacCall) -> None:
+        self.macs += watched.output.numel() * watched.call.reduction
+        if self.multiplies_codes:
             a, w, pad_code = watched.codes()
             geometry = None if self.op.kind == "matmul" else watched.geometry
             count = changed_products(a, w, self.op.arithmetic.mul, geometry, pad_code)
             self.changed = count if self.changed is None else self.changed + count
+
+    @property
+    def multiplies_codes(self) -> bool:
+        return KINDS[self.op.kind].is_product and self.op.arithmetic.multiplies_codes
 
     def row(self) -> LayerRow:
         arithmetic = self.op.arithmetic
@@ -161,13 +170,13 @@ class _Tally:
             key=self.op.key,
             kind=self.op.kind,
             module=self.op.module_type,
-            arithmetic=_summary(arithmetic),
+            arithmetic=_summary(arithmetic, KINDS[self.op.kind]),
             rule=_sources(rule.label for rule in self.op.origin.values()),
             macs=self.macs,
             changed=None if self.changed is None else self.changed.share,
             isolated_db=decibels(*self.isolated),
             accumulated_db=None if self.accumulated is None else decibels(*self.accumulated),
-            energy=relative_energy(arithmetic.mul) if arithmetic.multiplies_codes else None,
+            energy=relative_energy(arithmetic.mul) if self.multiplies_codes else None,
         )
 
 
@@ -187,11 +196,13 @@ def shown(mul: Multiplier) -> str:
     return mul.name if "(sha256:" in spelling else spelling
 
 
-def _summary(arithmetic: Arithmetic) -> str:
+def _summary(arithmetic: Arithmetic, kind: Kind) -> str:
     """One line: operand formats, and what differs from exact after them."""
     if arithmetic.is_exact:
         return "exact"
     spelt = arithmetic.describe()
+    if not kind.is_product:
+        return ", ".join(f"{name} {text}" for name, text in spelt.items())
     if "mul" in spelt:
         spelt["mul"] = shown(arithmetic.mul)
     text = f"{spelt.get('input', 'float')} × {spelt.get('weight', 'float')}"
@@ -217,10 +228,12 @@ def _share(counts: Iterable[Changed | None]) -> float | None:
 
 
 def _mean_energy(rows: tuple[LayerRow, ...]) -> float | None:
-    """Weighted by products; unknown as soon as one row's is."""
+    """Weighted by products; unknown as soon as that of one row with products is."""
     macs = sum(row.macs for row in rows)
-    known = [row.energy * row.macs for row in rows if row.energy is not None]
-    return sum(known) / macs if macs and len(known) == len(rows) else None
+    known = [(row.energy, row.macs) for row in rows if row.energy is not None]
+    if not macs or sum(count for _, count in known) < macs:
+        return None
+    return sum(energy * count for energy, count in known) / macs
 
 
 def _arguments(batch: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -154,6 +155,24 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def ops(json: Json = False) -> None:
+    """The kinds of operation a rule can address, and the fields that each has."""
+    from dovetail.kinds import KINDS
+
+    if json:
+        say_json([asdict(kind) for kind in KINDS.values()])
+        return
+    shown = table("Operations", "Kind", "Group", "Fields", "What it is")
+    for kind in KINDS.values():
+        shown.add_row(kind.name, kind.group, " ".join(kind.fields), kind.summary)
+    say(
+        shown,
+        "op= in a rule takes kinds, groups, or * for every kind; a rule without it speaks of the\n"
+        "group 'product'. A kind passes over the fields that it has not.",
+    )
 
 
 @app.command()

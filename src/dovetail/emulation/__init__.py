@@ -6,13 +6,14 @@ from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.state import load_state, state
-from dovetail.emulation.taps import MacCall, exact, tap
+from dovetail.emulation.taps import MacCall, Watched, exact, tap
 
 __all__ = [
     "Counter",
     "MacCall",
     "Plan",
     "PlannedOp",
+    "Watched",
     "apply_",
     "checkpoint_context",
     "counters",

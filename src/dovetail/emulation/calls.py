@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dovetail.emulation.operators.base import SKIPPED, Skipped
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.weight_cache import cached
 
@@ -57,6 +58,12 @@ class Call:
             padding = [0] * g.spatial
         conv = _CONV[g.spatial]
         return conv(x, self.weight, self.bias, g.stride, padding, g.dilation, g.groups)
+
+    @property
+    def operands(self) -> dict[str, Tensor]:
+        """Its tensors by slot."""
+        given = {"input": self.x, "weight": self.weight, "bias": self.bias}
+        return {slot: t for slot, t in given.items() if t is not None}
 
     def with_operands(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Call:
         """The same call on other operands of the same shapes."""
@@ -317,10 +324,11 @@ class Reader(NamedTuple):
     names: dict[str, str]
     takes: frozenset[str]
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        """The call in normal form; ``None`` if it is no plain product of strided tensors.
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Skipped | None:
+        """The call in normal form; ``None`` if it is no plain product of strided tensors, and
+        ``SKIPPED`` if it is one of integers.
 
-        Such are ``addmm`` with a beta, a result written to ``out=``, a sparse operand.
+        No plain products are ``addmm`` with a beta, a result written to ``out=``, a sparse operand.
         """
         named = {}
         for key, value in kwargs.items():
@@ -332,10 +340,10 @@ class Reader(NamedTuple):
         call = self.read(*args, **named)
         if call is None or call.x.layout != torch.strided or call.weight.layout != torch.strided:
             return None
-        return call
+        return call if call.x.is_floating_point() else SKIPPED
 
 
-#: How to read every function that a rule can reach.
+#: How to read every product that a rule can reach.
 COVERED: dict[Any, Reader] = {
     func: Reader(
         _KINDS[read],

@@ -64,9 +64,10 @@ def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.M
         return cast_groups(x, fmt, block_axis(site.op.kind, slot))
     scale, zero = site.range(module, slot)
     given = None if scale is None or zero is None else (scale, zero)
-    # A matmul's second operand is an activation: one range for the whole tensor.
+    # Only a weight whose first axis is its outputs has a scale for each of them: not a matmul's
+    # second operand, which is an activation, and not the one number per channel of a norm.
     role = slot.removesuffix("_storage")
-    role = "second" if role == "weight" and site.op.kind == "matmul" else role
+    role = "second" if role == "weight" and (site.op.kind == "matmul" or x.dim() < 2) else role
     scale, zero = operand_range(x, fmt, role, given)
     axis = fmt.axis_for(role) if scale.dim() else None
     clip = given is not None and site.arithmetic.grad == "ste"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dovetail.emulation.calls import COVERED, Call, Reader
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.execute import execute
+from dovetail.emulation.operators import OPERATORS, OpCall, Operator
 from dovetail.emulation.site import Emulation, Site
 from dovetail.errors import DovetailError
 
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "table_of"]
 
-_TABLES: dict[frozenset[str], dict[Any, Reader | Composite]] = {}
+Reads = Reader | Operator | Composite
+
+_TABLES: dict[frozenset[str], dict[Any, Reads]] = {}
 
 
-def table_of(kinds: Iterable[str]) -> dict[Any, Reader | Composite]:
+def table_of(kinds: Iterable[str]) -> dict[Any, Reads]:
     """The functions of some kinds. The same kinds give the same object, so that equal modules look
     equal to torch.compile and share a graph."""
     wanted = frozenset(kinds)
     if wanted not in _TABLES:
-        table: dict[Any, Reader | Composite] = {}
+        table: dict[Any, Reads] = {}
         table |= {f: r for f, r in COVERED.items() if r.kind in wanted}
+        table |= {f: o for f, o in OPERATORS.items() if not o.kinds.isdisjoint(wanted)}
         table |= {f: c for f, c in COMPOSITES.items() if not c.kinds.isdisjoint(wanted)}
         _TABLES[wanted] = table
     return _TABLES[wanted]
@@ -73,7 +77,7 @@ class Entry:
     def handle(
         self,
         mode: Mode,
-        reader: Reader | Composite,
+        reader: Reads,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -82,9 +86,10 @@ class Entry:
         if isinstance(reader, Composite):
             return self._composite(mode, reader, func, args, kwargs)
         call = reader.call(args, kwargs)
-        if call is None or not call.x.is_floating_point():
+        if not isinstance(call, (Call, OpCall)):
             return func(*args, **kwargs)  # as in the example run, such a call takes no index
-        site = self.site(reader.kind, mode.next_index(reader.kind))
+        index = mode.next_index(call.kind)
+        site = self.site(call.kind, index) if call.kind in self.sites else None
         if site is None:
             return func(*args, **kwargs)
         return call.finish(execute(self.emulation, site, mode.module, call))
@@ -123,7 +128,7 @@ class _Emulated(Products):
     ) -> None:
         self.emulation, self.module, self.sites = emulation, module, sites
 
-    def perform(self, index: int, call: Call) -> Tensor:
+    def perform(self, index: int, call: Call | OpCall) -> Tensor:
         site = self.sites[(call.kind, index)]
         if site is None:
             return call.exact()

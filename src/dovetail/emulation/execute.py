@@ -9,30 +9,32 @@ from dovetail.emulation.accumulating import accumulated
 from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.operate import operate
+from dovetail.emulation.operators import OpCall
 from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
-from dovetail.emulation.taps import MacCall
+from dovetail.emulation.taps import watched
 from dovetail.kernels import eager
 
 __all__ = ["execute"]
 
 
-def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call) -> Tensor:
+def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
     """The result of one planned call, in normal form."""
     if emulation.status == EMULATE:
-        y = _emulate(site, module, call)
+        y = _emulate(site, module, call) if isinstance(call, Call) else operate(site, module, call)
     else:
         y = call.exact()
         if emulation.status == OBSERVE:
             _observe(emulation, site, call, y)
     if emulation.taps:
-        seen = MacCall(site, module, call, y.detach())
+        seen = watched(site, module, call, y.detach())
         for tap in emulation.taps:
             tap(site.op, seen)
     return y
 
 
-def _observe(emulation: Emulation, site: Site, call: Call, y: Tensor) -> None:
-    for slot, value in (("input", call.x), ("weight", call.weight), ("output", y)):
+def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -> None:
+    for slot, value in {**call.operands, "output": y}.items():
         observer = emulation.observers.get((site.op.key, slot))
         if observer is not None:
             observer.update(value.detach())

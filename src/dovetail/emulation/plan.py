@@ -11,7 +11,8 @@ from torch import nn
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
-from dovetail.recipe import KINDS, OpAddress, Recipe, Rule
+from dovetail.kinds import KINDS
+from dovetail.recipe import OpAddress, Recipe, Rule
 
 __all__ = ["plan", "resolve"]
 
@@ -20,16 +21,17 @@ def plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     """Which operation of ``model`` gets which arithmetic, and from which rule; a dry run.
 
     ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments; the
-    model runs on it once, in eval mode, and is left as it was. Without an example only
-    ``nn.Linear`` and ``nn.Conv`` modules are found. Refused: a rule that matches nothing, operand
-    formats that the multiplier or the accumulator cannot take, a model emulated already.
+    model runs on it once, in eval mode, and is left as it was. Without an example only modules
+    that exist for one operation, such as ``nn.Linear``, are found. Refused: a rule that matches
+    nothing, a field that no matched operation has, operand formats that the multiplier or the
+    accumulator cannot take, a model emulated already.
 
     >>> import torch
     >>> from dovetail.recipe import rule
     >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> found = plan(net, Recipe(rule("2", input="int8", weight="int4")), torch.zeros(1, 4))
     >>> [op.key for op in found], found.left_exact
-    (['2'], ('0',))
+    (['2'], ('0', '1'))
     """
     return resolve(model, recipe, trace(model, example))
 
@@ -44,7 +46,7 @@ def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
     for seen in found.seen.values():
         op = _planned(recipe, seen, aliases)
         if op.arithmetic.is_exact:
-            left.append(op.key)
+            left.append(op.address)
         else:
             ops.append(op)
     ranges = "example" if found.has_example else "missing"
@@ -66,15 +68,14 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))
         raise DovetailError(f"{address.key} ({rules}): {error}") from None
-    x, w, y = seen.shapes or (None, None, None)
     return PlannedOp(
         address,
         arithmetic,
         origin,
         type(seen.module).__name__,
-        x,
-        w,
-        y,
+        seen.shapes.get("input"),
+        seen.shapes.get("weight"),
+        seen.shapes.get("output"),
         seen.macs or None,
         seen.reduction or None,
         max(1, seen.calls),
@@ -88,17 +89,41 @@ def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) 
         for path in (seen.address.path, *aliases.get(seen.address.path, ()))
     ]
     for rule in recipe:
-        if rule.optional or any(rule.selector.matches(address) for address in addresses):
-            continue
-        raise DovetailError(f"{rule.label}: {rule.selector} {_missed(rule, addresses, found)}")
+        matched = [address for address in addresses if rule.selector.matches(address)]
+        if matched:
+            _check_fields(rule, matched)
+        elif not rule.optional:
+            raise DovetailError(f"{rule.label}: {rule.selector} {_missed(rule, addresses, found)}")
+
+
+def _check_fields(rule: Rule, matched: list[OpAddress]) -> None:
+    """Refuse a field that none of the matched operations has."""
+    kinds = list(dict.fromkeys(address.kind for address in matched))
+    for name in rule.fields:
+        if not any(KINDS[kind].takes(name) for kind in kinds):
+            first = KINDS[kinds[0]]
+            raise DovetailError(
+                f"{rule.label}: {rule.selector} sets {name}, which {' and '.join(kinds)} "
+                f"{'has' if len(kinds) == 1 else 'have'} not: '{matched[0].key}' takes "
+                f"{', '.join(first.fields)}"
+            )
 
 
 def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
     for place, name in found.uncovered.items():
         path = place.rsplit(":", 1)[0]
-        if any(rule.selector.matches(OpAddress(path, kind)) for kind in KINDS):
+        kinds = [kind for kind, facts in KINDS.items() if facts.is_product]
+        if any(rule.selector.matches(OpAddress(path, kind)) for kind in kinds):
             return f"matches only '{place}', and no rule can reach the operation {name} yet"
-    keys = [address.key for address in addresses]
+    if rule.selector.op is None:
+        anything = replace(rule.selector, op="*")
+        others = [address for address in addresses if anything.matches(address)]
+        if others:
+            return (
+                f"matches no product, only '{others[0].key}', which is {others[0].kind}: say "
+                f"op='{others[0].kind}', or op='*' for every kind"
+            )
+    keys = [a.key for a in addresses if a.kind in rule.selector.kinds]
     near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = ", ".join(keys[:12]) + (f", ... ({len(keys)} in all)" if len(keys) > 12 else "")

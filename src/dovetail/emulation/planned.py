@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dovetail.arithmetic import Arithmetic
+from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress, Recipe, Rule
 
 __all__ = ["Plan", "PlannedOp"]
@@ -54,9 +56,7 @@ class PlannedOp:
     @property
     def ranged_slots(self) -> tuple[str, ...]:
         """The slots whose scale must be calibrated: static integer formats of activations."""
-        slots = {"input": self.arithmetic.input, "output": self.arithmetic.output}
-        if self.kind == "matmul":
-            slots["weight"] = self.arithmetic.weight
+        slots = {s: getattr(self.arithmetic, s) for s in KINDS[self.kind].activations}
         return tuple(s for s, f in slots.items() if f is not None and f.is_static)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,16 +81,20 @@ class PlannedOp:
 class Plan:
     """Every addressed operation, and what stays exact.
 
-    ``left_exact`` are operations no rule asks anything of; ``uncovered`` are multiply-accumulate
-    operations that no rule can reach yet; ``ranges`` says where the activations' ranges came from
-    when the plan was made (``example`` or ``missing``).
+    ``left`` are the addresses of operations that no rule asks anything of, ``left_exact`` their
+    keys; ``uncovered`` are operations that no rule can reach yet; ``ranges`` says where the
+    activations' ranges came from when the plan was made (``example`` or ``missing``).
     """
 
     recipe: Recipe
     ops: tuple[PlannedOp, ...]
-    left_exact: tuple[str, ...] = ()
+    left: tuple[OpAddress, ...] = ()
     uncovered: tuple[str, ...] = ()
     ranges: str = "missing"
+
+    @property
+    def left_exact(self) -> tuple[str, ...]:
+        return tuple(address.key for address in self.left)
 
     def __iter__(self) -> Iterator[PlannedOp]:
         return iter(self.ops)
@@ -126,10 +130,16 @@ class Plan:
         console = Console(file=out, width=width, color_system=None)
         console.print(table)
         console.print(f"ranges: {self.ranges}" if self._ranged else "ranges: none needed")
-        for title, names in (("left exact", self.left_exact), ("not reachable", self.uncovered)):
+        for title, names in (("left exact", self._left_shown()), ("not reachable", self.uncovered)):
             if names:
                 console.print(f"{title}: {', '.join(names)}", soft_wrap=True)
         return out.getvalue()
+
+    def _left_shown(self) -> list[str]:
+        """The products by name; of the many other operations only how many of each kind."""
+        named = [a.key for a in self.left if KINDS[a.kind].is_product]
+        counts = Counter(a.kind for a in self.left if not KINDS[a.kind].is_product)
+        return [*named, *(f"{n} {kind}" for kind, n in counts.items())]
 
     @property
     def _ranged(self) -> bool:

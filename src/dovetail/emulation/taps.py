@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.operators import OpCall
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
@@ -21,17 +22,33 @@ if TYPE_CHECKING:
     from dovetail.emulation.planned import PlannedOp
     from dovetail.emulation.site import Emulation, Site
 
-__all__ = ["MacCall", "emulation_of", "exact", "tap"]
+__all__ = ["MacCall", "Watched", "emulation_of", "exact", "tap", "watched"]
 
 
 @dataclass(frozen=True)
-class MacCall:
-    """One planned call: the floating-point operands it saw and the output it gave."""
+class Watched:
+    """One planned call of any kind: the floating-point operands it saw and the output it gave."""
 
     site: Site
     module: nn.Module
-    call: Call
+    call: Call | OpCall
     output: Tensor
+
+    @property
+    def operands(self) -> dict[str, Tensor]:
+        """The tensors that it was called with, by slot."""
+        return {slot: t.detach() for slot, t in self.call.operands.items()}
+
+    def exact(self) -> Tensor:
+        """The output of the same operation on the same inputs, without emulation."""
+        return self.call.exact().detach()
+
+
+@dataclass(frozen=True)
+class MacCall(Watched):
+    """One planned product."""
+
+    call: Call
 
     @property
     def x(self) -> Tensor:
@@ -50,10 +67,6 @@ class MacCall:
     @property
     def geometry(self) -> Geometry:
         return self.call.geometry
-
-    def exact(self) -> Tensor:
-        """The output of the same operation on the same inputs, without emulation."""
-        return self.call.exact().detach()
 
     def codes(self) -> tuple[Tensor, Tensor, int]:
         """Integer codes of the input and of the weight, and the code that padded pixels hold.
@@ -76,6 +89,13 @@ class MacCall:
         return codes, scale, 0 if zero.dim() else int(zero)
 
 
+def watched(site: Site, module: nn.Module, call: Call | OpCall, output: Tensor) -> Watched:
+    """What a tap is shown of one call."""
+    if isinstance(call, Call):
+        return MacCall(site, module, call, output)
+    return Watched(site, module, call, output)
+
+
 def emulation_of(model: nn.Module) -> Emulation:
     """The state shared by the emulated modules of ``model``."""
     for module in model.modules():
@@ -87,8 +107,11 @@ def emulation_of(model: nn.Module) -> Emulation:
 
 
 @contextmanager
-def tap(model: nn.Module, watch: Callable[[PlannedOp, MacCall], None]) -> Iterator[None]:
-    """Within, ``watch(op, call)`` is called after every planned operation of an emulated model."""
+def tap(model: nn.Module, watch: Callable[[PlannedOp, Any], None]) -> Iterator[None]:
+    """Within, ``watch(op, call)`` is called after every planned operation of an emulated model.
+
+    ``call`` is a :class:`MacCall` for a product, a :class:`Watched` for every other operator.
+    """
     taps = emulation_of(model).taps
     taps.append(watch)
     try:

@@ -13,11 +13,14 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 
-from dovetail.emulation.calls import COVERED, UNCOVERED, Call, Reader
+from dovetail.emulation.calls import COVERED, UNCOVERED, Call
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
+from dovetail.emulation.entry import Reads
 from dovetail.emulation.mode import Mode
+from dovetail.emulation.operators import MODULES, OPERATORS, OpCall
 from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
+from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
 __all__ = ["Seen", "Trace", "owners", "shields", "trace"]
@@ -27,6 +30,7 @@ _BARE: dict[type[nn.Module], str] = {
     nn.Linear: "linear",
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), "conv"),
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
+    **MODULES,
 }
 
 
@@ -36,23 +40,22 @@ class Seen:
 
     address: OpAddress
     module: nn.Module
-    call: Call | None = None
-    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     macs: int = 0
     reduction: int = 0
     calls: int = 0
     ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def add(self, call: Call, y: Tensor) -> None:
-        self.shapes = (tuple(call.x.shape), tuple(call.weight.shape), tuple(y.shape))
-        self.reduction = call.reduction
-        self.macs += y.numel() * call.reduction
+    def add(self, call: Call | OpCall, y: Tensor) -> None:
+        values = {**call.operands, "output": y}
+        self.shapes = {slot: tuple(value.shape) for slot, value in values.items()}
         self.calls += 1
-        values = {"input": call.x, "output": y}
-        if call.kind == "matmul":
-            values["weight"] = call.weight
-        for slot, value in values.items():
-            if value.numel():
+        if isinstance(call, Call):
+            self.reduction = call.reduction
+            self.macs += y.numel() * call.reduction
+        for slot in KINDS[call.kind].activations:
+            if slot in values and values[slot].numel():
+                value = values[slot]
                 low, high = torch.aminmax(value.detach().float())
                 before = self.ranges.get(slot, (low, high))
                 self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
@@ -70,7 +73,7 @@ class Trace:
 class _Recorder:
     """An entry that records instead of emulating."""
 
-    table: ClassVar[dict[Any, Reader | Composite | str]] = {**COVERED, **COMPOSITES, **UNCOVERED}
+    table: ClassVar[dict[Any, Reads | str]] = {**COVERED, **OPERATORS, **COMPOSITES, **UNCOVERED}
 
     def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
         self.trace, self.path, self.types = trace, path, types
@@ -78,7 +81,7 @@ class _Recorder:
     def handle(
         self,
         mode: Mode,
-        reader: Reader | Composite | str,
+        reader: Reads | str,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -88,18 +91,18 @@ class _Recorder:
             if unfused is not None:
                 return unfused.run(_Recorded(self, mode, unfused.counts))
             reader = reader.name
+        call = None if isinstance(reader, str) else reader.call(args, kwargs)
+        if isinstance(call, OpCall) and call.target is not None:
+            call = call.with_operands({slot: t.clone() for slot, t in call.operands.items()})
         result = func(*args, **kwargs)
-        call = reader.call(args, kwargs) if isinstance(reader, Reader) else None
-        if call is None or not isinstance(reader, Reader):
+        if isinstance(call, (Call, OpCall)):
+            self.record(mode.module, mode.next_index(call.kind), call, result)
+        elif call is None:
             name = reader if isinstance(reader, str) else getattr(func, "__name__", reader.kind)
             self.trace.uncovered[f"{self.path or '.'}:{name}"] = name
-            return result
-        if not call.x.is_floating_point():
-            return result
-        self.record(mode.module, mode.next_index(reader.kind), call, result)
         return result
 
-    def record(self, module: nn.Module, index: int, call: Call, result: Tensor) -> None:
+    def record(self, module: nn.Module, index: int, call: Call | OpCall, result: Tensor) -> None:
         """Note the ``index``-th call of its kind."""
         key = (self.path, call.kind, index)
         if key not in self.trace.seen:
@@ -116,7 +119,7 @@ class _Recorded(Products):
         self.first = {kind: mode.counts.get(kind, 0) for kind in counts}
         mode.counts.update({kind: self.first[kind] + n for kind, n in counts.items()})
 
-    def perform(self, index: int, call: Call) -> Tensor:
+    def perform(self, index: int, call: Call | OpCall) -> Tensor:
         result = call.exact()
         self.recorder.record(self.module, self.first[call.kind] + index, call, result)
         return result
@@ -125,7 +128,7 @@ class _Recorded(Products):
 class _Shield:
     """An entry that takes the caller's mode away: what runs inside is nobody's operation."""
 
-    table: ClassVar[dict[Any, Reader | Composite | str]] = {}
+    table: ClassVar[dict[Any, Reads | str]] = {}
 
 
 def shields(model: nn.Module) -> Iterator[nn.Module]:

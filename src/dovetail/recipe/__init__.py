@@ -2,6 +2,6 @@
 
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import FIELDS, Rule, rule
-from dovetail.recipe.selectors import KINDS, OpAddress, Selector
+from dovetail.recipe.selectors import OpAddress, Selector
 
-__all__ = ["FIELDS", "KINDS", "OpAddress", "Recipe", "Rule", "Selector", "rule"]
+__all__ = ["FIELDS", "OpAddress", "Recipe", "Rule", "Selector", "rule"]

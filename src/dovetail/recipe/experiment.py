@@ -24,9 +24,9 @@ from pydantic import (
 
 from dovetail._spelling import spell_call
 from dovetail.errors import unknown
+from dovetail.kinds import GROUPS, KINDS
 from dovetail.multipliers import multiplier
 from dovetail.recipe.rule import FIELDS, Rule, rule
-from dovetail.recipe.selectors import KINDS
 from dovetail.recipe.yaml_source import describe
 
 __all__ = [
@@ -136,13 +136,20 @@ class RuleSpec(_Spec):
     """One rule: which operations (all given selectors must match), and what they get."""
 
     match: str = Field("*", min_length=1, description="glob on the module path, or 're:' + regex")
-    op: str | None = Field(None, description=f"kind of operation: {', '.join(KINDS)}")
+    op: str | None = Field(
+        None,
+        description=f"kinds of operation ({', '.join(KINDS)}), groups of them "
+        f"({', '.join(GROUPS)}), or * for all; product if left out",
+    )
     type: str | None = Field(None, description="class name of the module")
     optional: bool = Field(False, description="do not refuse the rule when it matches nothing")
     input: Spelling | None = Field(None, description="format of the input")
     weight: Spelling | None = Field(None, description="format of the weight")
     weight_storage: Spelling | None = Field(
         None, description="format that the weight is kept in, before it is cast to multiply"
+    )
+    other: Spelling | None = Field(
+        None, description="format of the second operand of add, sub, mul or div"
     )
     bias: Spelling | None = Field(None, description="format of the bias")
     output: Spelling | None = Field(None, description="format of the output")

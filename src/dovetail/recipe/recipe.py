@@ -9,6 +9,7 @@ from typing import Any
 
 from dovetail.arithmetic import EXACT, Arithmetic
 from dovetail.errors import DovetailError
+from dovetail.kinds import KINDS
 from dovetail.recipe.rule import Rule
 from dovetail.recipe.selectors import OpAddress
 
@@ -47,13 +48,18 @@ class Recipe:
         return Recipe(*self.rules, *other.rules)
 
     def resolve(self, op: OpAddress) -> tuple[Arithmetic, dict[str, Rule]]:
-        """The arithmetic of ``op``, and for each field set the rule that it came from."""
+        """The arithmetic of ``op``, and for each field set the rule that it came from.
+
+        A field that means nothing to the kind of ``op`` is passed over.
+        """
         values: dict[str, Any] = {}
         origin: dict[str, Rule] = {}
+        kind = KINDS[op.kind]
         for item in self.rules:
             if item.selector.matches(op):
-                values |= item.fields
-                origin |= dict.fromkeys(item.fields, item)
+                fields = {name: v for name, v in item.fields.items() if kind.takes(name)}
+                values |= fields
+                origin |= dict.fromkeys(fields, item)
         return EXACT.with_(values), origin
 
     @classmethod

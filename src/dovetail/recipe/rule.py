@@ -57,10 +57,14 @@ def rule(
 ) -> Rule:
     """A rule for the operations that ``match``, ``op`` and ``type`` select together.
 
-    Fields: ``input``, ``weight``, ``weight_storage``, ``bias``, ``output`` (a format or its
-    spelling), ``mul`` (anything :func:`dovetail.multiplier` takes), ``acc`` (an accumulator),
-    ``grad``. The text ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match
-    nothing.
+    Without ``op`` a rule speaks of the products; ``op="softmax"``, ``op="norm activation"`` or
+    ``op="*"`` speak of other kinds (``dovetail show ops`` lists them).
+
+    Fields: ``input``, ``weight``, ``weight_storage``, ``other`` (the second operand of ``add`` and
+    its like), ``bias``, ``output`` (a format or its spelling), ``mul`` (anything
+    :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. A kind that has no such
+    field passes over it; a field that no matched operation has is refused in the plan. The text
+    ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
 
     >>> rule("conv*", input="int8", weight="int8", mul="mul8s_1KV9").fields["input"]
     int8
@@ -109,6 +113,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "input": _format,
     "weight": _format,
     "weight_storage": _format,
+    "other": _format,
     "bias": _format,
     "output": _format,
     "mul": multiplier,

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dovetail.errors import DovetailError, unknown
+from dovetail.kinds import GROUPS, KINDS, kinds_of
 
-__all__ = ["KINDS", "OpAddress", "Selector"]
-
-#: The kinds of operation a rule can address.
-KINDS = ("linear", "conv", "conv_transpose", "matmul")
+__all__ = ["OpAddress", "Selector"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,10 @@ class OpAddress:
 class Selector:
     """A glob on the path (``*`` crosses dots; ``re:`` for a regular expression), and op and type.
 
-    All that are given must match. ``op`` is one kind or several, separated by spaces; ``type`` is
-    a module class name, matched against the class and its bases.
+    All that are given must match. ``op`` is one or several kinds or groups of them, separated by
+    spaces, or ``*`` for every kind; without it a selector speaks of the products alone (``linear``,
+    ``conv``, ...), unless its pattern names the kind (``"*.attn:softmax"``). ``type`` is a module
+    class name, matched against the class and its bases.
 
     >>> Selector("layers.*", op="linear").matches(OpAddress("layers.0.fc", "linear"))
     True
@@ -71,11 +71,11 @@ class Selector:
     type: str | None = None
 
     def __post_init__(self) -> None:
-        for kind in (self.op or "").split():
-            if kind not in KINDS:
-                raise unknown("op", kind, KINDS)
+        for word in (self.op or "").split():
+            if not kinds_of(word):
+                raise unknown("op", word, (*KINDS, *GROUPS, "*"))
         if self.op is not None and not self.op.split():
-            raise DovetailError(f"op is one of {', '.join(KINDS)}, not an empty text")
+            raise DovetailError("op is a kind of operation such as 'conv', not an empty text")
         try:
             self._pattern.pattern  # noqa: B018 - compiles, to refuse a bad expression here
         except re.error as error:
@@ -87,9 +87,16 @@ class Selector:
             return re.compile(self.match[3:])
         return re.compile(fnmatch.translate(self.match))
 
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of operation that this selector speaks of."""
+        named = ":" in self.match.removeprefix("re:")
+        words = (self.op or ("*" if named else "product")).split()
+        return frozenset().union(*map(kinds_of, words))
+
     def matches(self, op: OpAddress) -> bool:
         """Whether this selector speaks of ``op``."""
-        if self.op is not None and op.kind not in self.op.split():
+        if op.kind not in self.kinds:
             return False
         if self.type is not None and self.type not in op.types:
             return False

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dovetail.emulation import MacCall, Plan, PlannedOp, apply_, plan, remove_, tap
+from dovetail.emulation import Plan, PlannedOp, Watched, apply_, plan, remove_, tap
 from dovetail.emulation.casting import block_axis
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 from dovetail.formats import BlockFormat, Format, IntFormat, Same
 from dovetail.formats import format as to_format
 from dovetail.formats.codes import Codes, encode
+from dovetail.kinds import KINDS
 from dovetail.recipe import Recipe
 
 __all__ = ["Choice", "by_name", "by_recipe", "place"]
@@ -114,19 +115,19 @@ class _Found:
         for op in planned:
             if op.address.bare:
                 module = model.get_submodule(op.path)
-                for slot, value in (("weight", module.weight), ("bias", module.bias)):
+                for slot in ("weight", "bias"):
+                    value = getattr(module, slot, None)
                     if isinstance(value, Tensor) and not self.add(op, slot, value):
                         raise DovetailError(
                             f"{op.key}: its {slot} is not in the state dict but computed at every "
                             "call, as by a parametrization: make it an ordinary parameter first"
                         )
 
-    def watch(self, op: PlannedOp, call: MacCall) -> None:
+    def watch(self, op: PlannedOp, call: Watched) -> None:
         """Note the operands of one call that are tensors of the state dict, or views of them."""
-        if op.kind in ("linear", "conv"):
-            self.add(op, "weight", call.weight)
-            if call.bias is not None:
-                self.add(op, "bias", call.bias)
+        for slot, value in call.operands.items():
+            if slot in ("weight", "bias") and slot not in KINDS[op.kind].activations:
+                self.add(op, slot, value)
 
     def add(self, op: PlannedOp, slot: str, value: Tensor) -> bool:
         """False if the value has a format and is no tensor of the state dict."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dovetail.emulation.composites import attention, recurrent, sums
 from dovetail.emulation.composites.base import Composite, Products, Unfused, binder
+from dovetail.emulation.operators.base import packet
 
 __all__ = ["COMPOSITES", "Composite", "Products", "Unfused"]
 
@@ -24,19 +25,13 @@ def _each(
     return dict.fromkeys(functions, Composite(name, frozenset(kinds), read))
 
 
-def _packet(name: str) -> list[Any]:
-    """An aten function, which exported models call, with its overloads."""
-    packet = getattr(_aten, name)
-    return [packet, *(getattr(packet, overload) for overload in packet.overloads())]
-
-
 def _recurrent() -> dict[Any, Composite]:
     found: dict[Any, Composite] = {}
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         single = name + "_cell"
-        functions = [getattr(torch, name), *_packet(name)]
+        functions = [getattr(torch, name), *packet(name)]
         found |= _each(functions, name, ["linear"], recurrent.layers(name))
-        cells = [getattr(torch, single), *_packet(single)]
+        cells = [getattr(torch, single), *packet(single)]
         found |= _each(cells, single, ["linear"], binder(recurrent.cell(name)))
     return found
 
@@ -52,7 +47,7 @@ _added = binder(sums.added)
 #: Every function that is taken apart, and how.
 COMPOSITES: dict[Any, Composite] = {
     **_each(
-        [F.scaled_dot_product_attention, *_packet("scaled_dot_product_attention")],
+        [F.scaled_dot_product_attention, *packet("scaled_dot_product_attention")],
         "scaled_dot_product_attention",
         ["matmul"],
         binder(attention.scaled_dot_product),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from dovetail.emulation.calls import Call
+from dovetail.emulation.operators.base import OpCall
 from dovetail.kernels.geometry import LINEAR
 
 __all__ = ["Composite", "Products", "Unfused", "binder"]
@@ -24,8 +25,8 @@ class Products(ABC):
     """
 
     @abstractmethod
-    def perform(self, index: int, call: Call) -> Tensor:
-        """The result of one product."""
+    def perform(self, index: int, call: Call | OpCall) -> Tensor:
+        """The result of one product or operator."""
 
     def linear(self, index: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x [..., K]`` times ``weight [N, K]``, plus ``bias``."""

@@ -1,0 +1,24 @@
+"""What a planned operator does: cast its operands, compute as torch does, cast its result."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.operators import OpCall
+from dovetail.emulation.site import Site
+
+__all__ = ["operate"]
+
+
+def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
+    """The result of one emulated operator, in normal form."""
+    arithmetic = site.arithmetic
+    operands = {}
+    for slot, value in call.operands.items():
+        fmt = getattr(arithmetic, slot)
+        operands[slot] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
+    y = call.with_operands(operands).exact()
+    if arithmetic.output is not None:
+        y = cast_slot(y, arithmetic.output, "output", site, module)
+    return y

@@ -1,0 +1,103 @@
+"""The kinds of operation, and what a rule can say of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["GROUPS", "KINDS", "Kind", "kinds_of"]
+
+#: What every product can be told.
+_PRODUCT = ("input", "weight", "weight_storage", "bias", "output", "mul", "acc", "grad")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of operation.
+
+    ``group`` is what ``op=`` may say for several kinds at once; ``fields`` are those that a rule
+    can set here; ``activations`` the tensors that are computed anew at every call, whose static
+    formats therefore need a calibrated range.
+
+    >>> KINDS["matmul"].activations, KINDS["softmax"].takes("mul")
+    (('input', 'weight', 'output'), False)
+    """
+
+    name: str
+    group: str
+    fields: tuple[str, ...]
+    activations: tuple[str, ...] = ("input", "output")
+    summary: str = ""
+
+    def takes(self, field: str) -> bool:
+        """Whether a rule's field means anything here."""
+        return field in self.fields
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies and accumulates."""
+        return self.group == "product"
+
+
+def _product(name: str, summary: str) -> Kind:
+    return Kind(name, "product", _PRODUCT, summary=summary)
+
+
+def _activation(name: str, summary: str) -> Kind:
+    return Kind(name, "activation", ("input", "output", "grad"), summary=summary)
+
+
+def _binary(name: str, summary: str) -> Kind:
+    slots = ("input", "other", "output")
+    return Kind(name, "elementwise", (*slots, "grad"), slots, summary)
+
+
+_ALL = (
+    _product("linear", "input [..., K] times a weight [N, K]; addmm, HF Conv1D, recurrent layers"),
+    _product("conv", "convolution in one to three dimensions, grouped and depthwise"),
+    _product("conv_transpose", "transposed convolution"),
+    Kind(
+        "matmul",
+        "product",
+        tuple(f for f in _PRODUCT if f not in ("weight_storage", "bias")),
+        ("input", "weight", "output"),
+        "a product of two activations: matmul, bmm, baddbmm, einsum, attention's two",
+    ),
+    _activation("relu", "max(x, 0)"),
+    _activation("relu6", "min(max(x, 0), 6)"),
+    _activation("gelu", "Gaussian error linear unit, exact or tanh"),
+    _activation("silu", "x * sigmoid(x), also called swish"),
+    _activation("elu", "exponential linear unit, celu and selu too"),
+    _activation("leaky_relu", "x, or a small multiple of it below 0"),
+    Kind("prelu", "activation", ("input", "weight", "output", "grad"), summary="with slopes"),
+    _activation("mish", "x * tanh(softplus(x))"),
+    _activation("sigmoid", "1 / (1 + exp(-x))"),
+    _activation("tanh", "hyperbolic tangent"),
+    _activation("softplus", "log(1 + exp(x))"),
+    _activation("hardtanh", "clipped to an interval"),
+    _activation("hardsigmoid", "piecewise linear sigmoid"),
+    _activation("hardswish", "x * hardsigmoid(x)"),
+    _activation("exp", "exponential"),
+    _activation("softmax", "softmax along a dimension"),
+    _activation("log_softmax", "its logarithm"),
+    _binary("add", "sum of two tensors: residual connections, an attention mask"),
+    _binary("sub", "difference of two tensors"),
+    _binary("mul", "elementwise product of two tensors"),
+    _binary("div", "quotient of two tensors"),
+)
+
+#: Words of ``op=`` that mean several kinds.
+GROUPS = tuple(dict.fromkeys(kind.group for kind in _ALL))
+
+#: Every kind of operation that a rule can address, by name.
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
+
+
+def kinds_of(word: str) -> frozenset[str]:
+    """The kinds that one word of ``op=`` means: a kind, a group of kinds, or ``*`` for all.
+
+    >>> sorted(kinds_of("elementwise"))
+    ['add', 'div', 'mul', 'sub']
+    """
+    if word in KINDS:
+        return frozenset({word})
+    return frozenset(kind.name for kind in _ALL if word in ("*", kind.group))
