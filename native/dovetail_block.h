@@ -34,13 +34,16 @@ DV_EXPORT int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length
                                     const dv_block_format*, int16_t* codes, int32_t* exponents);
 
 // Weights in the order of the kernels of the level in use: codes [outputs, taps, channels /
-// groups] and exponents [outputs, taps, blocks]. `most` bounds the codes of both operands.
-DV_EXPORT int64_t dv_block_packed_bytes(const dv_shape*, int64_t block, int32_t most);
-DV_EXPORT int32_t dv_block_pack(const dv_shape*, int64_t block, int32_t most, const int16_t* codes,
-                                const int32_t* exponents, void* out);
+// groups] and exponents [outputs, taps, blocks]. `most` bounds the codes of both operands, and
+// `digits` their bits from the first one to the last.
+DV_EXPORT int64_t dv_block_packed_bytes(const dv_shape*, int64_t block, int32_t most,
+                                        int32_t digits);
+DV_EXPORT int32_t dv_block_pack(const dv_shape*, int64_t block, int32_t most, int32_t digits,
+                                const int16_t* codes, const int32_t* exponents, void* out);
 
 // x [batch, channels, spatial] (linear: [batch, channels]) is rounded to the format and multiplied.
-// `bias` (null: none) is added last. DV_BAD_LEVEL if another level packed the weights.
+// `bias` (null: none) is added last. DV_BAD_LEVEL if another level packed the weights, DV_BAD_VALUE
+// if they were packed for other blocks or smaller codes.
 DV_EXPORT int32_t dv_block_run(const dv_shape*, const dv_block_format*, const void* packed,
                                const float* x, const float* bias, float* out);
 

@@ -1,336 +1,182 @@
-// Products of block formats: packing weights, laying out activations, and the tiles' loop.
-//
-// The layout is that of the other ops (see layout.h), transposed: one row per place of the padded
-// image, holding the blocks of all channels. A tap moves rows by a fixed number of places.
-#include "kernels/block.h"
-
+// Products of block formats: some images rounded, multiplied tile by tile, and written.
+#include "core/block_rows.h"
 #include "core/cast.h"
-#include "core/dispatch.h"
-#include "core/layout.h"
 #include "core/scratch.h"
 #include "core/threads.h"
 
 #include <algorithm>
-#include <math.h>
 #include <string.h>
 
 namespace dv {
 
-extern const BlockKernels block_kernels_scalar;
-#if defined(__x86_64__)
-extern const BlockKernels block_kernels_avx2, block_kernels_avx512, block_kernels_avx512vnni,
-    block_kernels_amx;
-#endif
-
 namespace {
-
-const BlockKernels* const LEVELS[] = {
-    &block_kernels_scalar,
-#if defined(__x86_64__)
-    &block_kernels_avx2,   &block_kernels_avx512, &block_kernels_avx512vnni, &block_kernels_amx,
-#endif
-};
-
-int64_t current() {
-  for (int64_t i = 0; i < (int64_t)(sizeof LEVELS / sizeof *LEVELS); i++)
-    if (!strcmp(LEVELS[i]->name, kernels().name))
-      return i;
-  return 0;
-}
-
-int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// Scales that are not NaN.
-struct Range {
-  float least = INFINITY, most = 0;
-
-  void add(const float* scale, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-      least = scale[i] < least ? scale[i] : least;
-      most = scale[i] > most ? scale[i] : most;
-    }
-  }
-};
-
-// The head of packed weights.
-struct Head {
-  int64_t level, width;
-  Range range;
-};
-
-// Sizes of both operands in one level's order.
-struct Form {
-  const BlockKernels& k;
-  const BlockForm& f;
-  int64_t blocks, units, step; // per tap and group; units per block; units per tile step
-  int64_t panels, panel_data, panel_bytes;
-  int64_t row_bytes, row_scales;
-
-  Form(const Layout& l, int64_t block, int64_t level, bool bytes)
-      : k(*LEVELS[level]), f(bytes ? k.bytes : k.words) {
-    const int64_t longest = std::min(block, l.group_channels);
-    blocks = (l.group_channels + longest - 1) / longest;
-    const int64_t needed = (longest * f.width + 3) / 4;
-    const int64_t steps = (needed + f.unit_step - 1) / f.unit_step;
-    step = f.unit_step == 1 ? 1 : (needed + steps - 1) / steps;
-    units = step * steps;
-    panels = (l.group_outputs + k.lanes - 1) / k.lanes;
-    panel_data = l.taps * blocks * units * k.lanes * 4;
-    panel_bytes = up(panel_data + l.taps * blocks * k.lanes * 8, 64);
-    // An odd number of cache lines, so that rows do not share cache sets.
-    row_bytes = up(l.shape.groups * blocks * units * 4, 64) | 64;
-    row_scales = l.shape.groups * blocks;
-  }
-
-  int64_t bytes(const Layout& l) const { return 64 + l.shape.groups * panels * panel_bytes + 64; }
-};
-
-bool narrow(int32_t most) { return most <= 128; }
-
-// float(code) * 2^e, in the one lane of one panel that holds this output.
-void pack_output(const Layout& l, const Form& form, int64_t block, const int16_t* codes,
-                 const int32_t* exponents, int64_t lane, uint8_t* panel, Range& range) {
-  float* scale = reinterpret_cast<float*>(panel + form.panel_data);
-  int32_t* start = reinterpret_cast<int32_t*>(scale + l.taps * form.blocks * form.k.lanes);
-  for (int64_t at = 0; at < l.taps * form.blocks; at++) {
-    const int64_t from = at % form.blocks * block, tap = at / form.blocks;
-    const int64_t n = std::min(block, l.group_channels - from);
-    const int16_t* code = codes + tap * l.group_channels + from;
-    uint8_t* data = panel + at * form.units * form.k.lanes * 4;
-    int32_t sum = 0;
-    bool zero = true;
-    for (int64_t i = 0; i < n; i++) {
-      const int64_t per = 4 / form.f.width, unit = i / per, byte = i % per * form.f.width;
-      memcpy(data + (unit * form.k.lanes + lane) * 4 + byte, code + i, (size_t)form.f.width);
-      sum += code[i];
-      zero = zero && code[i] == 0;
-    }
-    float& s = scale[at * form.k.lanes + lane];
-    if (exponents[at] == DV_BLOCK_NAN) {
-      s = NAN;
-    } else if (!zero) {
-      s = ldexpf(1.0f, exponents[at]);
-      range.add(&s, 1);
-    } else {
-      s = 1.0f;
-    }
-    start[at * form.k.lanes + lane] = -form.f.offset * sum;
-  }
-}
-
-// Where the pixels of one input axis go; -1 where no tap reads them.
-std::vector<int64_t> axis_places(const Layout& l, int axis, int64_t phase_step, int64_t step) {
-  const dv_shape& s = l.shape;
-  std::vector<int64_t> places((size_t)s.in[axis], -1);
-  for (int64_t i = 0; i < s.in[axis]; i++) {
-    const int64_t at = i + s.low[axis], number = l.axes[axis].index[(size_t)(at % s.stride[axis])];
-    const int64_t inside = at / s.stride[axis];
-    if (number >= 0 && inside < l.axes[axis].pitch)
-      places[(size_t)i] = number * phase_step + inside * step;
-  }
-  return places;
-}
-
-// The rounded activations of some images.
-struct Rows {
-  const Layout& l;
-  const Form& form;
-  const dv_block_format& format;
-  int64_t batch, places;
-  uint8_t* data = nullptr;
-  float* scale = nullptr;
-
-  // Tiles read whole, beyond the last place too.
-  int64_t count() const { return places + form.f.rows; }
-  int64_t bytes() const { return count() * (form.row_bytes + form.row_scales * 4) + 64; }
-
-  void fill(const float* x, uint8_t* memory) {
-    data = memory;
-    scale = reinterpret_cast<float*>(memory + count() * form.row_bytes);
-    if (l.shape.linear)
-      fill_linear(x);
-    else
-      fill_images(x);
-  }
-
-  Range range() const {
-    Range all;
-    const int64_t n = count() * form.row_scales, pieces = thread_count();
-    std::vector<Range> part((size_t)pieces);
-    parallel(pieces, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++)
-        part[(size_t)i].add(scale + n * i / pieces, n * (i + 1) / pieces - n * i / pieces);
-    });
-    for (const Range& r : part) {
-      all.least = std::min(all.least, r.least);
-      all.most = std::max(all.most, r.most);
-    }
-    return all;
-  }
-
-private:
-  void zero(int64_t from, int64_t to) {
-    memset(data + from * form.row_bytes, form.f.offset, (size_t)((to - from) * form.row_bytes));
-    for (int64_t b = 0; b < form.row_scales; b++)
-      std::fill(scale + b * count() + from, scale + b * count() + to, 1.0f);
-  }
-
-  void row(const float* channels, int64_t place) {
-    for (int64_t g = 0; g < l.shape.groups; g++)
-      form.k.quantise(channels + g * l.group_channels, l.group_channels, format, form.f, form.units,
-                      data + place * form.row_bytes + g * form.blocks * form.units * 4,
-                      scale + g * form.blocks * count() + place, count());
-  }
-
-  void fill_linear(const float* x) {
-    zero(batch, count());
-    parallel(batch, [&](int64_t begin, int64_t end) {
-      const ExactFloats exact;
-      for (int64_t m = begin; m < end; m++)
-        row(x + m * l.shape.channels, m);
-    });
-  }
-
-  void fill_images(const float* x) {
-    const dv_shape& s = l.shape;
-    const auto& axes = l.axes;
-    const int64_t phase = batch * l.phase_size;
-    const auto z_place =
-        axis_places(l, 0, axes[1].phases * axes[2].phases * phase, axes[1].pitch * axes[2].pitch);
-    const auto y_place = axis_places(l, 1, axes[2].phases * phase, axes[2].pitch);
-    const auto x_place = axis_places(l, 2, phase, 1);
-    parallel(count(), [&](int64_t begin, int64_t end) { zero(begin, end); });
-    parallel(batch * s.in[0] * s.in[1], [&](int64_t begin, int64_t end) {
-      const ExactFloats exact;
-      // Some pixels at a time, so that both sides of the transposition stay in the cache.
-      const int64_t some = 16;
-      std::vector<float> pixels((size_t)(some * s.channels));
-      for (int64_t line = begin; line < end; line++) {
-        const int64_t y = line % s.in[1], z = line / s.in[1] % s.in[0],
-                      b = line / s.in[1] / s.in[0];
-        if (z_place[(size_t)z] < 0 || y_place[(size_t)y] < 0)
-          continue;
-        const float* source = x + b * s.channels * l.in_pixels + (z * s.in[1] + y) * s.in[2];
-        for (int64_t at = 0; at < s.in[2]; at += some) {
-          const int64_t n = std::min(some, s.in[2] - at);
-          for (int64_t c = 0; c < s.channels; c++)
-            for (int64_t i = 0; i < n; i++)
-              pixels[(size_t)(i * s.channels + c)] = source[c * l.in_pixels + at + i];
-          for (int64_t i = 0; i < n; i++) {
-            const int64_t place = x_place[(size_t)(at + i)];
-            if (place >= 0)
-              row(pixels.data() + i * s.channels,
-                  b * l.phase_size + z_place[(size_t)z] + y_place[(size_t)y] + place);
-          }
-        }
-      }
-    });
-  }
-};
-
-// One tile's results to where they belong. All NaNs are one NaN: their signs and payloads depend
-// on the order of operands, which compilers choose.
-struct Emit {
-  const Layout& l;
-  const float* bias;
-  float* out;
-  const std::vector<int64_t>& target; // of each place, or -1
-  int64_t lane_step;
-
-  void tile(const float* sum, int64_t lanes_all, int64_t place, int64_t rows, int64_t n,
-            int64_t lanes) const {
-    const int64_t* to = target.data() + place;
-    if (lane_step == 1) {
-      for (int64_t i = 0; i < rows; i++)
-        if (to[i] >= 0)
-          row(sum + i * lanes_all, bias ? bias + n : nullptr, lanes, out + to[i] + n);
-      return;
-    }
-    bool together = to[0] >= 0;
-    for (int64_t i = 1; i < rows; i++)
-      together = together && to[i] == to[0] + i;
-    for (int64_t j = 0; j < lanes; j++) {
-      float* lane = out + (n + j) * lane_step;
-      if (together)
-        for (int64_t i = 0; i < rows; i++)
-          lane[to[0] + i] = finish(sum[i * lanes_all + j], n + j);
-      else
-        for (int64_t i = 0; i < rows; i++)
-          if (to[i] >= 0)
-            lane[to[i]] = finish(sum[i * lanes_all + j], n + j);
-    }
-  }
-
-private:
-  static void row(const float* __restrict sum, const float* __restrict added, int64_t n,
-                  float* __restrict to) {
-    for (int64_t j = 0; j < n; j++) {
-      const float y = added ? sum[j] + added[j] : sum[j];
-      to[j] = y == y ? y : NAN;
-    }
-  }
-
-  float finish(float sum, int64_t n) const {
-    const float y = bias ? sum + bias[n] : sum;
-    return y == y ? y : NAN;
-  }
-};
-
-std::vector<int64_t> targets(const Layout& l, int64_t batch) {
-  std::vector<int64_t> target;
-  for (const Run& run : l.runs(batch)) {
-    target.resize((size_t)(run.p + run.length), -1);
-    for (int64_t i = 0; i < run.length; i++) {
-      const int64_t q = run.q + i;
-      target[(size_t)(run.p + i)] =
-          l.shape.linear ? q * l.shape.outputs
-                         : q / l.out_pixels * l.out_pixels * l.shape.outputs + q % l.out_pixels;
-    }
-  }
-  return target;
-}
-
-void multiply(const Layout& l, const Form& form, const Rows& x, const uint8_t* packed, bool far,
-              const Emit& emit) {
-  const int64_t span = (int64_t)emit.target.size();
-  const int64_t tiles = (span + form.f.rows - 1) / form.f.rows;
-  const std::vector<int64_t> taps = l.tap_offsets(x.batch);
-  parallel(l.shape.groups * form.panels * tiles, [&](int64_t begin, int64_t end) {
-    const ExactFloats exact;
-    alignas(64) float sum[16 * 32];
-    form.f.begin(form.step);
-    for (int64_t task = begin; task < end; task++) {
-      // A panel of weights is the outer loop: it stays in the cache while the rows pass.
-      const int64_t panel = task / tiles, g = panel / form.panels;
-      const int64_t row = task % tiles * form.f.rows;
-      const int64_t lane = panel % form.panels * form.k.lanes;
-      const uint8_t* lanes = packed + panel * form.panel_bytes;
-      BlockDot d;
-      d.rows = x.data + row * form.row_bytes + g * form.blocks * form.units * 4;
-      d.row_stride = form.row_bytes;
-      d.row_scale = x.scale + g * form.blocks * x.count() + row;
-      d.scale_step = x.count();
-      d.tap = taps.data();
-      d.lanes = lanes;
-      d.scale = reinterpret_cast<const float*>(lanes + form.panel_data);
-      d.start = reinterpret_cast<const int32_t*>(d.scale + l.taps * form.blocks * form.k.lanes);
-      d.taps = l.taps;
-      d.blocks = form.blocks;
-      d.units = form.units;
-      const int64_t rows = std::min(form.f.rows, span - row);
-      form.f.dot(d, rows, far, sum);
-      emit.tile(sum, form.k.lanes, row, rows, g * l.group_outputs + lane,
-                std::min(form.k.lanes, l.group_outputs - lane));
-    }
-    form.f.end();
-  });
-}
 
 bool sound(const dv_block_format& f) {
   return f.block >= 1 && f.mode >= 0 && f.mode <= 3 && f.digits >= 1 && f.digits <= 22 &&
          f.even_bits >= 0 && f.even_bits <= 22 && f.quantum >= -22 && f.quantum <= 0 &&
          f.low >= -127 && f.high <= 127 && f.low <= f.high && f.least >= -32768 &&
          f.most <= 32767 && f.least <= 0 && f.most >= 0 && f.emax >= 0;
+}
+
+// Whether some term needs double. Elsewhere, with r and w the scales of a row and a lane, float is
+// exact up to the one addition: r * w is a normal number, and dot * w as well as dot * r * w are
+// too, where they are not multiples of the least float; none overflows (|dot| < 2^31). Folded
+// elements have their scales in them, those that are left are one.
+bool far(const BlockForm& form, const ScaleRange& rows, const ScaleRange& lanes) {
+  if (rows.most == 0 || lanes.most == 0)
+    return false; // NaN throughout
+  if (form.folded)
+    return rows.least != 1 || rows.most != 1 || lanes.least != 1 || lanes.most != 1;
+  return (double)rows.least * lanes.least < 0x1p-126 || (double)rows.most * lanes.most > 0x1p96 ||
+         lanes.most > 0x1p90f;
+}
+
+// Rows of one panel that are multiplied before they are written: a multiple of every tile's rows.
+constexpr int64_t CHUNK = 48, MOST_LANES = 32;
+
+// Sums to where they belong.
+struct Writer {
+  const Layout& l;
+  float* out;
+  const std::vector<Run>& runs;
+  std::vector<int64_t> first_run; // that ends behind the start of each chunk
+
+  Writer(const Layout& layout, float* to, const std::vector<Run>& all)
+      : l(layout), out(to), runs(all) {
+    size_t run = 0;
+    for (int64_t at = 0; at < span(); at += CHUNK) {
+      while (runs[run].p + runs[run].length <= at)
+        run++;
+      first_run.push_back((int64_t)run);
+    }
+  }
+
+  int64_t span() const { return runs.back().p + runs.back().length; }
+
+  // sum [lane][CHUNK]: `lanes` outputs from n on, places from p on
+  void write(const float* sum, int64_t n, int64_t lanes, int64_t p) const {
+    const int64_t end = std::min(p + CHUNK, span());
+    for (size_t i = (size_t)first_run[(size_t)(p / CHUNK)]; i < runs.size() && runs[i].p < end;
+         i++) {
+      const int64_t from = std::max(p, runs[i].p), to = std::min(end, runs[i].p + runs[i].length);
+      pixels(sum + from - p, n, lanes, runs[i].q + from - runs[i].p, to - from);
+    }
+  }
+
+private:
+  // Consecutive pixels, which may belong to more than one image.
+  void pixels(const float* sum, int64_t n, int64_t lanes, int64_t q, int64_t count) const {
+    while (count > 0) {
+      const int64_t image = q / l.out_pixels, at = q % l.out_pixels;
+      const int64_t some = std::min(count, l.out_pixels - at);
+      float* to = out + (image * l.shape.outputs + n) * l.out_pixels + at;
+      for (int64_t j = 0; j < lanes; j++)
+        memcpy(to + j * l.out_pixels, sum + j * CHUNK, (size_t)some * sizeof(float));
+      sum += some;
+      q += some;
+      count -= some;
+    }
+  }
+};
+
+// Everything that one call multiplies.
+struct Product {
+  const Layout& l;
+  const BlockSizes& sizes;
+  const BlockRows& x;
+  const uint8_t* panels;
+  const float* bias; // [group][panel][lane]
+  bool is_far;
+  const std::vector<int64_t>& taps;
+
+  BlockDot dot(int64_t panel, int64_t row) const {
+    const int64_t g = panel / sizes.panels, lanes = sizes.k.lanes;
+    BlockDot d;
+    d.rows = x.data + row * sizes.row_bytes + g * sizes.blocks * sizes.units * 4;
+    d.row_stride = sizes.row_bytes;
+    d.row_scale = x.scale + g * sizes.blocks * x.count() + row;
+    d.scale_step = x.count();
+    d.tap = taps.data();
+    d.lanes = panels + panel * sizes.panel_bytes;
+    d.scale = reinterpret_cast<const float*>(d.lanes + sizes.panel_data);
+    d.start = reinterpret_cast<const int32_t*>(d.scale + l.taps * sizes.blocks * lanes);
+    d.bias = bias + panel * lanes;
+    d.taps = l.taps;
+    d.blocks = sizes.blocks;
+    d.units = sizes.units;
+    d.biased = sizes.biased;
+    d.far = is_far;
+    return d;
+  }
+
+  int64_t first_output(int64_t panel) const {
+    return panel / sizes.panels * l.group_outputs + panel % sizes.panels * sizes.k.lanes;
+  }
+  int64_t outputs(int64_t panel) const {
+    return std::min(sizes.k.lanes, l.group_outputs - panel % sizes.panels * sizes.k.lanes);
+  }
+
+  // Rows by outputs as they lie in memory: whole tiles need no copy.
+  void rows_out(int64_t panel, int64_t row, int64_t end, float* out) const {
+    alignas(64) float sum[16 * MOST_LANES];
+    const int64_t n = first_output(panel), lanes = outputs(panel), stride = l.shape.outputs;
+    for (; row < end; row += sizes.f.rows) {
+      const int64_t rows = std::min(sizes.f.rows, end - row);
+      float* to = out + row * stride + n;
+      if (rows == sizes.f.rows && lanes == sizes.k.lanes) {
+        sizes.f.dot(dot(panel, row), rows, to, stride);
+        continue;
+      }
+      sizes.f.dot(dot(panel, row), rows, sum, sizes.k.lanes);
+      for (int64_t i = 0; i < rows; i++)
+        memcpy(to + i * stride, sum + i * sizes.k.lanes, (size_t)lanes * sizeof(float));
+    }
+  }
+
+  void pixels_out(int64_t panel, int64_t row, int64_t end, const Writer& writer) const {
+    alignas(64) float sum[CHUNK * MOST_LANES], turned[MOST_LANES * CHUNK];
+    for (int64_t i = row; i < end; i += sizes.f.rows)
+      sizes.f.dot(dot(panel, i), std::min(sizes.f.rows, end - i), sum + (i - row) * sizes.k.lanes,
+                  sizes.k.lanes);
+    const int64_t rows = (end - row + 3) / 4 * 4;
+    sizes.k.turn(sum, sizes.k.lanes, rows, sizes.k.lanes, turned, CHUNK);
+    writer.write(turned, first_output(panel), outputs(panel), row);
+  }
+
+  void run(const Writer& writer) const {
+    const int64_t span = writer.span(), chunks = (span + CHUNK - 1) / CHUNK;
+    parallel(l.shape.groups * sizes.panels * chunks, [&](int64_t begin, int64_t end) {
+      const ExactFloats exact;
+      sizes.f.begin(sizes.step);
+      for (int64_t task = begin; task < end; task++) {
+        // A panel of weights is the outer loop: it stays in the cache while the rows pass.
+        const int64_t panel = task / chunks, row = task % chunks * CHUNK;
+        const int64_t to = std::min(row + CHUNK, span);
+        if (l.shape.linear)
+          rows_out(panel, row, to, writer.out);
+        else
+          pixels_out(panel, row, to, writer);
+      }
+      sizes.f.end();
+    });
+  }
+};
+
+// The bias in the order of the lanes; minus zero, which changes no sum, where there is none.
+std::vector<float> lane_bias(const Layout& l, const BlockSizes& sizes, const float* bias) {
+  std::vector<float> all((size_t)(l.shape.groups * sizes.panels * sizes.k.lanes), -0.0f);
+  for (int64_t n = 0; bias && n < l.shape.outputs; n++)
+    all[(size_t)(n / l.group_outputs * sizes.panels * sizes.k.lanes + n % l.group_outputs)] =
+        bias[n];
+  return all;
+}
+
+// As many images at a time as fit the cache, in parts of like size.
+int64_t part_size(const Layout& l, const BlockSizes& sizes) {
+  const int64_t each = l.places(1) * sizes.row_bytes, room = int64_t(3) << 19;
+  const int64_t most = std::max<int64_t>(1, room / each);
+  const int64_t parts = (l.shape.batch + most - 1) / most;
+  return (l.shape.batch + parts - 1) / parts;
 }
 
 } // namespace
@@ -342,7 +188,7 @@ int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
     return DV_BAD_SHAPE;
   if (!dv::sound(*format))
     return DV_BAD_VALUE;
-  const dv::BlockKernels& k = *dv::LEVELS[dv::current()];
+  const dv::BlockKernels& k = dv::block_kernels(dv::block_level());
   const int64_t blocks = (length + format->block - 1) / format->block;
   dv::parallel(rows, [&](int64_t begin, int64_t end) {
     const dv::ExactFloats exact;
@@ -352,75 +198,40 @@ int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
   return DV_OK;
 }
 
-int64_t dv_block_packed_bytes(const dv_shape* shape, int64_t block, int32_t most) {
-  if (!dv::valid(*shape) || block < 1)
-    return -1;
-  const dv::Layout layout(*shape);
-  return dv::Form(layout, block, dv::current(), dv::narrow(most)).bytes(layout);
-}
-
-int32_t dv_block_pack(const dv_shape* shape, int64_t block, int32_t most, const int16_t* codes,
-                      const int32_t* exponents, void* out) {
-  if (!dv::valid(*shape) || block < 1)
-    return DV_BAD_SHAPE;
-  if (most < 0 || most > 32768)
-    return DV_BAD_VALUE;
-  const dv::Layout l(*shape);
-  const int64_t level = dv::current();
-  const dv::Form form(l, block, level, dv::narrow(most));
-  uint8_t* packed = static_cast<uint8_t*>(out);
-  memset(packed, 0, (size_t)form.bytes(l));
-  dv::Head head{level, dv::narrow(most), {}};
-  std::vector<dv::Range> ranges((size_t)shape->outputs);
-  dv::parallel(shape->outputs, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      const int64_t g = n / l.group_outputs, inside = n % l.group_outputs;
-      const int64_t panel = g * form.panels + inside / form.k.lanes;
-      dv::pack_output(l, form, block, codes + n * l.taps * l.group_channels,
-                      exponents + n * l.taps * form.blocks, inside % form.k.lanes,
-                      packed + 64 + panel * form.panel_bytes, ranges[(size_t)n]);
-    }
-  });
-  for (const dv::Range& r : ranges) {
-    head.range.least = std::min(head.range.least, r.least);
-    head.range.most = std::max(head.range.most, r.most);
-  }
-  memcpy(packed, &head, sizeof head);
-  return DV_OK;
-}
-
 int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const void* packed,
                      const float* x, const float* bias, float* out) {
-  if (!dv::valid(*shape))
+  using namespace dv;
+  if (!valid(*shape))
     return DV_BAD_SHAPE;
-  if (!dv::sound(*format))
+  if (!sound(*format))
     return DV_BAD_VALUE;
-  dv::Head head;
+  BlockHead head;
   memcpy(&head, packed, sizeof head);
-  if (head.level != dv::current())
+  if (head.level != block_level())
     return DV_BAD_LEVEL;
-  const dv::Layout l(*shape);
-  const dv::Form form(l, format->block, head.level, head.width);
-  static thread_local dv::Scratch memory;
-  // As many images at a time as fit the cache.
-  const int64_t each = l.places(1) * form.row_bytes;
-  const int64_t part = std::max<int64_t>(1, (int64_t(1) << 20) / each);
+  if (head.codes.block != format->block || head.codes.most < std::max(format->most, -format->least))
+    return DV_BAD_VALUE;
+  if (shape->batch == 0)
+    return DV_OK;
+  static thread_local Scratch memory;
+  const Layout l(*shape);
+  const BlockSizes sizes(l, head.codes, head.level);
+  const std::vector<float> added = lane_bias(l, sizes, bias);
+  const uint8_t* panels = static_cast<const uint8_t*>(packed) + BLOCK_HEAD;
+  const int64_t part = part_size(l, sizes);
   for (int64_t first = 0; first < shape->batch; first += part) {
     const int64_t batch = std::min(part, shape->batch - first);
-    dv::Rows rows{l, form, *format, batch, l.places(batch)};
+    BlockRows rows{l, sizes, *format, batch, l.places(batch)};
     uint8_t* buffer = memory.take(rows.bytes());
     if (!buffer)
       return DV_NO_MEMORY;
     rows.fill(x + first * shape->channels * l.in_pixels, buffer);
-    const dv::Range range = rows.range();
-    // Scales are powers of two: their product is exact as long as it is a normal number.
-    const bool far = range.most > 0 && head.range.most > 0 &&
-                     ((double)range.least * head.range.least < 0x1p-126 ||
-                      (double)range.most * head.range.most > 0x1p127);
-    const auto target = dv::targets(l, batch);
-    const dv::Emit emit{l, bias, out + first * shape->outputs * l.out_pixels, target,
-                        shape->linear ? 1 : l.out_pixels};
-    dv::multiply(l, form, rows, static_cast<const uint8_t*>(packed) + 64, far, emit);
+    const auto taps = l.tap_offsets(batch);
+    const auto runs = l.runs(batch);
+    const Writer writer(l, out + first * shape->outputs * l.out_pixels, runs);
+    const Product product{
+        l, sizes, rows, panels, added.data(), far(sizes.f, rows.range(), head.range), taps};
+    product.run(writer);
   }
   return DV_OK;
 }

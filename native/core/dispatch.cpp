@@ -49,7 +49,7 @@ bool has_amx() {
   const long request_permission = 0x1023, tile_data = 18;
   uint32_t a = 7, b, c = 0, d;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  const bool tiles = (d >> 24 & 1) && (d >> 25 & 1);
+  const bool tiles = (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1); // bfloat16 too
   return has_vnni() && tiles && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else
   return false;

@@ -1,7 +1,7 @@
 // What one instruction-set level offers for products of block formats.
 //
-// Every level computes the same bits: dots of integers are exact, and each output's terms are
-// added one after the other, without contraction.
+// Every level computes the same bits: a block's dot is exact, and each output's terms are added one
+// after the other, each with one rounding.
 #pragma once
 #include "dovetail_block.h"
 
@@ -10,7 +10,7 @@
 namespace dv {
 
 // A tile of outputs: some rows (pixels) by one panel of lanes (output channels). Both operands lie
-// in units of four bytes: four integers of a byte, or two of 16 bits.
+// in units of four bytes: four integers of a byte, two of 16 bits, or two bfloat16.
 struct BlockDot {
   const uint8_t* rows;    // [row][block][unit]
   int64_t row_stride;     // bytes
@@ -19,31 +19,54 @@ struct BlockDot {
   const int64_t* tap;     // places that each tap moves the rows by
   const uint8_t* lanes;   // [tap][block][unit][lane]
   const float* scale;     // [tap][block][lane]
-  const int32_t* start;   // likewise: what the sum starts from, where rows carry 128 too much
+  const int32_t* start;   // likewise: what a dot starts from (see BlockForm)
+  const float* bias;      // [lane], added last
   int64_t taps, blocks, units;
+  bool biased; // dots start from BIASED
+  bool far;    // some term needs double (see core/block.cpp)
 };
 
-// One way to multiply: `width` bytes per integer, `offset` added to those of rows.
+// The bits of 1.5 * 2^23. A dot of magnitude up to 2^22 that starts from here is, read as a float,
+// exactly that number plus the dot: no conversion is needed.
+constexpr int32_t BIASED = 0x4b400000;
+constexpr int64_t MOST_BIASED = 1 << 22;
+
+// One way to multiply.
+//
+// Integers carry `offset` too much in rows, which a dot's start takes off again. Folded elements
+// are bfloat16 numbers times their block's scale, where that lies within FOLD_LOW..FOLD_HIGH; the
+// scale that is kept beside them is then 1.
 struct BlockForm {
-  int32_t width, offset;
-  int64_t rows;      // of a tile
-  int64_t unit_step; // units per block are a multiple of a step of at most this size
+  int32_t width, offset; // bytes per element
+  bool folded;
+  int32_t most, digits; // of a code: magnitude, and bits from its first one to its last
+  int64_t bound;        // of a block's dot
+  bool biased;          // dots may start from BIASED
+  int64_t rows;         // of a tile
+  int64_t unit_step;    // units per block are a multiple of a step of at most this size
   void (*begin)(int64_t units);
   void (*end)();
-  // out [rows][lanes]. `far`: some product of scales is not a normal number.
-  void (*dot)(const BlockDot&, int64_t rows, bool far, float* out);
+  // out: `rows` rows at least, of all lanes, `stride` floats apart. All NaNs are one NaN: their
+  // signs and payloads depend on the order of operands, which compilers choose.
+  void (*dot)(const BlockDot&, int64_t rows, float* out, int64_t stride);
 };
+
+// A product of folded elements, their sums (up to 2^24 units) and so every term are normal floats.
+constexpr int32_t FOLD_LOW = -60, FOLD_HIGH = 50;
 
 struct BlockKernels {
   const char* name;
   int64_t lanes;
-  BlockForm bytes, words; // for integers of at most 8, and of at most 16 bits
-  // One row in blocks of `units`, and the scales: NaN for a block that has no value, 1 for zeros.
-  // Scales of neighbouring blocks lie `step` floats apart.
+  const BlockForm* forms; // the fastest first; the last holds every format
+  // One row in blocks of `units`, and the scales: NaN for a block that has no value (folded: the
+  // elements are NaN), 1 for zeros. Scales of neighbouring blocks lie `step` floats apart.
   void (*quantise)(const float* x, int64_t length, const dv_block_format&, const BlockForm&,
                    int64_t units, uint8_t* out, float* scale, int64_t step);
   void (*codes)(const float* x, int64_t length, const dv_block_format&, int16_t* codes,
                 int32_t* exponents);
+  // Both sides' sizes are multiples of 4; strides are in floats.
+  void (*turn)(const float* in, int64_t in_stride, int64_t rows, int64_t columns, float* out,
+               int64_t out_stride);
 };
 
 } // namespace dv

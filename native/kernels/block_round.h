@@ -50,12 +50,42 @@ inline int32_t scale_exponent(float largest, const dv_block_format& f) {
   return e < f.high ? e : f.high;
 }
 
+constexpr int32_t INFINITE = 0x7f800000;
+
+// How codes are kept: integers with something added, or numbers that the scale is folded into.
+template <typename T> struct Integers {
+  using Code = T;
+  int32_t offset;
+
+  float scale(int32_t unit) { return power(unit); }
+  float missing_scale() const { return float_of(INFINITE | 0x400000); }
+  Code missing() const { return (Code)offset; }
+  Code zero() const { return (Code)offset; }
+  Code code(float v) const { return (Code)((int32_t)v + offset); }
+};
+
+struct Folded {
+  using Code = uint16_t; // bfloat16: the upper half of a float
+  float by = 1.0f;
+
+  // What is not folded.
+  float scale(int32_t unit) {
+    const bool fits = unit >= dv::FOLD_LOW && unit <= dv::FOLD_HIGH;
+    by = fits ? power(unit) : 1.0f;
+    return fits ? 1.0f : power(unit);
+  }
+  float missing_scale() const { return 1.0f; }
+  Code missing() const { return 0x7fc0; }
+  Code zero() const { return 0; }
+  Code code(float v) const { return (Code)((uint32_t)bits_of(v * by) >> 16); }
+};
+
 // The codes of a block whose units are 2^unit. Scaling up is exact; scaling down may round values
 // that are far below half a unit. Adding 1.5 * 2^(23 + d) to a number below 2^22 rounds it to a
 // multiple of 2^d; d is chosen so that `digits` bits behind the leading one stay.
-template <typename Code>
-void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format& f, int32_t offset,
-                 Code* __restrict out) {
+template <typename Kept>
+void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format& f,
+                 const Kept& kept, typename Kept::Code* __restrict out) {
   const int32_t shift = -unit > 127 ? 127 : -unit;
   const float by = power(shift), rest = power(-unit - shift);
   const float least = (float)f.least, most = (float)f.most;
@@ -68,39 +98,44 @@ void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format&
     v = (v + magic) - magic;
     v = v > least ? v : least;
     v = v < most ? v : most;
-    out[i] = (Code)((int32_t)v + offset);
+    out[i] = kept.code(v);
   }
 }
 
-constexpr int32_t INFINITE = 0x7f800000;
-
-template <typename Code>
-void round_row(const float* x, int64_t length, const dv_block_format& format, int32_t offset,
-               int64_t size, Code* out, float* scale, int64_t step) {
+template <typename Kept>
+void round_row(const float* x, int64_t length, const dv_block_format& format, Kept kept,
+               int64_t size, typename Kept::Code* out, float* scale, int64_t step) {
   const dv_block_format f = format; // a copy: stores to `out` cannot change it
   for (int64_t from = 0; from < length; from += f.block, out += size, scale += step) {
     const int64_t n = length - from < f.block ? length - from : f.block;
     const int32_t most = largest_of(x + from, n);
     int64_t done = 0;
-    if (most == 0 || most >= INFINITE) {
-      *scale = most == 0 ? 1.0f : float_of(INFINITE | 0x400000);
+    if (most == 0) {
+      *scale = 1.0f;
+    } else if (most >= INFINITE) {
+      *scale = kept.missing_scale();
+      for (; done < n; done++)
+        out[done] = kept.missing();
     } else {
       const int32_t unit = scale_exponent(float_of(most), f) + f.quantum;
-      *scale = power(unit);
-      round_block(x + from, n, unit, f, offset, out);
+      *scale = kept.scale(unit);
+      round_block(x + from, n, unit, f, kept, out);
       done = n;
     }
     for (; done < size; done++)
-      out[done] = (Code)offset;
+      out[done] = kept.zero();
   }
 }
 
 void quantise(const float* x, int64_t length, const dv_block_format& f, const dv::BlockForm& form,
               int64_t units, uint8_t* out, float* scale, int64_t step) {
-  if (form.width == 1)
-    round_row(x, length, f, form.offset, units * 4, out, scale, step);
+  uint16_t* words = reinterpret_cast<uint16_t*>(out);
+  if (form.folded)
+    round_row(x, length, f, Folded(), units * 2, words, scale, step);
+  else if (form.width == 1)
+    round_row(x, length, f, Integers<uint8_t>{form.offset}, units * 4, out, scale, step);
   else
-    round_row(x, length, f, form.offset, units * 2, reinterpret_cast<int16_t*>(out), scale, step);
+    round_row(x, length, f, Integers<uint16_t>{form.offset}, units * 2, words, scale, step);
 }
 
 void codes(const float* x, int64_t length, const dv_block_format& f, int16_t* out,
@@ -114,7 +149,7 @@ void codes(const float* x, int64_t length, const dv_block_format& f, int16_t* ou
       continue;
     }
     const int32_t unit = scale_exponent(float_of(most), f) + f.quantum;
-    round_block(x + from, n, unit, f, 0, out + from);
+    round_block(x + from, n, unit, f, Integers<int16_t>{0}, out + from);
     *exponents++ = unit;
   }
 }

@@ -62,9 +62,14 @@ bool run(const dv_shape& s, const dv_block_format& f, int32_t binades) {
   const Rounded a = rounded(channels_last(x, s.channels, in), channels, f);
   const Rounded b = rounded(w, channels, f);
 
-  std::vector<uint8_t> packed((size_t)dv_block_packed_bytes(&s, f.block, f.most));
+  const int32_t most = f.most > -f.least ? f.most : -f.least;
+  int32_t digits = f.digits + 1;
+  if (f.digits == 22) // integers
+    for (digits = 0; (most - 1) >> digits;)
+      digits++;
+  std::vector<uint8_t> packed((size_t)dv_block_packed_bytes(&s, f.block, most, digits));
   std::vector<float> y((size_t)(s.batch * s.outputs * height * width));
-  if (dv_block_pack(&s, f.block, f.most, b.codes.data(), b.exponents.data(), packed.data()) ||
+  if (dv_block_pack(&s, f.block, most, digits, b.codes.data(), b.exponents.data(), packed.data()) ||
       dv_block_run(&s, &f, packed.data(), x.data(), bias.data(), y.data()))
     return false;
   for (size_t i = 0; i < y.size(); i++) {
@@ -132,6 +137,7 @@ int main() {
       {8, 0, 0, 6, 22, -6, -126, 127, -127, 127, 127.0 / 64},
       {64, 0, 0, 6, 22, -6, -127, 127, -128, 127, 127.0 / 64},
       {32, 2, 2, 1, 1, -1, -127, 127, -12, 12, 6},
+      {32, 0, 4, 2, 2, -4, -127, 127, -448, 448, 28},
       {16, 0, 0, 10, 22, -10, -126, 127, -2047, 2047, 2047.0 / 1024},
   };
   const std::string levels = dv_levels();

@@ -62,6 +62,13 @@ def _rounds(fmt: PowerScaled) -> bool:
     return fine and fmt.rounding == NEAREST_EVEN
 
 
+def _digits(fmt: PowerScaled) -> int:
+    """Bits of a code from its first one to its last, at most."""
+    if isinstance(fmt.element, FloatFormat):
+        return fmt.element.mantissa + 1
+    return (max(map(abs, code_range(fmt))) - 1).bit_length()
+
+
 def _format(fmt: PowerScaled) -> _Format:
     element = fmt.element
     assert isinstance(element, (FixedFormat, FloatFormat))
@@ -111,16 +118,19 @@ def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry)
     kernel = tuple(w.shape[2:])
     spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True)]
     shape = _shape(1, w.shape[1] * geometry.groups, spans, tuple(w.shape), geometry)
-    most = max(map(abs, (*code_range(first), *code_range(second))))
-    size = core.dv_block_packed_bytes(ctypes.byref(shape), ctypes.c_int64(first.block), most)
+    codes_are = (
+        *(ctypes.byref(shape), ctypes.c_int64(first.block)),
+        max(map(abs, (*code_range(first), *code_range(second)))),
+        max(_digits(first), _digits(second)),
+    )
+    size = core.dv_block_packed_bytes(*codes_are)
     if size < 0:
         native._check(1)
     data = torch.empty(size, dtype=torch.uint8)
     exponents = exponents.contiguous()
     native._check(
         core.dv_block_pack(
-            *(ctypes.byref(shape), ctypes.c_int64(first.block), most, _address(flat)),
-            *(_address(exponents), _address(data)),
+            *(*codes_are, _address(flat), _address(exponents), _address(data)),
         )
     )
     return PackedBlocks(first, geometry, tuple(w.shape), data)

@@ -1,0 +1,162 @@
+// Weights of block formats in the order of the kernels.
+#include "core/block_form.h"
+#include "core/dispatch.h"
+#include "core/threads.h"
+
+#include <algorithm>
+#include <string.h>
+
+namespace dv {
+
+extern const BlockKernels block_kernels_scalar;
+#if defined(__x86_64__)
+extern const BlockKernels block_kernels_avx2, block_kernels_avx512, block_kernels_avx512vnni,
+    block_kernels_amx;
+#endif
+
+namespace {
+
+const BlockKernels* const LEVELS[] = {
+    &block_kernels_scalar,
+#if defined(__x86_64__)
+    &block_kernels_avx2,   &block_kernels_avx512, &block_kernels_avx512vnni, &block_kernels_amx,
+#endif
+};
+
+int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+int64_t longest(const Layout& l, int64_t block) { return std::min(block, l.group_channels); }
+
+// No dot of two blocks is larger in magnitude: at most 2^22 * 2^30.
+int64_t largest_dot(const Layout& l, const BlockCodes& c) {
+  return longest(l, c.block) * c.most * c.most;
+}
+
+const BlockForm& fitting(const BlockForm* form, const BlockCodes& c, int64_t bound) {
+  while (c.most > form->most || c.digits > form->digits || bound > form->bound)
+    form++;
+  return *form;
+}
+
+uint16_t upper_half(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return (uint16_t)(bits >> 16);
+}
+
+// Writes one output's elements into its lane of a panel.
+struct LaneWriter {
+  const Layout& l;
+  const BlockSizes& sizes;
+  int64_t block, lane;
+  uint8_t* panel;
+
+  void block_at(int64_t at, const int16_t* code, int32_t exponent, ScaleRange& range) const {
+    const int64_t n = std::min(block, l.group_channels - at % sizes.blocks * block);
+    float* scale = reinterpret_cast<float*>(panel + sizes.panel_data);
+    int32_t* start = reinterpret_cast<int32_t*>(scale + l.taps * sizes.blocks * sizes.k.lanes);
+    const bool missing = exponent == DV_BLOCK_NAN;
+    const bool zero = !missing && std::all_of(code, code + n, [](int16_t c) { return c == 0; });
+    const bool fold =
+        sizes.f.folded && (missing || zero || (exponent >= FOLD_LOW && exponent <= FOLD_HIGH));
+    const float s = missing ? NAN : zero ? 1.0f : ldexpf(1.0f, exponent);
+    const float kept = fold ? 1.0f : s;
+    scale[at * sizes.k.lanes + lane] = kept;
+    if (kept == kept && !zero)
+      range.add(kept);
+    int32_t sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+      put(at, i,
+          sizes.f.folded ? upper_half((float)code[i] * (fold ? s : 1.0f)) : (uint16_t)code[i]);
+      sum += code[i];
+    }
+    start[at * sizes.k.lanes + lane] = (sizes.biased ? BIASED : 0) - sizes.f.offset * sum;
+  }
+
+  // The lower bytes of an element, of which there may be only one.
+  void put(int64_t at, int64_t i, uint16_t element) const {
+    const int64_t per = 4 / sizes.f.width;
+    const int64_t unit = at * sizes.units + i / per, byte = i % per * sizes.f.width;
+    uint8_t* to = panel + (unit * sizes.k.lanes + lane) * 4 + byte;
+    to[0] = (uint8_t)element;
+    if (sizes.f.width == 2)
+      to[1] = (uint8_t)(element >> 8);
+  }
+};
+
+} // namespace
+
+const BlockKernels& block_kernels(int64_t level) { return *LEVELS[level]; }
+
+int64_t block_level() {
+  for (int64_t i = 0; i < (int64_t)(sizeof LEVELS / sizeof *LEVELS); i++)
+    if (!strcmp(LEVELS[i]->name, kernels().name))
+      return i;
+  return 0;
+}
+
+bool valid(const BlockCodes& c) {
+  return c.block >= 1 && c.block <= 1 << 22 && c.most >= 0 && c.most <= 32768 && c.digits >= 0 &&
+         c.digits <= 16;
+}
+
+BlockSizes::BlockSizes(const Layout& l, const BlockCodes& codes, int64_t level)
+    : k(block_kernels(level)), f(fitting(k.forms, codes, largest_dot(l, codes))) {
+  const int64_t length = longest(l, codes.block);
+  blocks = (l.group_channels + length - 1) / length;
+  const int64_t needed = (length * f.width + 3) / 4;
+  const int64_t steps = (needed + f.unit_step - 1) / f.unit_step;
+  step = f.unit_step == 1 ? 1 : (needed + steps - 1) / steps;
+  units = step * steps;
+  panels = (l.group_outputs + k.lanes - 1) / k.lanes;
+  panel_data = l.taps * blocks * units * k.lanes * 4;
+  panel_bytes = up(panel_data + l.taps * blocks * k.lanes * 8, 64);
+  // An odd number of cache lines, so that rows do not share cache sets.
+  row_bytes = up(l.shape.groups * blocks * units * 4, 64) | 64;
+  row_scales = l.shape.groups * blocks;
+  biased = f.biased && largest_dot(l, codes) <= MOST_BIASED;
+}
+
+} // namespace dv
+
+int64_t dv_block_packed_bytes(const dv_shape* shape, int64_t block, int32_t most, int32_t digits) {
+  const dv::BlockCodes c{block, most, digits};
+  if (!dv::valid(*shape) || !dv::valid(c))
+    return -1;
+  const dv::Layout layout(*shape);
+  return dv::BlockSizes(layout, c, dv::block_level()).packed_bytes(layout);
+}
+
+int32_t dv_block_pack(const dv_shape* shape, int64_t block, int32_t most, int32_t digits,
+                      const int16_t* codes, const int32_t* exponents, void* out) {
+  using namespace dv;
+  const BlockCodes c{block, most, digits};
+  if (!valid(*shape))
+    return DV_BAD_SHAPE;
+  if (!valid(c))
+    return DV_BAD_VALUE;
+  const Layout l(*shape);
+  BlockHead head{block_level(), c, {}};
+  const BlockSizes sizes(l, c, head.level);
+  uint8_t* packed = static_cast<uint8_t*>(out);
+  memset(packed, 0, (size_t)sizes.packed_bytes(l));
+  const int64_t all = l.taps * sizes.blocks;
+  std::vector<ScaleRange> ranges((size_t)shape->outputs);
+  parallel(shape->outputs, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++) {
+      const int64_t g = n / l.group_outputs, inside = n % l.group_outputs;
+      const int64_t panel = g * sizes.panels + inside / sizes.k.lanes;
+      const LaneWriter lane{l, sizes, block, inside % sizes.k.lanes,
+                            packed + BLOCK_HEAD + panel * sizes.panel_bytes};
+      for (int64_t at = 0; at < all; at++) {
+        const int64_t tap = at / sizes.blocks, from = at % sizes.blocks * block;
+        lane.block_at(at, codes + (n * l.taps + tap) * l.group_channels + from,
+                      exponents[n * all + at], ranges[(size_t)n]);
+      }
+    }
+  });
+  for (const ScaleRange& r : ranges)
+    head.range.add(r);
+  memcpy(packed, &head, sizeof head);
+  return DV_OK;
+}
