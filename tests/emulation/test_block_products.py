@@ -33,3 +33,46 @@ def test_layers_multiply_blocks():
         dict(model.named_parameters())
     )
     torch.testing.assert_close(grads["2.weight"], model[2].weight.grad)
+
+
+def test_accumulators_add_block_by_block():
+    model, x = build(0, make).eval(), randn(2, 6, 4, 4)
+    fmt, plain = dv.format("mxint8(block=3)"), None
+    for acc in ("fp32", "fp16", "bf16(order=tree)"):
+        recipe = dv.Recipe(dv.rule("*", input=str(fmt), weight=str(fmt), acc=acc))
+        parameters = [[p.detach() for p in model[i].parameters()] for i in (0, 2)]
+        dv.apply_(model, recipe, x)
+        register, geometry = dv.accumulator(acc), Geometry.conv(2, padding=1, groups=2)
+        middle = block.emulate(x, *parameters[0], fmt, fmt, geometry, register)
+        expected = block.emulate(
+            middle.flatten(1), *parameters[1], fmt, fmt, Geometry(), register
+        ).detach()
+        y = model(x)
+        assert torch.equal(y, expected)
+        assert torch.equal(torch.compile(model, backend="aot_eager")(x), expected)
+        y.sum().backward()
+        with dv.counters(model) as counted, torch.no_grad():
+            model(x)
+        fewer = register.order == "tree"  # the first of which starts with no addition
+        assert counted["0"].additions == 2 * 8 * 16 * (9 - fewer)  # nine taps, a block each
+        assert counted["2"].additions == 2 * 5 * (-(-128 // 3) - fewer)
+        plain = y if plain is None else plain
+        assert torch.equal(y, plain) == (acc == "fp32")
+        dv.remove_(model)
+
+
+def test_attention_through_an_accumulator():
+    class Scores(nn.Module):
+        def forward(self, q, k):
+            return torch.matmul(q, k.mT)
+
+    q, k = randn(2, 3, 4, 16), randn(2, 3, 5, 16, seed=1)
+    fmt, register = dv.format("mxint8(block=8)"), dv.accumulator("fp8_e4m3")
+    model = Scores()
+    dv.apply_(model, dv.Recipe(dv.rule("*", input=fmt, weight=fmt, acc=register)), (q, k))
+    assert torch.equal(model(q, k), block.matmul(q, k.mT, fmt, fmt, register))
+    with dv.counters(model) as counted:
+        model(q, 1000 * k)
+    (found,) = counted.values()
+    assert found.additions == 2 * 3 * 4 * 5 * 2
+    assert found.overflowed > 0

@@ -249,6 +249,54 @@ def test_packed_weights_follow_the_weight():
         assert torch.equal(fast(x, w, None, "mxint8", "mxint8"), 2 * first)
 
 
+ACCUMULATORS = ["fp32", "fp16", "bf16(chunk=2)", "fp32(order=tree)", "fp8_e5m2(order=chunk(2))"]
+ACCUMULATORS += ["fp16(end)", "fp32(rounding=TowardZero)", "float(e=8, m=12)", "fp16(order=tree)"]
+
+
+@pytest.mark.parametrize("acc", ACCUMULATORS)
+@pytest.mark.parametrize("pair", [("mxint8(block=16)",) * 2, ("bfp(m=16, block=48)",) * 2])
+def test_accumulators_take_the_blocks_terms(realisation, acc, pair):
+    formats, register = [dv.format(f) for f in pair], dv.accumulator(acc)
+    for kind, binades in (("plain", 1), ("extreme", 40)):
+        x, w = spread(8, 75, binades=binades), spread(4, 75, seed=9, binades=binades)
+        if kind == "extreme":
+            x, w = extreme(x), extreme(w)
+        bias = spread(4, seed=7)
+        for rows in (x, x[:0], x[0]):
+            with using("reference"):
+                expected = block.emulate(rows, w, bias, *formats, LINEAR, register)
+            assert same(block.emulate(rows, w, bias, *formats, LINEAR, register), expected)
+    geometry = Geometry.conv(2, padding=1, groups=2, stride=2)
+    x, w = spread(1, 6, 5, 4), spread(4, 3, 3, 3, seed=1)
+    formats = [dv.format(f"mxint8(block={n})") for n in (2, 2)]
+    with using("reference"):
+        expected = block.emulate(x, w, None, *formats, geometry, register)
+    assert same(block.emulate(x, w, None, *formats, geometry, register), expected)
+
+
+def test_fp32_is_what_stands_without_an_accumulator(realisation):
+    x, w, fmt = spread(5, 96), spread(7, 96, seed=1), dv.format("mxint8")
+    plain = block.emulate(x, w, None, fmt, fmt, LINEAR)
+    assert same(block.emulate(x, w, None, fmt, fmt, LINEAR, dv.accumulator("fp32")), plain)
+    narrow = block.emulate(x, w, None, fmt, fmt, LINEAR, dv.accumulator("fp16"))
+    assert not torch.equal(narrow, plain)
+
+
+def test_registers_and_overflows_are_counted():
+    fmt, fp8 = dv.format("mxint8(block=2)"), dv.accumulator("fp8_e4m3")
+    x, w = torch.full((3, 2, 8), 16.0), torch.ones(3, 8, 4)
+    for found in (
+        block.matmul_totals(x, w, fmt, fmt, fp8),
+        block.totals(x, w[0].mT, fmt, fmt, LINEAR, fp8),
+    ):
+        assert found.additions == 4
+        assert found.total.shape == found.overflows.shape == (3, 2, 4)
+        assert bool((found.total == 128).all())
+    strong = block.totals(8 * x, w[0].mT, fmt, fmt, LINEAR, fp8)
+    assert bool((strong.total == 448).all())  # 256, 448 of 512, 448 of 704, 448 of 704
+    assert bool((strong.overflows == 3).all())
+
+
 def test_what_qualifies():
     def ok(first: str, second: str, *args) -> bool:
         return block_codes.qualifies(dv.format(first), dv.format(second), *args)

@@ -2,9 +2,13 @@
 
 The products of one output come in order of k: of a linear layer or a matmul, k ascending; of a
 convolution, the order of the flattened weight ``[C/groups, *kernel]``; products of padded pixels
-are products like any other. With ``chunk=n`` the register takes the sums of n successive products
-instead, each summed wide: integers exactly, floating-point products in float64, in order. Then
-``order`` says how these terms are added, every sum passing through the register:
+are products like any other. Of two block formats with integer elements it is not products that come
+but the dots of two blocks: exact integer sums, scaled, rounded once to float32; by ascending k, in
+a convolution tap by tap, and for each tap block after block of channels.
+
+With ``chunk=n`` the register takes the sums of n successive products instead, each summed wide:
+integers exactly, floating-point products in float64, in order. Then ``order`` says how these terms
+are added, every sum passing through the register:
 
 ``sequential``
     onto one register that starts at zero.

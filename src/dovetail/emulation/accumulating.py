@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.accumulators import Accumulator
+from dovetail.emulation.block_products import multiplies_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.planned import PlannedOp
 from dovetail.formats import IntFormat
+from dovetail.kernels import block
 from dovetail.kernels.accumulate import Totals, accumulate, code_products
 from dovetail.kernels.accumulate_values import accumulate_values, value_totals
 from dovetail.kernels.layer import code_range
@@ -125,6 +127,10 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             weight = cast_slot(
                 weight, arithmetic.weight_storage, "weight_storage", call.site, call.module
             )
+        if multiplies_blocks(arithmetic, call.call):
+            if kind == "matmul":
+                return block.matmul_totals(x, weight, first, second, acc)
+            return block.totals(x, weight, first, second, call.geometry, acc)
         if first is not None:
             x = cast_slot(x, first, "input", call.site, call.module)
         if second is not None:

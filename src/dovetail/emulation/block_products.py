@@ -16,9 +16,9 @@ __all__ = ["multiplies_blocks", "product_of_blocks"]
 
 
 def multiplies_blocks(arithmetic: Arithmetic, call: Call) -> bool:
-    """Whether products are formed of integers per block and summed in float32 (see
-    :func:`dovetail.kernels.block_codes.qualifies`); another accumulator sums the values instead."""
-    if arithmetic.acc is not None or arithmetic.mul != EXACT.mul:
+    """Whether products are formed of integers per block, of which the accumulator (float32 without
+    one) takes the sums: see :func:`dovetail.kernels.block_codes.qualifies`."""
+    if arithmetic.mul != EXACT.mul:
         return False
     return qualifies(arithmetic.input, arithmetic.weight, call.geometry, call.kind)
 

@@ -1,25 +1,30 @@
 """A layer whose operands are block formats with integer elements, as hardware computes it.
 
 What it means stands in :mod:`dovetail.kernels.block_reference`; here the fastest realisation that
-holds is chosen. All are bit-equal.
+holds is chosen. All are bit-equal. An accumulator other than ``fp32`` in order runs in torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError
 from dovetail.formats import BlockFloat, Format, MXFormat
 from dovetail.kernels import block_reference, block_torch, native, native_block
+from dovetail.kernels.accumulate import Totals
 from dovetail.kernels.block_codes import Codes, integers, qualifies
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import forced
 from dovetail.kernels.weight_cache import cached
 
-__all__ = ["emulate", "matmul", "qualifies"]
+__all__ = ["emulate", "matmul", "matmul_totals", "qualifies", "totals"]
+
+_FP32 = accumulator("fp32")
 
 
 def emulate(
@@ -29,6 +34,7 @@ def emulate(
     first: Format | None,
     second: Format | None,
     geometry: Geometry,
+    acc: Accumulator | None = None,
     *,
     keep: bool = True,
 ) -> Tensor:
@@ -36,7 +42,9 @@ def emulate(
 
     ``x`` is ``[..., K]`` and ``weight`` ``[N, K]``, or ``[B, C, *spatial]`` and
     ``[O, C/groups, *kernel]``; blocks run along K or along the channels of a group. Sums are
-    float32 whatever the dtype of ``x``. ``keep``: pack the weight once, as long as it is the same.
+    float32 whatever the dtype of ``x``. ``acc`` takes the blocks' dots, scaled, in float32, one
+    after the other; ``None`` is ``fp32``. ``keep``: pack the weight once, as long as it is the
+    same.
 
     >>> from dovetail.formats import format
     >>> fmt = format("mxint8(block=2)")
@@ -44,17 +52,18 @@ def emulate(
     tensor([[6., 6.]])
     """
     a, w = _fitting(first, second)
+    acc = None if acc == _FP32 else acc
     shape = geometry.out_shape(x.shape, weight.shape)
     name = forced() or ""
     if name == "reference":
         added = None if bias is None else bias.detach().cpu().float()
         left, right = x.detach().cpu(), weight.detach().cpu()
-        y = block_reference.block_mac(left, right, added, a, w, geometry).to(x.device)
+        y = block_reference.block_mac(left, right, added, a, w, geometry, acc).to(x.device)
     elif 0 in shape or x.numel() == 0 or weight.numel() == 0:
         y = torch.zeros(shape, device=x.device)
         if bias is not None:
             y = y + bias.detach().float().reshape(-1, *[1] * geometry.spatial)
-    elif _is_native(x, a, w) and not name.startswith("torch"):
+    elif acc is None and _is_native(x, a, w) and not name.startswith("torch"):
 
         def pack() -> native_block.PackedBlocks:
             return native_block.pack(weight, a, w, geometry)
@@ -63,17 +72,54 @@ def emulate(
         packed = cached(weight, key, pack) if keep else pack()
         y = native_block.block_mac(x.detach().float(), packed, bias)
     else:
-
-        def encode() -> Codes:
-            return block_torch.pack(weight, w, geometry)
-
-        taps = cached(weight, ("block codes", w, geometry), encode) if keep else encode()
+        taps = _taps(weight, w, geometry, keep)
         added = None if bias is None else bias.detach()
-        y = block_torch.block_mac(x, taps, weight.shape[2:], added, a, w, geometry)
+        if acc is None:
+            y = block_torch.block_mac(x, taps, weight.shape[2:], added, a, w, geometry)
+        else:
+            y = block_torch.block_totals(x, taps, weight.shape[2:], a, w, geometry, acc).total
+            y = y if added is None else y + added.float().reshape(-1, *[1] * geometry.spatial)
     return y.to(x.dtype)
 
 
-def matmul(x: Tensor, weight: Tensor, first: Format | None, second: Format | None) -> Tensor:
+def totals(
+    x: Tensor,
+    weight: Tensor,
+    first: Format | None,
+    second: Format | None,
+    geometry: Geometry,
+    acc: Accumulator,
+) -> Totals:
+    """The registers of :func:`emulate` without a bias, and their overflows.
+
+    >>> from dovetail.accumulators import accumulator
+    >>> from dovetail.formats import format
+    >>> fmt, fp8 = format("mxint8(block=2)"), accumulator("fp8_e4m3")
+    >>> totals(torch.tensor([[256.0] * 4]), torch.ones(2, 4), fmt, fmt, LINEAR, fp8)
+    Totals(total=tensor([[448., 448.]]), overflows=tensor([[2, 2]]), additions=2)
+    """
+    a, w = _fitting(first, second)
+    taps = _taps(weight, w, geometry, keep=False)
+    window = (weight.shape[2:], a, w, geometry)
+    return block_torch.block_totals(x, taps, *window, acc, counting=True)
+
+
+def _taps(weight: Tensor, fmt: BlockFloat | MXFormat, geometry: Geometry, keep: bool) -> Codes:
+    """The weight's codes, kept as long as it is the same."""
+
+    def encode() -> Codes:
+        return block_torch.pack(weight, fmt, geometry)
+
+    return cached(weight, ("block codes", fmt, geometry), encode) if keep else encode()
+
+
+def matmul(
+    x: Tensor,
+    weight: Tensor,
+    first: Format | None,
+    second: Format | None,
+    acc: Accumulator | None = None,
+) -> Tensor:
     """``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions, blocks along K.
 
     >>> from dovetail.formats import format
@@ -81,15 +127,48 @@ def matmul(x: Tensor, weight: Tensor, first: Format | None, second: Format | Non
     tensor([[3.],
             [3.]])
     """
-    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
     if weight.dim() == 2:
-        return emulate(x, weight.mT, None, first, second, LINEAR, keep=False)
+        return emulate(x, weight.mT, None, first, second, LINEAR, acc, keep=False)
+    parts = [
+        emulate(row, column, None, first, second, LINEAR, acc, keep=False)
+        for row, column in _pairs(x, weight)
+    ]
+    return _batched(parts, x, weight)
+
+
+def matmul_totals(
+    x: Tensor, weight: Tensor, first: Format | None, second: Format | None, acc: Accumulator
+) -> Totals:
+    """The registers of :func:`matmul`, and their overflows.
+
+    >>> from dovetail.accumulators import accumulator
+    >>> from dovetail.formats import format
+    >>> fmt, fp8 = format("mxint8(block=2)"), accumulator("fp8_e4m3")
+    >>> x, w = torch.full((2, 1, 4), 256.0), torch.ones(4, 1)
+    >>> matmul_totals(x, w, fmt, fmt, fp8).overflows.flatten()
+    tensor([2, 2])
+    """
+    parts = [totals(row, column, first, second, LINEAR, acc) for row, column in _pairs(x, weight)]
+    overflows = [part.overflows for part in parts if part.overflows is not None]
+    return Totals(
+        _batched([part.total for part in parts], x, weight),
+        _batched(overflows, x, weight),
+        max((part.additions for part in parts), default=0),
+    )
+
+
+def _pairs(x: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The matrices of a batched matmul, the second one transposed."""
+    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
     rows = x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
     columns = weight.expand(*batch, *weight.shape[-2:]).reshape(-1, *weight.shape[-2:])
-    out = x.new_empty(rows.shape[0], x.shape[-2], weight.shape[-1])
-    for i in range(rows.shape[0]):
-        out[i] = emulate(rows[i], columns[i].mT, None, first, second, LINEAR, keep=False)
-    return out.reshape(*batch, *out.shape[1:])
+    return zip(rows, columns.mT, strict=True)
+
+
+def _batched(parts: list[Tensor], x: Tensor, weight: Tensor) -> Tensor:
+    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
+    shape = (*batch, x.shape[-2], weight.shape[-1])
+    return torch.stack(parts).reshape(shape) if parts else x.new_zeros(shape)
 
 
 def _is_native(x: Tensor, first: BlockFloat | MXFormat, second: BlockFloat | MXFormat) -> bool:

@@ -31,7 +31,7 @@ _library.define("block_matmul(Tensor x, Tensor weight, str arithmetic) -> Tensor
 
 def _linear_impl(x: Tensor, weight: Tensor, bias: Tensor | None, arithmetic: str) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, LINEAR))
+    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, LINEAR, rule.acc))
 
 
 def _conv_impl(
@@ -46,12 +46,12 @@ def _conv_impl(
 ) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
     geometry = conv_geometry(stride, padding, dilation, groups)
-    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, geometry))
+    return owned(block.emulate(x, weight, bias, rule.input, rule.weight, geometry, rule.acc))
 
 
 def _matmul_impl(x: Tensor, weight: Tensor, arithmetic: str) -> Tensor:
     rule = Arithmetic.parse(arithmetic)
-    return owned(block.matmul(x, weight, rule.input, rule.weight))
+    return owned(block.matmul(x, weight, rule.input, rule.weight, rule.acc))
 
 
 def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:

@@ -9,6 +9,10 @@
 The inner ``float32`` is exact as long as ``|dot| <= 2**24`` and the term is neither subnormal nor
 beyond the largest float32. A padded pixel is a block of zeros. A block that holds NaN or an
 infinity has no value: its terms are NaN.
+
+An accumulator takes these float32 terms, in this order, where it else takes products
+(:mod:`dovetail.accumulators.base`); its register is rounded to float32 in the end. So ``fp32`` is
+the loop above.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dovetail.accumulators import Accumulator
+from dovetail.accumulators.reference import accumulate
 from dovetail.formats import FixedFormat, FloatFormat
 from dovetail.formats.block import PowerScaled
 from dovetail.formats.reference import round_value, shared_exponent
@@ -39,6 +45,7 @@ def block_mac(
     first: PowerScaled,
     second: PowerScaled,
     geometry: Geometry,
+    acc: Accumulator | None = None,
 ) -> Tensor:
     """``x [..., K]`` by ``w [N, K]``, or ``x [B, C, *spatial]`` by ``w [O, C/groups, *kernel]``.
 
@@ -52,9 +59,10 @@ def block_mac(
     if geometry.spatial == 0:
         rows = [_blocks(row, first) for row in x.reshape(-1, x.shape[-1]).tolist()]
         columns = [_blocks(row, second) for row in w.tolist()]
-        sums = [_sum([row], [column]) for row in rows for column in columns]
+        terms = [_terms([row], [column]) for row in rows for column in columns]
     else:
-        sums = list(_conv(x, w, first, second, geometry, shape))
+        terms = list(_conv(x, w, first, second, geometry, shape))
+    sums = [_sum(found, acc) for found in terms]
     y = torch.tensor(sums, dtype=torch.float32).reshape(shape)
     if bias is not None:
         y = y + bias.reshape(-1, *[1] * geometry.spatial)
@@ -68,7 +76,8 @@ def _conv(
     second: PowerScaled,
     geometry: Geometry,
     shape: tuple[int, ...],
-) -> Iterator[float]:
+) -> Iterator[list[float]]:
+    """The terms of each output."""
     channels, per_group = w.shape[1], w.shape[0] // geometry.groups
     kernel = list(product(*map(range, w.shape[2:])))
     zeros = _blocks([0.0] * channels, first)
@@ -83,7 +92,7 @@ def _conv(
     for b, n, *at in product(*map(range, shape)):
         places = [tuple(_place(geometry, at, tap)) for tap in kernel]
         window = [blocks.get((b, n // per_group, *place), zeros) for place in places]
-        yield _sum(window, taps[n])
+        yield _terms(window, taps[n])
 
 
 def _place(geometry: Geometry, at: list[int], tap: tuple[int, ...]) -> Iterator[int]:
@@ -108,13 +117,24 @@ def _blocks(values: list[float], fmt: PowerScaled) -> list[Block]:
     return found
 
 
-def _sum(window: list[list[Block]], weights: list[list[Block]]) -> float:
-    total = np.float32(0)
+def _terms(window: list[list[Block]], weights: list[list[Block]]) -> list[float]:
+    """The blocks' dots, scaled, in float32."""
+    terms = []
     with np.errstate(all="ignore"):
         for pixel, tap in zip(window, weights, strict=True):
             for (a, ea), (w, ew) in zip(pixel, tap, strict=True):
                 dot = sum(map(int.__mul__, a, w))
                 # Exact in Python's double: at most 53 bits, far from the ends of its range.
                 term = math.nan if ea is None or ew is None else math.ldexp(dot, ea + ew)
-                total = total + np.float32(term)
+                terms.append(float(np.float32(term)))
+    return terms
+
+
+def _sum(terms: list[float], acc: Accumulator | None) -> float:
+    if acc is not None:
+        return float(accumulate(terms, acc))
+    total = np.float32(0)
+    with np.errstate(all="ignore"):
+        for term in terms:
+            total = total + np.float32(term)
     return float(total)

@@ -2,6 +2,8 @@
 
 One matrix product per block whose sums are exact, whatever their order: integers below ``2**24`` in
 float32 (below ``2**53`` in float64), times one power of two. Then one addition per block.
+
+:func:`block_mac` adds in float32; :func:`block_totals` hands the same terms to an accumulator.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dovetail.accumulators import Accumulator
 from dovetail.formats.block import PowerScaled
+from dovetail.kernels.accumulate import Products, Totals, accumulate
 from dovetail.kernels.block_codes import NAN_EXPONENT, Codes, bound, code_range, encode
 from dovetail.kernels.geometry import Geometry
 
-__all__ = ["block_mac", "pack"]
+__all__ = ["block_mac", "block_totals", "pack"]
 
 
 def pack(w: Tensor, second: PowerScaled, geometry: Geometry) -> Codes:
@@ -46,27 +50,101 @@ def block_mac(
     >>> block_mac(x, pack(w, fmt, LINEAR), (), None, fmt, fmt, LINEAR)
     tensor([[6.]])
     """
-    groups, outputs = taps.codes.shape[1], taps.codes.shape[1] * taps.codes.shape[2]
-    channels = x.shape[1 if geometry.spatial else -1] // groups
-    shape = geometry.out_shape(x.shape, (outputs, channels, *kernel))
-    total = x.new_zeros(groups, prod(shape) // outputs, outputs // groups, dtype=torch.float32)
-    if 0 not in shape:
+    work = _Work(x, taps, kernel, first, second, geometry)
+    total = x.new_zeros(work.shape, dtype=torch.float32)
+    near = work.narrow and not torch.compiler.is_compiling() and _near(work.blocks, taps)
+    for window, other in work.taps() if total.numel() else ():
+        _add_tap(total, window, other, work.exact, near)
+    return work.result(total, bias)
+
+
+def block_totals(
+    x: Tensor,
+    taps: Codes,
+    kernel: Sequence[int],
+    first: PowerScaled,
+    second: PowerScaled,
+    geometry: Geometry,
+    acc: Accumulator,
+    *,
+    counting: bool = False,
+) -> Totals:
+    """What ``acc`` makes of the terms of each output: see `block_mac`; the total is float32.
+
+    >>> from dovetail.accumulators import accumulator
+    >>> from dovetail.formats import format
+    >>> from dovetail.kernels.geometry import LINEAR
+    >>> fmt = format("bfp(m=8, block=2)")
+    >>> x, w = torch.tensor([[2048.0, 1.0, 1.0]]), torch.ones(1, 3)
+    >>> taps = pack(w, fmt, LINEAR)
+    >>> block_totals(x, taps, (), fmt, fmt, LINEAR, accumulator("fp16")).total
+    tensor([[2048.]])
+    """
+    work = _Work(x, taps, kernel, first, second, geometry)
+    if 0 in work.shape:
+        return Totals(work.result(x.new_zeros(work.shape), None), None, 0)
+    pairs, blocks = list(work.taps()), taps.codes.shape[-2]
+
+    def term(place: int) -> Tensor:
+        tap, block = divmod(place, blocks)
+        one = [Codes(s.codes[:, :, block], s.exponents[:, :, block]) for s in pairs[tap]]
+        x, y = (side.codes.to(work.exact) for side in one)
+        return _term(x, y, *(side.scales() for side in one))
+
+    terms = Products(
+        len(pairs) * blocks,
+        work.shape,
+        None,
+        lambda start, stop: torch.stack([term(i) for i in range(start, stop)]),
+    )
+    found = accumulate(terms, acc, x.device, counting=counting)
+    overflows = None if found.overflows is None else work.arranged(found.overflows)
+    return Totals(work.result(found.total.float(), None), overflows, found.additions)
+
+
+class _Work:
+    """A product's operands in blocks, and how its outputs lie: ``shape`` is ``[groups, batch and
+    pixels, outputs of a group]``."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        weights: Codes,
+        kernel: Sequence[int],
+        first: PowerScaled,
+        second: PowerScaled,
+        geometry: Geometry,
+    ) -> None:
+        groups, outputs = weights.codes.shape[1], weights.codes.shape[1] * weights.codes.shape[2]
+        channels = x.shape[1 if geometry.spatial else -1] // groups
+        self.geometry, self.kernel, self.weights = geometry, kernel, weights
+        self.out = geometry.out_shape(x.shape, (outputs, channels, *kernel))
+        self.shape = (groups, prod(self.out) // outputs, outputs // groups)
+        self.narrow = _narrow(first, second)
+        self.exact = torch.float32 if self.narrow else torch.float64
         x = _wide(x.detach())
         rows = x.reshape(-1, channels)[:, None] if geometry.spatial == 0 else _pixels(x, groups)
-        a = encode(rows, first)
-        narrow = _narrow(first, second)
-        near = narrow and not torch.compiler.is_compiling() and _near(a, taps)
-        for tap, window in enumerate(_windows(a, geometry, kernel, shape[2:])):
-            other = Codes(taps.codes[tap], taps.exponents[tap])
-            _add_tap(total, window, other, torch.float32 if narrow else torch.float64, near)
-    if geometry.spatial == 0:
-        y = total.reshape(shape)
-    else:  # [groups, B * pixels, outputs] to [B, groups * outputs, *pixels]
-        y = total.reshape(groups, shape[0], *shape[2:], -1).movedim(-1, 1).movedim(2, 0)
-        y = y.reshape(shape)
-    if bias is not None:
-        y = y + bias.float().reshape(-1, *[1] * geometry.spatial)
-    return torch.where(y.isnan(), torch.nan, y)  # the one NaN, without sign or payload
+        self.blocks = encode(rows, first)
+
+    def taps(self) -> Iterator[tuple[Codes, Codes]]:
+        """For each tap, what all outputs read there, and its weights."""
+        windows = _windows(self.blocks, self.geometry, self.kernel, self.out[2:])
+        for tap, window in enumerate(windows):
+            yield window, Codes(self.weights.codes[tap], self.weights.exponents[tap])
+
+    def arranged(self, total: Tensor) -> Tensor:
+        """A tensor of ``shape`` in the shape of the result."""
+        if self.geometry.spatial == 0:
+            return total.reshape(self.out)
+        # [groups, B * pixels, outputs] to [B, groups * outputs, *pixels]
+        y = total.reshape(self.shape[0], self.out[0], *self.out[2:], -1)
+        return y.movedim(-1, 1).movedim(2, 0).reshape(self.out)
+
+    def result(self, total: Tensor, bias: Tensor | None) -> Tensor:
+        y = self.arranged(total)
+        if bias is not None:
+            y = y + bias.float().reshape(-1, *[1] * self.geometry.spatial)
+        return torch.where(y.isnan(), torch.nan, y)  # the one NaN, without sign or payload
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -126,7 +204,12 @@ def _add_tap(total: Tensor, a: Codes, w: Codes, exact: torch.dtype, near: bool) 
             total += _dot(x, y)
         return
     for x, y, u, v in zip(left.to(exact), right.to(exact), scale_a, scale_w, strict=True):
-        total += (_dot(x, y).double() * (u.unsqueeze(2) * v.unsqueeze(1))).float()
+        total += _term(x, y, u, v)
+
+
+def _term(x: Tensor, y: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """One block's dots of one tap, times both scales, in float32."""
+    return (_dot(x, y).double() * (u.unsqueeze(2) * v.unsqueeze(1))).float()
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
