@@ -34,21 +34,29 @@ inline __m512i permute256(__m512i t0, __m512i t1, __m512i t2, __m512i t3, __m512
                                 _mm512_permutex2var_epi8(t2, code, t3));
 }
 
-// 16 sums of bytes, from the even and odd ones of chunk C of 16 bytes, as 32-bit numbers.
-template <int C> inline __m512i chunk(__m512i even, __m512i odd) {
-  const __m128i e = _mm512_extracti32x4_epi32(even, C), o = _mm512_extracti32x4_epi32(odd, C);
-  return _mm512_cvtepu16_epi32(
-      _mm256_set_m128i(_mm_unpackhi_epi16(e, o), _mm_unpacklo_epi16(e, o)));
+// Four blocks of 128 bits of each, as the columns of out: sum[16 * q + 4 * r ..] = block q of r.
+inline void store_columns(__m512i r0, __m512i r1, __m512i r2, __m512i r3, bool more, int32_t* sum) {
+  const __m512i a = _mm512_shuffle_i32x4(r0, r1, 0x44), b = _mm512_shuffle_i32x4(r0, r1, 0xee);
+  const __m512i c = _mm512_shuffle_i32x4(r2, r3, 0x44), d = _mm512_shuffle_i32x4(r2, r3, 0xee);
+  __m512i q[4] = {_mm512_shuffle_i32x4(a, c, 0x88), _mm512_shuffle_i32x4(a, c, 0xdd),
+                  _mm512_shuffle_i32x4(b, d, 0x88), _mm512_shuffle_i32x4(b, d, 0xdd)};
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    if (more)
+      q[i] = _mm512_add_epi32(q[i], _mm512_loadu_si512(sum + 16 * i));
+    _mm512_storeu_si512(sum + 16 * i, q[i]);
+  }
 }
 
-template <int C>
-inline void flush_chunk(__m512i low_even, __m512i low_odd, __m512i high_even, __m512i high_odd,
-                        __m512i base, bool more, int32_t* sum) {
-  const __m512i high = _mm512_slli_epi32(chunk<C>(high_even, high_odd), 8);
-  __m512i both = _mm512_add_epi32(_mm512_add_epi32(chunk<C>(low_even, low_odd), high), base);
-  if (more)
-    both = _mm512_add_epi32(both, _mm512_loadu_si512(sum + 16 * C));
-  _mm512_storeu_si512(sum + 16 * C, both);
+// Words 2j (or 2j + 1) of both as 32-bit numbers: low + 256 * high + base.
+inline __m512i first_words(__m512i low, __m512i high, __m512i base) {
+  const __m512i below = _mm512_and_si512(low, _mm512_set1_epi32(0xffff));
+  const __m512i above = _mm512_and_si512(_mm512_slli_epi32(high, 8), _mm512_set1_epi32(0xffff00));
+  return _mm512_add_epi32(_mm512_add_epi32(below, above), base);
+}
+inline __m512i second_words(__m512i low, __m512i high, __m512i base) {
+  const __m512i above = _mm512_and_si512(_mm512_srli_epi32(high, 8), _mm512_set1_epi32(0xffff00));
+  return _mm512_add_epi32(_mm512_add_epi32(_mm512_srli_epi32(low, 16), above), base);
 }
 
 // sum[64] = low bytes + 256 * high bytes + base, and, if there are `more`, the sum before.
@@ -56,10 +64,13 @@ inline void flush(__m512i low_all, __m512i low_odd, __m512i high_all, __m512i hi
                   __m512i base, bool more, int32_t* sum) {
   const __m512i low = _mm512_sub_epi16(low_all, _mm512_slli_epi16(low_odd, 8));
   const __m512i high = _mm512_sub_epi16(high_all, _mm512_slli_epi16(high_odd, 8));
-  flush_chunk<0>(low, low_odd, high, high_odd, base, more, sum);
-  flush_chunk<1>(low, low_odd, high, high_odd, base, more, sum);
-  flush_chunk<2>(low, low_odd, high, high_odd, base, more, sum);
-  flush_chunk<3>(low, low_odd, high, high_odd, base, more, sum);
+  // Every fourth lane, from 0, 1, 2 and 3 on.
+  const __m512i a = first_words(low, high, base), b = first_words(low_odd, high_odd, base);
+  const __m512i c = second_words(low, high, base), d = second_words(low_odd, high_odd, base);
+  const __m512i ab0 = _mm512_unpacklo_epi32(a, b), ab1 = _mm512_unpackhi_epi32(a, b);
+  const __m512i cd0 = _mm512_unpacklo_epi32(c, d), cd1 = _mm512_unpackhi_epi32(c, d);
+  store_columns(_mm512_unpacklo_epi64(ab0, cd0), _mm512_unpackhi_epi64(ab0, cd0),
+                _mm512_unpacklo_epi64(ab1, cd1), _mm512_unpackhi_epi64(ab1, cd1), more, sum);
 }
 
 // 64 * VECTORS sums: up to four vectors of codes, sixteen of sums, eight of table.
