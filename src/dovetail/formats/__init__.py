@@ -12,6 +12,7 @@ from dovetail.formats.registry import format, format_examples, format_names, reg
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 from dovetail.formats.shaped import Shaped
+from dovetail.formats.shorthand import to_shorthand
 from dovetail.formats.tables import TableFormat
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "format_examples",
     "format_names",
     "register_format",
+    "to_shorthand",
 ]

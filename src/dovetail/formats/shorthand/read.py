@@ -1,4 +1,4 @@
-"""The d-Matrix shorthand: ``BFP[8|8]{64}(SN)`` and its relatives, of all generations.
+"""Reading the d-Matrix shorthand: ``BFP[8|8]{64}(SN)`` and its relatives, of all generations.
 
     SAME
     XP[n,±f](XYZ)             fixed point: X C clamps, Y S symmetric, Z rounding N U D S
@@ -26,56 +26,10 @@ from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.scaled import ScaledBlock
+from dovetail.formats.shorthand.aliases import OCP, ROUNDING, aliases
 
-__all__ = ["aliases", "is_shorthand", "parse_shorthand"]
+__all__ = ["is_shorthand", "parse_shorthand"]
 
-_ROUNDING = {
-    "N": Rounding("NearestTiesToEven"),
-    "U": Rounding("TowardPositive"),
-    "D": Rounding("TowardNegative"),
-    "S": Rounding("Stochastic", 24),
-}
-_NAMED = {
-    "FLOAT32": "FP[1|8|23,127](_N)",
-    "FLOAT16": "FP[1|5|10,15](FN)",
-    "BFLOAT16": "FP[1|8|7,127](FN)",
-    "AFLOAT8": "FP[1|4|3,7](_N)",
-    "BFLOAT8": "FP[1|5|2,15](_N)",
-    "INT8": "XP[8,0](CSN)",
-    "INT4": "XP[4,0](CSN)",
-}
-_AXES = {"_LD": ",-1", "_FD": ",1"}
-
-
-def aliases() -> dict[str, str]:
-    """The named aliases and what each stands for.
-
-    >>> aliases()["BFP16A_64_LD"], aliases()["SBFP12_16_4"]
-    ('BFP[8|8]{64,-1}(AN)', 'SBFP<XP[4,0](CSN)><FP[0|4|4,4](FN)>{16}')
-    """
-    names = dict(_NAMED)
-    blocks = {32: (1,), 24: (64, 32, 16), **dict.fromkeys((16, 14, 12), (128, 64, 32, 16))}
-    for total, sizes in blocks.items():
-        for size in sizes:
-            for suffix, axis in {"": "", **_AXES}.items():
-                body = f"[{total - 8}|8]{{{size}{axis}}}"
-                names[f"BFP{total}_{size}{suffix}"] = f"BFP{body}(SN)"
-                if total <= 16:
-                    names[f"BFP{total}A_{size}{suffix}"] = f"BFP{body}(AN)"
-    for suffix, axis in {"": "", **_AXES}.items():
-        names[f"SBFP12_16{suffix}"] = f"SBFP<XP[4,0](CSN)><FP[0|4|4,7](FN)>{{16{axis}}}"
-    for bias in range(4, 19):
-        names[f"SBFP12_16_{bias}"] = f"SBFP<XP[4,0](CSN)><FP[0|4|4,{bias}](FN)>{{16}}"
-    elements = {f"MXFP{1 + e + m}_E{e}M{m}": f"MXFP{1 + e + m}[E{e}M{m}]" for e, m in _OCP}
-    elements |= {f"MXINT{n}": f"MXINT{n}" for n in (8, 6, 4)}
-    for name, head in elements.items():
-        names[name] = f"{head}{{32}}"
-        for size in (128, 64, 32):
-            names[f"{name}K{size}"] = names[f"{name}_K{size}"] = f"{head}{{{size}}}"
-    return names
-
-
-_OCP = {(4, 3): "fn", (5, 2): "ieee", (2, 3): "finite", (3, 2): "finite", (2, 1): "finite"}
 _HEAD = re.compile(r"\s*(SAME|XP|FP|BFP|SBFP|MXFP\d*|MXINT\d*|TOPK|BTOPK|BERN|DENSE)\b|\s*SBFP<")
 _SPARSITY = ("TOPK", "BTOPK", "BERN", "DENSE")
 
@@ -156,7 +110,7 @@ class _Parser:
         return letter
 
     def rounding(self) -> Rounding:
-        return _ROUNDING[self.letter(_ROUNDING, "a rounding letter")]
+        return ROUNDING[self.letter(ROUNDING, "a rounding letter")]
 
     def head(self) -> str:
         self.skip()
@@ -293,7 +247,7 @@ class _Parser:
         if total != 1 + exponent + mantissa:
             raise self.fail(f"the width {1 + exponent + mantissa} of E{exponent}M{mantissa}", start)
         block, axis = self.tensor()
-        specials = _OCP.get((exponent, mantissa), "finite")
+        specials = OCP.get((exponent, mantissa), "finite")
         return MXFormat(FloatFormat(exponent, mantissa, specials=specials), block, axis=axis)
 
     def mx_integer(self) -> MXFormat:
