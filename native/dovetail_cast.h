@@ -55,6 +55,22 @@ typedef struct dv_steps {
   int32_t count, shift, halvings;
 } dv_steps;
 
+// Posits: 3 to 16 bits, 0 to 3 of them exponent bits; any mode but the stochastic one.
+typedef struct dv_posit {
+  int32_t mode, width, es;
+} dv_posit;
+
+// A format that repeats in every octave. With m the 23 mantissa bits of a float32 magnitude and i
+// the first `bits` (3 to 12) of them, its mantissa becomes above[i] if m >= threshold[i], else
+// below[i]; 2^23 is the next power of two. Arrays have 2^bits entries, and at least 16. Magnitudes
+// below `least` become zero, others `min` at least and `max` at most; negative ones zero if
+// unsigned.
+typedef struct dv_octaves {
+  const int32_t *threshold, *below, *above;
+  int32_t bits, is_signed;
+  float least, min, max;
+} dv_octaves;
+
 typedef enum dv_scale_mode { DV_FLOOR, DV_CEIL, DV_EVEN, DV_RCEIL } dv_scale_mode;
 
 // Blocks that share a power of two.
@@ -75,6 +91,8 @@ typedef struct dv_scaled {
 } dv_scaled;
 
 DV_EXPORT int32_t dv_cast_element(const dv_tensor*, const dv_element*);
+DV_EXPORT int32_t dv_cast_posit(const dv_tensor*, const dv_posit*);
+DV_EXPORT int32_t dv_cast_octaves(const dv_tensor*, const dv_octaves*);
 DV_EXPORT int32_t dv_cast_steps(const dv_tensor*, const dv_steps*);
 DV_EXPORT int32_t dv_cast_blocks(const dv_tensor*, const dv_element*, const dv_blocks*);
 // The elements are `element`, or the step function if that is not null; the scale is `scale`.

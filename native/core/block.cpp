@@ -1,6 +1,6 @@
 // Products of block formats: some images rounded, multiplied tile by tile, and written.
 #include "core/block_rows.h"
-#include "core/cast.h"
+#include "core/plane.h"
 #include "core/scratch.h"
 #include "core/threads.h"
 

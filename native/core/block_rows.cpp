@@ -1,6 +1,6 @@
 #include "core/block_rows.h"
 
-#include "core/cast.h"
+#include "core/plane.h"
 #include "core/prepare.h"
 #include "core/threads.h"
 

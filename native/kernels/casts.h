@@ -4,6 +4,7 @@
 #pragma once
 #include "dovetail_cast.h"
 
+#include <float.h>
 #include <stdint.h>
 
 namespace dv {
@@ -25,6 +26,42 @@ template <typename Int> struct Grid {
   Int negative_zero;  // all bits if it has -0
   Int clamp_negative; // all bits if negative values become `floor`
   Int random_bits, random_shift;
+};
+
+// A float32 format that nearest.h rounds to; magnitudes are given as bits.
+struct Nearest {
+  enum Form : int32_t {
+    CLAMPED, // what lies beyond the largest magnitude becomes it
+    OPEN,    // or anything else: `over`, and `infinite` what infinities become
+    CUT,     // the same, for formats with the exponents of float32: `cut` bits are dropped
+    FIXED,   // multiples of one step between `low` and `max`; no -0
+    FORMS
+  };
+  Form form;
+  int32_t first; // the smallest normal value
+  int32_t add;   // what leads from a value's exponent to that of the magic number
+  int32_t magic; // FIXED: the magic number, 1.5 * 2^23 steps
+  int32_t cut;
+  int32_t max, top; // the largest value; its exponent alone
+  int32_t low;      // FIXED: the lowest value (its sign too)
+  int32_t over, infinite;
+  int32_t negative_zero; // all bits if it has -0
+};
+
+// Posits of `width` bits with `es` exponent bits; magnitudes as bits.
+struct Posit {
+  int32_t width, es;
+  int32_t min, max;
+};
+
+// A function of the mantissa within octaves: with m a magnitude's mantissa and i its leading bits,
+// above[i] if m >= least[i], else below[i], added to the octave's power of two as bits. Magnitudes
+// below `least_magnitude` become 0, others lie between `min` and `max`. No -0.
+struct Octaves {
+  const int32_t *least, *below, *above; // [1 << bits], and at least 16
+  int32_t bits;
+  int32_t least_magnitude, min, max;
+  int32_t is_signed; // all bits, or none: negative values become 0
 };
 
 // How a block's exponent follows from its largest magnitude, and where the easy way is exact.
@@ -58,6 +95,10 @@ struct Steps {
   const float* value;  // likewise
   const int32_t* find; // [1 << (32 - shift)]
   int32_t count, shift, halvings;
+  // With `levels` (0: too many keys): a binary search's keys by level, 128 places each; then
+  // `value` holds 2^levels.
+  const int32_t* tree;
+  int32_t levels;
 };
 
 // The exponent of a block, within its range.
@@ -72,6 +113,22 @@ static inline Int exponent_of(Int largest, const Exponents<Int>& e) {
 
 struct Casts {
   const char* name;
+  int32_t lanes; // the functions for `runs` take blocks of multiples of this
+  void (*nearest[Nearest::FORMS])(const float* x, int64_t n, const Nearest&, float* out);
+  // CLAMPED and FIXED only: by exponents, one per value or per run of `block` values. Arrays of
+  // exponents or scales can be read up to the next multiple of `lanes`.
+  void (*nearest_scaled[Nearest::FORMS])(const float* x, const int32_t* exponent, int64_t n,
+                                         const Nearest&, float* out);
+  void (*nearest_runs[Nearest::FORMS])(const float* x, const int32_t* exponent, int64_t runs,
+                                       int64_t block, const Nearest&, float* out);
+  // x / by (x * by), rounded, * times, at most the largest float; by [whether to divide]
+  void (*nearest_real[Nearest::FORMS][2])(const float* x, const float* by, const float* times,
+                                          int64_t n, const Nearest&, float* out);
+  void (*nearest_real_runs[Nearest::FORMS][2])(const float* x, const float* by, const float* times,
+                                               int64_t runs, int64_t block, const Nearest&,
+                                               float* out);
+  void (*posit[DV_STOCHASTIC])(const float* x, int64_t n, const Posit&, float* out); // by mode
+  void (*octaves)(const float* x, int64_t n, const Octaves&, float* out);
   FloatCasts<float, int32_t> f32;
   FloatCasts<double, int64_t> f64;
   // Blocks with real scales: x / by (or x * by), rounded, * times, at most the largest float
@@ -85,6 +142,11 @@ struct Casts {
   void (*factors)(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
                   float* by, float* times);
   void (*steps)(const float* x, int64_t n, const Steps&, float* out);
+  // x / by, its step function, * times, at most the largest float
+  void (*steps_real)(const float* x, const float* by, const float* times, int64_t n, bool divide,
+                     const Steps&, float* out);
+  void (*steps_real_runs)(const float* x, const float* by, const float* times, int64_t runs,
+                          int64_t block, bool divide, const Steps&, float* out);
   // clamp(rint(x / scale), low, high) * scale, all one or one per value
   void (*affine)(const float* x, int64_t n, float scale, float low, float high, float* out);
   void (*affines)(const float* x, int64_t n, const float* scale, const float* low,
@@ -97,10 +159,6 @@ struct Casts {
   void (*narrow_bfloat)(const float* x, int64_t n, uint16_t* out);
   void (*widen)(const float* x, int64_t n, double* out);
   void (*narrow)(const double* x, int64_t n, float* out);
-  void (*divide)(const float* x, const float* by, int64_t n, float* out);
-  void (*multiply)(const float* x, const float* by, int64_t n, float* out);
-  // x * by, at most `most`; NaN stays
-  void (*rescale)(const float* x, const float* by, float most, int64_t n, float* out);
   void (*clamp)(const float* x, float most, int64_t n, float* out);
 };
 

@@ -119,7 +119,8 @@ inline Int round_scaled(Int x, Int s, uint32_t random, const dv::Grid<Int>& g) {
       round_magnitude<Float, MODE, KIND>(u, negative, random, g.quantum + s, g.unit + up, moved);
   const Int most = (KIND == FIXED ? g.max ^ (negative & g.max_flip) : g.max) + up;
   r = r < most ? r : most;
-  return KIND == FIXED ? (r != 0 ? r | sign : 0) : r | sign;
+  const Int zero = KIND == PLAIN ? sign : KIND == FIXED ? 0 : sign & g.negative_zero;
+  return r != 0 ? r | sign : zero;
 }
 
 } // namespace

@@ -1,96 +1,148 @@
 // Step functions: which of a sorted list of keys is the last one not above a number.
 #pragma once
 #include "kernels/casts.h"
-#include "kernels/simd.h"
+#include "kernels/lanes.h"
+#include "kernels/nearest.h"
 
 namespace {
 
-#if defined(__AVX512F__)
+inline int32_t key_of(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
 
-// Entry `place` of a table of SIZE 32-bit words, lane by lane.
-template <int SIZE> inline __m512i look_up(const __m512i* table, __m512i place) {
-  if constexpr (SIZE <= 16) {
-    return _mm512_permutexvar_epi32(place, table[0]);
-  } else if constexpr (SIZE == 32) {
-    return _mm512_permutex2var_epi32(table[0], place, table[1]);
-  } else {
-    const __mmask16 upper = _mm512_test_epi32_mask(place, _mm512_set1_epi32(SIZE / 2));
-    return _mm512_mask_blend_epi32(upper, look_up<SIZE / 2>(table, place),
-                                   look_up<SIZE / 2>(table + SIZE / 32, place));
-  }
+inline float step_of(float x, const dv::Steps& t) {
+  int32_t given;
+  memcpy(&given, &x, sizeof given);
+  const int32_t key = key_of(given);
+  int32_t place = t.find[((uint32_t)key ^ 0x80000000u) >> t.shift];
+  for (int32_t half = (1 << t.halvings) >> 1; half > 0; half >>= 1)
+    place += key >= t.key[place + half] ? half : 0;
+  return (given & 0x7fffffff) > 0x7f800000 ? x : t.value[place];
 }
 
-template <int LEVEL, int LEVELS>
-inline __m512i descend(const __m512i tables[LEVELS][8], __m512i key, __m512i place) {
-  const __m512i middle = look_up<(1 << LEVEL)>(tables[LEVEL], place);
-  const __mmask16 above = _mm512_cmpge_epi32_mask(key, middle);
-  place = _mm512_add_epi32(place, place);
-  place = _mm512_mask_add_epi32(place, above, place, _mm512_set1_epi32(1));
-  if constexpr (LEVEL + 1 < LEVELS)
-    return descend<LEVEL + 1, LEVELS>(tables, key, place);
-  else
-    return place;
+inline float step_real(float x, float by, float times, bool divide, const dv::Steps& t) {
+  const float y = step_of(divide ? x / by : x * by, t) * times;
+  const float v = y > FLT_MAX ? FLT_MAX : y;
+  return v < -FLT_MAX ? -FLT_MAX : v;
+}
+
+#if defined(__AVX2__)
+
+// Entry `place` of a table of SIZE 32-bit words, lane by lane.
+template <int SIZE> inline Ints look_up(const Ints* table, Ints place) {
+#if defined(__AVX512F__)
+  if constexpr (SIZE == 2 * LANES)
+    return (Ints)_mm512_permutex2var_epi32((__m512i)table[0], (__m512i)place, (__m512i)table[1]);
+#endif
+  if constexpr (SIZE <= LANES) {
+#if defined(__AVX512F__)
+    return (Ints)_mm512_permutexvar_epi32((__m512i)place, (__m512i)table[0]);
+#else
+    return (Ints)_mm256_permutevar8x32_epi32((__m256i)table[0], (__m256i)place);
+#endif
+  } else {
+    const Ints low = look_up<SIZE / 2>(table, place);
+    const Ints high = look_up<SIZE / 2>(table + SIZE / 2 / LANES, place);
+    return (place & (SIZE / 2)) != 0 ? high : low;
+  }
 }
 
 // A binary search whose levels, and the values, lie in registers: at most 2^LEVELS values.
-template <int LEVELS>
-void steps_in_registers(const float* x, int64_t n, const dv::Steps& t, float* out) {
-  constexpr int SIZE = 1 << LEVELS;
-  int32_t word[LEVELS][128];
-  float value[SIZE];
-  for (int level = 0; level < LEVELS; level++)
-    for (int i = 0; i < (1 << level) || i < 16; i++) {
-      const int place = ((2 * i + 1) << (LEVELS - level - 1)) & (SIZE - 1);
-      word[level][i] = place < t.count ? t.key[place] : INT32_MAX;
-    }
-  for (int i = 0; i < SIZE; i++)
-    value[i] = t.value[i < t.count ? i : t.count - 1];
-  __m512i tables[LEVELS][8], values[SIZE / 16];
-  for (int level = 0; level < LEVELS; level++)
-    for (int i = 0; i == 0 || i < (1 << level) / 16; i++)
-      tables[level][i] = _mm512_loadu_si512(word[level] + 16 * i);
-  for (int i = 0; i < SIZE / 16; i++)
-    values[i] = _mm512_loadu_si512(value + 16 * i);
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff), infinite = _mm512_set1_epi32(0x7f800000);
-  for (int64_t i = 0; i < n; i += 16) {
-    const __mmask16 live = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
-    const __m512i bits = _mm512_maskz_loadu_epi32(live, x + i);
-    const __m512i flip = _mm512_and_si512(_mm512_srai_epi32(bits, 31), magnitude);
-    const __m512i place =
-        descend<0, LEVELS>(tables, _mm512_xor_si512(bits, flip), _mm512_setzero_si512());
-    const __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(bits, magnitude), infinite);
-    const __m512i y = look_up<SIZE>(values, place);
-    _mm512_mask_storeu_epi32(out + i, live, _mm512_mask_blend_epi32(nan, y, bits));
+template <int LEVELS> struct Search {
+  static constexpr int SIZE = 1 << LEVELS, REGISTERS = SIZE < LANES ? 1 : SIZE / LANES;
+  Ints levels[LEVELS][REGISTERS < 2 ? 1 : REGISTERS / 2], values[REGISTERS];
+
+  explicit Search(const dv::Steps& t) {
+    for (int level = 0; level < LEVELS; level++)
+      for (int i = 0; i == 0 || i < (1 << level) / LANES; i++)
+        levels[level][i] = load(t.tree + level * 128 + LANES * i);
+    for (int i = 0; i < REGISTERS; i++)
+      values[i] = bits(load(t.value + LANES * i));
   }
+
+  template <int LEVEL> Ints descend(Ints key, Ints place) const {
+    place = place + place - (key >= look_up<1 << LEVEL>(levels[LEVEL], place)); // true is -1
+    if constexpr (LEVEL + 1 < LEVELS)
+      return descend<LEVEL + 1>(key, place);
+    else
+      return place;
+  }
+
+  Floats operator()(Floats x) const {
+    const Ints given = bits(x), key = given ^ ((given >> 31) & MAGNITUDE);
+    const Ints y = look_up<SIZE>(values, descend<0>(key, Ints{}));
+    return floats((given & MAGNITUDE) > INFINITE ? given : y);
+  }
+};
+
+// Calls work(search) with the narrowest search that holds the table; false if none does.
+template <typename Work> bool in_registers(const dv::Steps& t, Work&& work) {
+  if (t.levels == 4)
+    work(Search<4>(t));
+  else if (t.levels == 5)
+    work(Search<5>(t));
+#if defined(__AVX512F__)
+  else if (t.levels == 6)
+    work(Search<6>(t));
+  else if (t.levels == 7)
+    work(Search<7>(t));
+  else if (t.levels == 8)
+    work(Search<8>(t));
+#endif
+  else
+    return false;
+  return true;
 }
+
+template <typename Of> inline Floats real(Floats x, Floats by, Floats times, bool divide, Of&& of) {
+  return clamped(of(divide ? x / by : x * by) * times, FLT_MAX);
+}
+
+#else
+
+template <typename Work> bool in_registers(const dv::Steps&, Work&&) { return false; }
+template <typename Of> inline Floats real(Floats x, Floats, Floats, bool, Of&&) { return x; }
 
 #endif
 
 void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
-#if defined(__AVX512F__)
-  if (table.count <= 16)
-    return steps_in_registers<4>(x, n, table, out);
-  if (table.count <= 32)
-    return steps_in_registers<5>(x, n, table, out);
-  if (table.count <= 64)
-    return steps_in_registers<6>(x, n, table, out);
-  if (table.count <= 128)
-    return steps_in_registers<7>(x, n, table, out);
-  if (table.count <= 256)
-    return steps_in_registers<8>(x, n, table, out);
-#endif
+  if (in_registers(table, [&](const auto& search) {
+        lane_by_lane(x, n, out, [&](Floats v, int64_t) { return search(v); });
+      }))
+    return;
   const dv::Steps t = table;
-  const int32_t infinite = 0x7f800000, all = 0x7fffffff;
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; i++) {
-    int32_t bits;
-    memcpy(&bits, &x[i], sizeof bits);
-    const int32_t key = bits ^ ((bits >> 31) & all);
-    int32_t place = t.find[((uint32_t)key ^ 0x80000000u) >> t.shift];
-    for (int32_t half = (1 << t.halvings) >> 1; half > 0; half >>= 1)
-      place += key >= t.key[place + half] ? half : 0;
-    out[i] = (bits & all) > infinite ? x[i] : t.value[place];
-  }
+  for (int64_t i = 0; i < n; i++)
+    out[i] = step_of(x[i], t);
+}
+
+void steps_real(const float* x, const float* by, const float* times, int64_t n, bool divide,
+                const dv::Steps& table, float* out) {
+  if (in_registers(table, [&](const auto& search) {
+        lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
+          return real(v, load(by + i), load(times + i), divide, search);
+        });
+      }))
+    return;
+  const dv::Steps t = table;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; i++)
+    out[i] = step_real(x[i], by[i], times[i], divide, t);
+}
+
+void steps_real_runs(const float* x, const float* by, const float* times, int64_t runs,
+                     int64_t block, bool divide, const dv::Steps& table, float* out) {
+  if (in_registers(table, [&](const auto& search) {
+        for (int64_t r = 0; r < runs; r++) {
+          const Floats divisor = every(by[r]), factor = every(times[r]);
+          for (int64_t i = r * block; i < (r + 1) * block; i += LANES)
+            store(out + i, real(load(x + i), divisor, factor, divide, search));
+        }
+      }))
+    return;
+  const dv::Steps t = table;
+  for (int64_t r = 0; r < runs; r++)
+#pragma GCC ivdep
+    for (int64_t i = r * block; i < (r + 1) * block; i++)
+      out[i] = step_real(x[i], by[r], times[r], divide, t);
 }
 
 } // namespace

@@ -142,6 +142,43 @@ void blocks() {
     }
 }
 
+void posits_and_octaves() {
+  for (size_t n : {0, 1, 15, 17, 1031}) {
+    std::vector<float> x = values(n), y(n);
+    for (size_t i = 0; i < n; i++)
+      x[i] = i % 11 == 3 ? NAN : i % 7 == 5 ? -INFINITY : ldexpf(x[i], (int)(i % 30));
+    const dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 0};
+    for (int32_t width : {3, 8, 16})
+      for (int32_t es : {0, 3})
+        for (int32_t mode = 0; mode < DV_STOCHASTIC; mode++) {
+          const dv_posit p = {mode, width, es};
+          const double most = ldexp(1, (width - 2) << es);
+          expect(dv_cast_posit(&t, &p) == DV_OK, "status");
+          for (size_t i = 0; i < n; i++)
+            expect(isnan(x[i]) ? isnan(y[i]) : fabs(y[i]) <= most && y[i] * x[i] >= 0, "posit");
+        }
+    // Powers of two: up from 1.5 on.
+    for (int32_t bits : {3, 4, 5, 6, 7}) {
+      std::vector<int32_t> least((size_t)(1 << bits) + 8), low(least.size()), high(least.size());
+      for (size_t i = 0; i < least.size(); i++) {
+        least[i] = 0x400000;
+        low[i] = 0;
+        high[i] = 0x800000;
+      }
+      const dv_octaves o = {least.data(), low.data(), high.data(), bits, 1, 0.25f, 0.5f, 64.0f};
+      expect(dv_cast_octaves(&t, &o) == DV_OK, "status");
+      for (size_t i = 0; i < n; i++) {
+        double u = fabs(x[i]);
+        u = u < 0.25 ? 0 : u > 64 ? 64 : u < 0.5 ? 0.5 : ldexp(1, ilogb(u / 0.75));
+        expect(isnan(x[i]) ? isnan(y[i]) : y[i] == (float)copysign(u, x[i]), "octaves");
+      }
+    }
+  }
+  const dv_tensor t = {nullptr, nullptr, 1, 0, 1, DV_FLOAT32, 0};
+  const dv_posit wide = {0, 17, 1};
+  expect(dv_cast_posit(&t, &wide) == DV_BAD_VALUE, "a posit too wide");
+}
+
 void steps_and_integers() {
   // Values 0..count-1 for x >= 1, 2, ...
   for (int32_t count : {2, 16, 17, 40, 300}) {
@@ -206,6 +243,7 @@ int main() {
     from = to + 1;
     elements();
     blocks();
+    posits_and_octaves();
     steps_and_integers();
   }
   printf("%s: %d failures\n", levels.c_str(), failures);

@@ -6,15 +6,20 @@ Registered with :func:`dovetail.formats.realise.register_integers`; the definiti
 
 from __future__ import annotations
 
+import ctypes
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.realise import register_integers
 from dovetail.kernels import native
-from dovetail.kernels.native_casts import fake_quantize
+from dovetail.kernels.cast_structs import DTYPES, TensorStruct
 
-__all__ = ["round_integers"]
+__all__ = ["fake_quantize", "round_integers"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -52,3 +57,54 @@ def round_integers(
     back = sorted(range(x.dim()), key=order.__getitem__)
     y = y.view(shape).permute(back)
     return y if out is None else out.copy_(y)
+
+
+def fake_quantize(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    qmin: int,
+    qmax: int,
+    axis: int | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Quantised and dequantised in one pass: ``(clamp(rint(x / s) + z) - z) * s``; no gradient.
+
+    The bits of :func:`dovetail.formats.quantization.dequantize` of ``quantize``. ``x`` is float32,
+    float16 or bfloat16 on the CPU; ``scale`` (float32) and ``zero_point`` are scalars, or hold one
+    entry per index of ``axis``. ``out`` has ``x``'s shape and dtype and may be ``x``.
+
+    >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
+    >>> not native.available() or fake_quantize(x, half, zero, -7, 7).tolist() == [0.5, 3.5]
+    True
+    """
+    if x.device.type != "cpu" or x.dtype not in DTYPES or x.dtype == torch.float64:
+        raise DovetailError(
+            f"fake_quantize takes float32, float16 or bfloat16 on the CPU, not {x.dtype} on "
+            f"{x.device}"
+        )
+    given = x.detach().contiguous()
+    scales = scale.detach().float().reshape(-1).contiguous()
+    zeros = zero_point.detach().to(torch.int32).reshape(-1).contiguous()
+    sizes: Sequence[int] = (1, 1, given.numel())
+    if axis is not None:
+        axis = axis % x.dim()
+        before, after = given.shape[:axis], given.shape[axis + 1 :]
+        sizes = (math.prod(before), given.shape[axis], math.prod(after))
+    channels = max(scales.numel(), zeros.numel())
+    if channels not in (1, sizes[1]):
+        raise DovetailError(f"{channels} scales for {sizes[1]} channels")
+    scales, zeros = (t.expand(channels).contiguous() for t in (scales, zeros))
+    result = out if out is not None and out.is_contiguous() else torch.empty_like(given)
+    tensor = TensorStruct(given.data_ptr(), result.data_ptr(), *sizes, DTYPES[x.dtype], 0)
+    native._check(
+        native._loaded().dv_cast_affine(
+            ctypes.byref(tensor),
+            ctypes.c_int64(channels),
+            ctypes.c_void_p(scales.data_ptr()),
+            ctypes.c_void_p(zeros.data_ptr()),
+            qmin,
+            qmax,
+        )
+    )
+    return result if out is None or result is out else out.copy_(result)

@@ -1,11 +1,8 @@
-// What the casts of all formats share: the kernels in use, formats in words, and stretches of a
-// tensor as floats.
+// Stretches of a tensor as floats, and the loop over them.
 #pragma once
-#include "dovetail_cast.h"
-#include "kernels/casts.h"
+#include "core/rounder.h"
+#include "core/threads.h"
 
-#include <float.h>
-#include <string.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -14,8 +11,9 @@ namespace dv {
 
 // The longest stretch that is worked on at a time: a few of them fit the first cache.
 constexpr int64_t CHUNK = 1024;
-
-const Casts& casts();
+// What single values are worked on by at a time, and how far ahead of it memory is fetched. The
+// hardware follows a stream, but not over the end of a page: this took a third of the time.
+constexpr int64_t STRETCH = 256, AHEAD = 1024;
 
 // Rounding to nearest and subnormal numbers, whatever the thread was set to; restored at the end.
 class ExactFloats {
@@ -28,43 +26,6 @@ private:
   unsigned before_;
 #endif
 };
-
-template <typename Float> struct Of;
-template <> struct Of<float> {
-  using Int = int32_t;
-  static constexpr int FRACTION = 23, BIAS = 127;
-  static const FloatCasts<float, int32_t>& casts() { return dv::casts().f32; }
-};
-template <> struct Of<double> {
-  using Int = int64_t;
-  static constexpr int FRACTION = 52, BIAS = 1023;
-  static const FloatCasts<double, int64_t>& casts() { return dv::casts().f64; }
-};
-
-template <typename Float, typename Int = typename Of<Float>::Int> Int bits_of(Float x) {
-  Int bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-// How an element format is rounded to in words of `Float`.
-template <typename Float> struct Rounder {
-  using Int = typename Of<Float>::Int;
-  Grid<Int> grid;
-  int mode, kind;
-
-  explicit Rounder(const dv_element&);
-  void element(const Float* x, int64_t n, const uint32_t* random, Float* out) const {
-    Of<Float>::casts().element[mode][kind](x, n, random, grid, out);
-  }
-  void scaled(const Float* x, const Int* exponent, int64_t n, const uint32_t* random,
-              Float* out) const {
-    Of<Float>::casts().scaled[mode][kind](x, exponent, n, random, grid, out);
-  }
-};
-
-// Whether every float32 rounds to the format in float32 words; doubles serve else.
-bool fits_float(const dv_element&);
 
 // A tensor's stretches as `Float`s: where they lie, or converted in a buffer of CHUNK values.
 template <typename Float> class Plane {
@@ -106,10 +67,20 @@ inline const uint32_t* random_words(const dv_tensor& t, int mode, int64_t from, 
   return buffer + (from & 3);
 }
 
-// Shapes, dtypes and modes that the casts take.
+// Shapes and dtypes that the casts take.
 bool valid(const dv_tensor&);
-bool valid(const dv_element&);
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Calls work(at, n) for stretches of at most STRETCH neighbours, over all threads.
+template <typename Work> void stretches(int64_t total, Work&& work) {
+  const int64_t piece = 16 * CHUNK;
+  parallel((total + piece - 1) / piece, [&](int64_t begin, int64_t end) {
+    const ExactFloats exact;
+    const int64_t last = smaller(end * piece, total);
+    for (int64_t at = begin * piece; at < last; at += STRETCH)
+      work(at, smaller(STRETCH, last - at));
+  });
+}
 
 } // namespace dv

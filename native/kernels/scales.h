@@ -1,0 +1,42 @@
+// Rounded scales of blocks: from largest magnitudes to what values are divided by.
+#pragma once
+#include "kernels/bits.h"
+
+namespace {
+
+int32_t largest_finite(const int32_t* largest, int64_t n) {
+  int32_t most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t u = largest[i] < INFINITE ? largest[i] : 0;
+    most = u > most ? u : most;
+  }
+  return most;
+}
+
+// From the largest magnitudes of blocks to scales relative to their elements and the tensor.
+void ratios(const int32_t* largest, int64_t n, float element, bool two_level, float whole,
+            float* out) {
+  for (int64_t i = 0; i < n; i++) {
+    const float ratio = float_of<float, int32_t>(largest[i] < INFINITE ? largest[i] : 0) / element;
+    float r = ratio / whole;
+    r = r > 0x1p-6f ? r : 0x1p-6f;
+    r = r < 448.0f ? r : 448.0f;
+    out[i] = two_level ? r : ratio;
+  }
+}
+
+// What values are divided by (or multiplied with, at two levels), and codes multiplied with. Blocks
+// with NaN or an infinity become NaN.
+void factors(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
+             float* by, float* times) {
+  const float nan = float_of<float, int32_t>(INFINITE + 1 + (1 << 22)), inverse = 1.0f / whole;
+  for (int64_t i = 0; i < n; i++) {
+    const float s = step[i], divisor = s != 0 ? s : 1.0f;
+    const float quotient = inverse / divisor;
+    by[i] = two_level ? quotient : divisor;
+    const float factor = two_level ? whole * s : s;
+    times[i] = largest[i] < INFINITE ? factor : nan;
+  }
+}
+
+} // namespace
