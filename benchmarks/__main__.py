@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import block, casts, mac
+from benchmarks import block, casts, mac, models
 from dovetail.kernels import native
 
-RUNS = {"mac": mac.run, "block": block.run, "casts": casts.run}
+RUNS = {"mac": mac.run, "models": models.run, "block": block.run, "casts": casts.run}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -97,16 +97,15 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
     return table
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def markdown(tables: Sequence[Table], what: str, limits: Mapping[str, float]) -> str:
     """The tables as Markdown, under a line that says where they were taken."""
     lines = [
-        "# Emulated layers: time as a ratio to torch float32",
+        f"# {what}: time as a ratio to torch float32",
         "",
         f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
-        "Quantisation and dequantisation included; convolutions of batch 8; medians of interleaved "
-        "runs.",
+        "Quantisation and dequantisation included; medians of interleaved runs.",
         "Limits on AVX-512, one thread: "
-        + ", ".join(f"{kind} {limit}" for kind, limit in LIMITS.items())
+        + ", ".join(f"{kind} {limit}" for kind, limit in limits.items())
         + ".",
     ]
     for table in tables:
@@ -126,4 +125,4 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
     for table in tables:
         console.print(table)
     if save:
-        (RESULTS / "mac.md").write_text(markdown(tables))
+        (RESULTS / "mac.md").write_text(markdown(tables, "Emulated layers", LIMITS))

@@ -1,4 +1,4 @@
-"""Small real models and data that ship with dovetail, for examples and tests without a download.
+"""Models and data that ship with dovetail, for examples, tests and measurements without a download.
 
 model = zoo.build("digits-cnn")
 model.load_state_dict(zoo.checkpoint("digits-cnn"))
@@ -14,23 +14,25 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dovetail.errors import unknown
-from dovetail.zoo import data, digits
+from dovetail.errors import DovetailError, unknown
+from dovetail.zoo import data, digits, resnet
 
-__all__ = ["build", "checkpoint", "data", "digits", "names", "train"]
+__all__ = ["build", "checkpoint", "data", "digits", "names", "resnet", "train"]
 
 
 @dataclass(frozen=True)
 class _Entry:
     build: Callable[[], nn.Module]
-    train: Callable[..., nn.Module]
-    checkpoint: Path
+    train: Callable[..., nn.Module] | None = None
+    checkpoint: Path | None = None
 
 
 _ZOO = {
     "digits-cnn": _Entry(
         digits.DigitsCNN, digits.train, Path(__file__).with_name("digits-cnn.safetensors")
     ),
+    "resnet18": _Entry(resnet.resnet18),
+    "resnet50": _Entry(resnet.resnet50),
 }
 
 
@@ -38,7 +40,7 @@ def names() -> list[str]:
     """The models of the zoo.
 
     >>> names()
-    ['digits-cnn']
+    ['digits-cnn', 'resnet18', 'resnet50']
     """
     return sorted(_ZOO)
 
@@ -63,8 +65,16 @@ def checkpoint(name: str) -> dict[str, Tensor]:
     >>> model = build("digits-cnn")
     >>> model.load_state_dict(checkpoint("digits-cnn"))
     <All keys matched successfully>
+    >>> checkpoint("resnet18")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: no trained weights of 'resnet18' ship with dovetail; ...
     """
-    return load_file(_entry(name).checkpoint)
+    path = _entry(name).checkpoint
+    if path is None:
+        raise DovetailError(
+            f"no trained weights of '{name}' ship with dovetail; zoo.build('{name}') draws some"
+        )
+    return load_file(path)
 
 
 def train(name: str, *, seed: int = 0, progress: bool = True) -> nn.Module:
@@ -74,7 +84,10 @@ def train(name: str, *, seed: int = 0, progress: bool = True) -> nn.Module:
     Traceback (most recent call last):
     dovetail.errors.DovetailError: unknown model 'digits-cm'; did you mean 'digits-cnn'? ...
     """
-    return _entry(name).train(seed=seed, progress=progress)
+    how = _entry(name).train
+    if how is None:
+        raise DovetailError(f"'{name}' has no training of its own: dv.fit trains any model")
+    return how(seed=seed, progress=progress)
 
 
 def _entry(name: str) -> _Entry:
