@@ -16,7 +16,8 @@ class Kind:
 
     ``group`` is what ``op=`` may say for several kinds at once; ``fields`` are those that a rule
     can set here; ``activations`` the tensors that are computed anew at every call, whose static
-    formats therefore need a calibrated range.
+    formats therefore need a calibrated range; ``block_axis`` is where the blocks of a block format
+    run in them.
 
     >>> KINDS["matmul"].activations, KINDS["softmax"].takes("mul")
     (('input', 'weight', 'output'), False)
@@ -27,6 +28,7 @@ class Kind:
     fields: tuple[str, ...]
     activations: tuple[str, ...] = ("input", "output")
     summary: str = ""
+    block_axis: int = -1
 
     def takes(self, field: str) -> bool:
         """Whether a rule's field means anything here."""
@@ -38,8 +40,8 @@ class Kind:
         return self.group == "product"
 
 
-def _product(name: str, summary: str) -> Kind:
-    return Kind(name, "product", _PRODUCT, summary=summary)
+def _product(name: str, summary: str, block_axis: int = -1) -> Kind:
+    return Kind(name, "product", _PRODUCT, summary=summary, block_axis=block_axis)
 
 
 def _activation(name: str, summary: str) -> Kind:
@@ -51,10 +53,20 @@ def _binary(name: str, summary: str) -> Kind:
     return Kind(name, "elementwise", (*slots, "grad"), slots, summary)
 
 
+def _norm(name: str, summary: str, block_axis: int = 1) -> Kind:
+    fields = ("input", "weight", "bias", "output", "grad")
+    return Kind(name, "norm", fields, summary=summary, block_axis=block_axis)
+
+
+def _moving(name: str, group: str, summary: str, block_axis: int = 1) -> Kind:
+    """What only chooses, averages or moves values."""
+    return Kind(name, group, ("input", "output", "grad"), summary=summary, block_axis=block_axis)
+
+
 _ALL = (
     _product("linear", "input [..., K] times a weight [N, K]; addmm, HF Conv1D, recurrent layers"),
-    _product("conv", "convolution in one to three dimensions, grouped and depthwise"),
-    _product("conv_transpose", "transposed convolution"),
+    _product("conv", "convolution in one to three dimensions, grouped and depthwise", 1),
+    _product("conv_transpose", "transposed convolution", 1),
     Kind(
         "matmul",
         "product",
@@ -83,6 +95,25 @@ _ALL = (
     _binary("sub", "difference of two tensors"),
     _binary("mul", "elementwise product of two tensors"),
     _binary("div", "quotient of two tensors"),
+    _norm("layer_norm", "over the last dimensions", -1),
+    Kind("rms_norm", "norm", ("input", "weight", "output", "grad"), summary="without the mean"),
+    _norm("batch_norm", "over the batch, or by running statistics"),
+    _norm("group_norm", "over groups of channels"),
+    _norm("instance_norm", "over each channel of each sample"),
+    Kind("embedding", "lookup", ("weight", "output", "grad"), ("output",), "rows of a table"),
+    Kind("embedding_bag", "lookup", ("weight", "output", "grad"), ("output",), "sums of rows"),
+    Kind(
+        "bilinear",
+        "other",
+        ("input", "other", "weight", "bias", "output", "grad"),
+        ("input", "other", "output"),
+        "x1 W x2 + b",
+    ),
+    _moving("max_pool", "pool", "largest value of each window, adaptive too"),
+    _moving("avg_pool", "pool", "mean of each window, adaptive too"),
+    _moving("interpolate", "resize", "up- and downsampling"),
+    _moving("cat", "join", "tensors joined, each cast as input", -1),
+    _moving("dropout", "regularisation", "in training, what random zeros leave", -1),
 )
 
 #: Words of ``op=`` that mean several kinds.

@@ -356,7 +356,6 @@ COVERED: dict[Any, Reader] = {
 
 #: Functions that multiply and accumulate, but that no rule reaches yet: a plan lists them.
 UNCOVERED: dict[Any, str] = {
-    F.bilinear: "bilinear",
     torch.linalg.multi_dot: "multi_dot",
     torch.tensordot: "tensordot",
     torch.functional.tensordot: "tensordot",

@@ -12,6 +12,7 @@ from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.weight_cache import cached
+from dovetail.kinds import KINDS
 
 __all__ = ["block_axis", "cast_slot"]
 
@@ -28,10 +29,14 @@ def block_axis(kind: str, slot: str) -> int:
 
     >>> block_axis("conv", "weight"), block_axis("matmul", "weight"), block_axis("linear", "input")
     (1, -2, -1)
+    >>> block_axis("batch_norm", "input"), block_axis("batch_norm", "weight")
+    (1, -1)
     """
-    if kind in ("conv", "conv_transpose") and slot != "bias":
-        return 1
-    return -2 if kind == "matmul" and slot == "weight" else -1
+    if kind == "matmul" and slot == "weight":
+        return -2
+    facts = KINDS[kind]
+    summed = slot in facts.activations or (facts.is_product and slot != "bias")
+    return facts.block_axis if summed else -1
 
 
 def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:

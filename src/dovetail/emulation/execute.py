@@ -10,7 +10,7 @@ from dovetail.emulation.block_products import multiplies_blocks, product_of_bloc
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.operate import operate
-from dovetail.emulation.operators import OpCall
+from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
 from dovetail.emulation.taps import watched
 from dovetail.kernels import eager
@@ -34,8 +34,8 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
 
 
 def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -> None:
-    for slot, value in {**call.operands, "output": y}.items():
-        observer = emulation.observers.get((site.op.key, slot))
+    for name, value in {**call.operands, "output": y}.items():
+        observer = emulation.observers.get((site.op.key, slot_of(name)))
         if observer is not None:
             observer.update(value.detach())
 

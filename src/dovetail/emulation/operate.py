@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dovetail.emulation.casting import cast_slot
-from dovetail.emulation.operators import OpCall
+from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import Site
 
 __all__ = ["operate"]
@@ -15,9 +15,10 @@ def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
     """The result of one emulated operator, in normal form."""
     arithmetic = site.arithmetic
     operands = {}
-    for slot, value in call.operands.items():
+    for name, value in call.operands.items():
+        slot = slot_of(name)
         fmt = getattr(arithmetic, slot)
-        operands[slot] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
+        operands[name] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
     y = call.with_operands(operands).exact()
     if arithmetic.output is not None:
         y = cast_slot(y, arithmetic.output, "output", site, module)

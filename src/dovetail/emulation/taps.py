@@ -41,7 +41,8 @@ class Watched:
 
     def exact(self) -> Tensor:
         """The output of the same operation on the same inputs, without emulation."""
-        return self.call.exact().detach()
+        call = self.call if isinstance(self.call, Call) else self.call.without_effects()
+        return call.exact().detach()
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 
+from dovetail.emulation import operators
 from dovetail.emulation.calls import COVERED, UNCOVERED, Call
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
 from dovetail.emulation.mode import Mode
-from dovetail.emulation.operators import MODULES, OPERATORS, OpCall
+from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, slot_of
 from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS
@@ -53,9 +54,9 @@ class Seen:
         if isinstance(call, Call):
             self.reduction = call.reduction
             self.macs += y.numel() * call.reduction
-        for slot in KINDS[call.kind].activations:
-            if slot in values and values[slot].numel():
-                value = values[slot]
+        for name, value in values.items():
+            slot = slot_of(name)
+            if slot in KINDS[call.kind].activations and value.numel():
                 low, high = torch.aminmax(value.detach().float())
                 before = self.ranges.get(slot, (low, high))
                 self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
@@ -73,7 +74,13 @@ class Trace:
 class _Recorder:
     """An entry that records instead of emulating."""
 
-    table: ClassVar[dict[Any, Reads | str]] = {**COVERED, **OPERATORS, **COMPOSITES, **UNCOVERED}
+    table: ClassVar[dict[Any, Reads | str]] = {
+        **COVERED,
+        **OPERATORS,
+        **COMPOSITES,
+        **UNCOVERED,
+        **operators.UNCOVERED,
+    }
 
     def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
         self.trace, self.path, self.types = trace, path, types

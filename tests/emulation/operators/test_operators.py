@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
-from dovetail.emulation.operators import MODULES, OPERATORS
+from dovetail.emulation.operators import OPERATORS, activations
 from dovetail.kinds import KINDS
 from helpers import hits, randn
 
@@ -133,13 +133,13 @@ def test_gradients_pass_straight_through(kind, function):
         assert torch.equal(a.grad, b.grad)
 
 
-@pytest.mark.parametrize("cls", MODULES)
+@pytest.mark.parametrize("cls", activations.MODULES)
 def test_modules_are_named_by_their_path_alone(cls):
     options = {"dim": -1} if cls in (nn.Softmax, nn.LogSoftmax) else {}
     model, x = nn.Sequential(cls(**options)).eval(), randn(2, 3)
     plain = model(x)
     plan = dv.apply_(model, dv.Recipe(dv.rule("0", op="*", output="bf16")), x)
-    assert [(op.key, op.kind) for op in plan] == [("0", MODULES[cls])]
+    assert [(op.key, op.kind) for op in plan] == [("0", activations.MODULES[cls])]
     assert torch.equal(model(x), dv.cast(plain, "bf16"))
     dv.remove_(model)
     assert torch.equal(model(x), plain)

@@ -6,13 +6,20 @@ from typing import Any
 
 from torch import nn
 
-from dovetail.emulation.operators import activations, elementwise
-from dovetail.emulation.operators.base import SKIPPED, OpCall, Operator
+from dovetail.emulation.operators import activations, elementwise, lookups, norms, pools
+from dovetail.emulation.operators.base import OpCall, Operator, slot_of
 
-__all__ = ["MODULES", "OPERATORS", "SKIPPED", "OpCall", "Operator"]
+__all__ = ["MODULES", "OPERATORS", "UNCOVERED", "OpCall", "Operator", "slot_of"]
+
+_FILES = (activations, elementwise, lookups, norms, pools)
 
 #: How to read every function of an operator.
-OPERATORS: dict[Any, Operator] = {**activations.OPERATORS, **elementwise.OPERATORS}
+OPERATORS: dict[Any, Operator] = {f: o for file in _FILES for f, o in file.OPERATORS.items()}
 
 #: Modules that exist for one operator: a table prints it by the module's path alone.
-MODULES: dict[type[nn.Module], str] = {**activations.MODULES}
+MODULES: dict[type[nn.Module], str] = {
+    module: kind for file in _FILES for module, kind in file.MODULES.items()
+}
+
+#: Functions that do what an operator does, but that no rule reaches: a plan lists them.
+UNCOVERED: dict[Any, str] = pools.UNCOVERED

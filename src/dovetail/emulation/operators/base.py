@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["SKIPPED", "OpCall", "Operator", "Skipped", "family", "packet"]
+__all__ = ["SKIPPED", "OpCall", "Operator", "Skipped", "family", "packet", "slot_of"]
 
 
 class Skipped:
@@ -24,8 +24,8 @@ SKIPPED = Skipped()
 class OpCall:
     """One call of an operator: its castable tensors by slot, and the function that takes them.
 
-    ``attributes`` are the call's other arguments; ``target`` is the tensor that an in-place call
-    writes to.
+    ``attributes`` are the call's other arguments, ``mutable`` the names of those that it writes to;
+    ``target`` is the tensor that an in-place call writes to.
     """
 
     kind: str
@@ -33,11 +33,19 @@ class OpCall:
     function: Callable[..., Any]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: Tensor | None = None
+    mutable: frozenset[str] = frozenset()
 
     def exact(self) -> Tensor:
         """What torch itself computes."""
-        result: Tensor = self.function(*self.operands.values(), **self.attributes)
+        result: Tensor = self.function(**self.operands, **self.attributes)
         return result
+
+    def without_effects(self) -> OpCall:
+        """The same call, which may be computed once more: what it writes to is a copy."""
+        copies = {
+            n: v.clone() for n, v in self.attributes.items() if n in self.mutable and v is not None
+        }
+        return replace(self, attributes={**self.attributes, **copies})
 
     def with_operands(self, operands: Mapping[str, Tensor]) -> OpCall:
         """The same call on other operands of the same shapes."""
@@ -52,7 +60,8 @@ class OpCall:
 class Operator:
     """How the calls of one torch function are read.
 
-    ``function`` is called with the operands in the order of ``slots``, then the attributes by name.
+    ``function`` takes the operands and the attributes by name. Where the first slot holds several
+    tensors, they are ``input``, ``input_1``, ``input_2`` and so on.
     ``order`` lists the names of the function's positional arguments. Arguments that are neither
     slots nor attributes must have the values of ``fixed`` or be ``None``, or the call is not read;
     those of ``ignored`` may have any. A call with the attributes of ``narrow[1]`` is of the kind
@@ -69,6 +78,7 @@ class Operator:
     ignored: frozenset[str] = frozenset()
     inplace: bool = False
     narrow: tuple[str, Mapping[str, Any]] | None = None
+    mutable: frozenset[str] = frozenset()
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -83,6 +93,9 @@ class Operator:
         for key, value in kwargs.items():
             given[self.renamed.get(key, key)] = value
         operands = {slot: given.pop(slot) for slot in self.slots if given.get(slot) is not None}
+        several = operands.get(self.slots[0])
+        if isinstance(several, (tuple, list)):
+            operands = {slot_name(i): tensor for i, tensor in enumerate(several)}
         if not all(_is_float(t) for t in operands.values()) or self.slots[0] not in operands:
             return SKIPPED
         inplace = bool(given.pop("inplace", False)) or self.inplace
@@ -94,7 +107,21 @@ class Operator:
         kind = self.kind
         if self.narrow is not None and attributes == self.narrow[1]:
             kind = self.narrow[0]
-        return OpCall(kind, operands, self.function, attributes, target)
+        return OpCall(kind, operands, self.function, attributes, target, self.mutable)
+
+
+def slot_name(place: int) -> str:
+    """What the ``place``-th of several tensors in the slot ``input`` is called."""
+    return f"input_{place}" if place else "input"
+
+
+def slot_of(name: str) -> str:
+    """The slot that an operand belongs to.
+
+    >>> slot_of("input_3"), slot_of("weight")
+    ('input', 'weight')
+    """
+    return "input" if name.startswith("input_") else name
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -114,21 +141,24 @@ def family(
     attributes: tuple[str, ...] = (),
     inplace: Iterable[Any] = (),
     aten: Iterable[str] = (),
+    order: Mapping[str, Any] | None = None,
     ignored: Iterable[str] = (),
     renamed: Mapping[str, str] | None = None,
     narrow: tuple[str, Mapping[str, Any]] | None = None,
+    mutable: Iterable[str] = (),
 ) -> dict[Any, Operator]:
     """Every torch function that is an operator of ``kind``, with how its calls are read.
 
     ``spellings`` are the functions, ``inplace`` those that write to their first argument, ``aten``
     names of aten functions, which exported models call. The order of their arguments is taken from
-    the functions themselves where they tell it, else it is ``slots`` and then ``attributes``.
+    the functions themselves where they tell it, else it is ``order`` (names and default values), or
+    ``slots`` and then ``attributes``. ``mutable`` names attributes that the function writes to.
     """
     names = {"self": "input", **(renamed or {})}
     found: dict[Any, Operator] = {}
-    declared = dict.fromkeys((*slots, *attributes, "inplace"))
-    functions = [(f, False) for f in (*spellings, *(f for name in aten for f in packet(name)))]
-    for spelling, writes in (*functions, *((f, True) for f in inplace)):
+    declared = order or dict.fromkeys((*slots, *attributes, "inplace"))
+    functions = [*spellings, *(f for name in aten for f in packet(name))]
+    for spelling, writes in (*((f, False) for f in functions), *((f, True) for f in inplace)):
         defaults = {names.get(k, k): v for k, v in (_arguments(spelling) or declared).items()}
         found[spelling] = Operator(
             kind,
@@ -141,6 +171,7 @@ def family(
             frozenset(ignored),
             writes,
             narrow,
+            frozenset(mutable),
         )
     return found
 
@@ -152,7 +183,12 @@ def packet(name: str) -> list[Any]:
 
 
 def _arguments(function: Any) -> dict[str, Any] | None:
-    """Names and defaults of a function's arguments in their order; ``None`` if it does not say."""
+    """Names and defaults of a function's arguments in their order; ``None`` if it does not say.
+
+    What is written in C++ says nothing, but takes what the aten function of its name takes.
+    """
+    if inspect.isbuiltin(function) or inspect.ismethoddescriptor(function):
+        function = getattr(torch.ops.aten, function.__name__.rstrip("_"), None)
     if isinstance(function, torch._ops.OpOverloadPacket):
         function = getattr(function, function.overloads()[0])
     if isinstance(function, torch._ops.OpOverload):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dovetail.emulation.operators.base import Operator, family
 
-__all__ = ["OPERATORS"]
+__all__ = ["MODULES", "OPERATORS"]
 
 
 def _binary(
@@ -56,3 +56,6 @@ OPERATORS: dict[Any, Operator] = {
         Tensor.true_divide,
     ),
 }
+
+#: No module exists for one of these.
+MODULES: dict[type[nn.Module], str] = {}
