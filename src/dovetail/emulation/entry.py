@@ -102,7 +102,7 @@ class Entry:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """A function with products inside: as torch has it, unless a rule touches one of them."""
+        """A function with operations inside: as torch has it, unless a rule touches one of them."""
         unfused = composite.read(args, kwargs)
         if unfused is None:
             return func(*args, **kwargs)
@@ -118,7 +118,7 @@ class Entry:
 
 
 class _Emulated(Products):
-    """The products of one composite call; those that no rule touches stay exact."""
+    """The operations of one composite call; those that no rule touches stay exact."""
 
     def __init__(
         self,
@@ -127,6 +127,9 @@ class _Emulated(Products):
         sites: dict[tuple[str, int], Site | None],
     ) -> None:
         self.emulation, self.module, self.sites = emulation, module, sites
+
+    def touches(self, kind: str, index: int) -> bool:
+        return self.sites.get((kind, index)) is not None
 
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
         site = self.sites[(call.kind, index)]

@@ -119,12 +119,15 @@ class _Recorder:
 
 
 class _Recorded(Products):
-    """The products of one composite call, recorded under the indices that they take."""
+    """The operations of one composite call, recorded under the indices that they take."""
 
     def __init__(self, recorder: _Recorder, mode: Mode, counts: Mapping[str, int]) -> None:
         self.recorder, self.module = recorder, mode.module
         self.first = {kind: mode.counts.get(kind, 0) for kind in counts}
         mode.counts.update({kind: self.first[kind] + n for kind, n in counts.items()})
+
+    def touches(self, kind: str, index: int) -> bool:  # noqa: ARG002
+        return True
 
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
         result = call.exact()

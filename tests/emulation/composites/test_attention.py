@@ -16,6 +16,7 @@ from dovetail.emulation import exact, tap
 from dovetail.emulation.calls import Call
 from dovetail.emulation.composites import Products
 from dovetail.emulation.composites.attention import multi_head, scaled_dot_product
+from dovetail.emulation.operators import OpCall
 from helpers import INT8, build, randn
 
 Q, K, V = randn(2, 3, 5, 4), randn(2, 3, 6, 4, seed=1), randn(2, 3, 6, 7, seed=2)
@@ -40,7 +41,10 @@ class Exact(Products):
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def perform(self, index: int, call: Call) -> torch.Tensor:
+    def touches(self, kind: str, index: int) -> bool:
+        return True
+
+    def perform(self, index: int, call: Call | OpCall) -> torch.Tensor:
         self.asked.append((call.kind, index))
         return call.exact()
 
@@ -57,9 +61,11 @@ class Attend(nn.Module):
 @pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
 def test_exact_products_give_what_torch_gives(options):
     products = Exact()
-    got = scaled_dot_product(Q, K, V, **options).run(products)
+    unfused = scaled_dot_product(Q, K, V, **options)
+    got = unfused.run(products)
     torch.testing.assert_close(got, F.scaled_dot_product_attention(Q, K, V, **options))
-    assert products.asked == [("matmul", 0), ("matmul", 1)]
+    counted = [(kind, i) for kind, n in unfused.counts.items() for i in range(n)]
+    assert sorted(products.asked) == sorted(counted)
 
 
 def test_grouped_queries():
@@ -127,7 +133,7 @@ def test_a_rule_for_one_product_leaves_the_other_exact():
     model = Attend()
     plan = dv.apply_(model, dv.Recipe(dv.rule(".:matmul_1", **INT8)), (Q, K, V))
     assert [op.key for op in plan] == [".:matmul_1"]
-    assert plan.left_exact == (".:matmul_0",)
+    assert plan.left_exact == (".:matmul_0", ".:mul", ".:softmax")
     seen = []
     with tap(model, lambda op, call: seen.append((op.key, call.x))):
         model(Q, K, V)
@@ -261,3 +267,20 @@ def test_copies_and_pickles():
     wanted = model(x, x, x)[0]
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(x, x, x)[0], wanted)
+
+
+@pytest.mark.parametrize("low", [-math.inf, torch.finfo(torch.float32).min])
+def test_hidden_scores_are_seen_by_no_cast(low):
+    """Blocks would take the size of the mask's numbers, and the open scores vanish."""
+    mask = torch.zeros(5, 6)
+    mask[:, 4:] = low
+    model = Attend(attn_mask=mask)
+    fmt = "bfp(m=6, block=6)"
+    recipe = dv.Recipe(dv.rule(op="softmax add", input=fmt, other="fp8_e4m3", output="bf16"))
+    plan = dv.apply_(model, recipe, (Q, K, V))
+    assert [op.key for op in plan] == [".:add", ".:softmax"]
+    open_scores = dv.cast(Q @ K.mT * 0.5, fmt)
+    open_scores = torch.cat([dv.cast(open_scores, "bf16")[..., :4], torch.zeros(2, 3, 5, 2)], -1)
+    seen = dv.cast(open_scores, fmt)
+    weights = dv.cast(F.softmax(seen.masked_fill(mask == low, -math.inf), -1), "bf16")
+    torch.testing.assert_close(model(Q, K, V), weights @ V)

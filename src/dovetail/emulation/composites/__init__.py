@@ -44,18 +44,21 @@ def _baddbmm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Unfused | None:
 
 _added = binder(sums.added)
 
+#: What attention does between its products.
+_BETWEEN = ("mul", "add", "softmax", "dropout")
+
 #: Every function that is taken apart, and how.
 COMPOSITES: dict[Any, Composite] = {
     **_each(
         [F.scaled_dot_product_attention, *packet("scaled_dot_product_attention")],
         "scaled_dot_product_attention",
-        ["matmul"],
+        ["matmul", *_BETWEEN],
         binder(attention.scaled_dot_product),
     ),
     **_each(
         [F.multi_head_attention_forward],
         "multi_head_attention",
-        ["linear", "matmul"],
+        ["linear", "matmul", *_BETWEEN],
         binder(attention.multi_head),
     ),
     **_recurrent(),

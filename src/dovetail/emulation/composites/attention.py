@@ -1,7 +1,9 @@
-"""Attention taken apart: projections (kind ``linear``) and its two products (kind ``matmul``).
+"""Attention taken apart: projections (``linear``), its two products (``matmul``) and what is
+between them.
 
-``scores = (q @ k^T) * scale + mask``, ``out = softmax(scores) @ v``. Scale, mask, softmax and
-dropout are torch's own; a mask is added to the scaled scores, never scaled itself.
+``scores = (q @ k^T) * scale + mask``, ``out = dropout(softmax(scores)) @ v``. Scaling is ``mul``, a
+mask of numbers ``add``; it is added to the scaled scores, never scaled itself. Scores that a mask
+hides are exact whatever the formats: no cast sees them, so that no block takes their size.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from dovetail.emulation.calls import kept
 from dovetail.emulation.composites.base import Products, Unfused
+from dovetail.emulation.composites.scores import Mask, attend, counts, drop
 
 __all__ = ["multi_head", "scaled_dot_product"]
 
@@ -36,46 +39,18 @@ def scaled_dot_product(
     if is_causal and attn_mask is not None:
         return None  # torch refuses it
 
+    mask = None if attn_mask is None else Mask.of(attn_mask, query.dtype)
+
     def run(products: Products) -> Tensor:
         k, v = key, value
         if enable_gqa:
             k, v = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (k, v))
-        mask = _causal(query, k) if is_causal else attn_mask
-        mask = None if mask is None else _additive(mask, query.dtype)
+        seen = Mask(None, ~_causal(query, k)) if is_causal else mask
         factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        weights = _weights(products, query, k, mask, factor, safe=True)
-        return products.matmul(1, F.dropout(weights, dropout_p, dropout_p > 0), v)
+        weights = attend(products, query, k, seen, factor, safe=True)
+        return products.matmul(1, drop(products, weights, dropout_p), v)
 
-    return Unfused({"matmul": 2}, run)
-
-
-def _causal(query: Tensor, key: Tensor) -> Tensor:
-    """True where a position may attend: at or before its own, counted from the first."""
-    ones = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device)
-    return ones.tril()
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to be added; a boolean one says where attention may go."""
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)
-
-
-def _weights(
-    products: Products, query: Tensor, key: Tensor, mask: Tensor | None, scale: float, safe: bool
-) -> Tensor:
-    """Where each query looks. A query that may look nowhere looks at nothing if ``safe``, and
-    else gives NaN: torch has both."""
-    scores = products.matmul(0, query, key.mT) * scale
-    if mask is None:
-        return F.softmax(scores, -1)
-    scores = scores + mask
-    if not safe:
-        return F.softmax(scores, -1)
-    nowhere = (scores == -math.inf).all(-1, keepdim=True)
-    # Filled before as well as after: the gradient of such a row's softmax would be NaN.
-    return F.softmax(scores.masked_fill(nowhere, 0.0), -1).masked_fill(nowhere, 0.0)
+    return Unfused(counts(mask, dropout_p), run)
 
 
 def multi_head(
@@ -140,14 +115,13 @@ def multi_head(
             t.reshape(t.shape[0], batch, num_heads, width // num_heads).permute(1, 2, 0, 3)
             for t in (q, k, v)
         )
-        mask: Tensor | None
         if hint:
-            mask = _additive(_causal(q, k), q.dtype)
+            mask: Mask | None = Mask(None, ~_causal(q, k))
         else:
             mask = _merged(attn_mask, key_padding_mask, batch, num_heads, q.dtype, len(zeros))
         scale = 1 / math.sqrt(width // num_heads)
-        attended = _weights(products, q, k, mask, scale, safe=not need_weights)
-        attended = F.dropout(attended, dropout, dropout > 0)
+        attended = attend(products, q, k, mask, scale, safe=not need_weights)
+        attended = drop(products, attended, dropout)
         y = products.matmul(1, attended, v).permute(2, 0, 1, 3).reshape(length, batch, width)
         y = products.linear(3, y, out_proj_weight, out_proj_bias)
         y = y if batched else y.squeeze(1)
@@ -156,7 +130,9 @@ def multi_head(
         attended = attended.mean(1) if average_attn_weights else attended
         return y, attended if batched else attended.squeeze(0)
 
-    return Unfused({"linear": 4, "matmul": 2}, run)
+    masks = [m for m in (attn_mask, key_padding_mask) if m is not None and not hint]
+    merged = Mask(next((m for m in masks if m.dtype != torch.bool), None))
+    return Unfused({"linear": 4, **counts(merged, dropout)}, run)
 
 
 def _thirds(weight: Tensor) -> tuple[Tensor, ...]:
@@ -172,8 +148,8 @@ def _merged(
     heads: int,
     dtype: torch.dtype,
     more: int,
-) -> Tensor | None:
-    """Both masks as one to be added; ``more`` keys at the end are open to all.
+) -> Mask | None:
+    """Both masks as one; ``more`` keys at the end are open to all.
 
     Here, unlike in ``scaled_dot_product_attention``, a boolean mask is True where it *hides*.
     """
@@ -186,7 +162,13 @@ def _merged(
         parts.append(padding[:, None, None, :])
     merged = None
     for part in parts:
-        added = _additive(~part, dtype) if part.dtype == torch.bool else part
-        added = F.pad(added, (0, more)) if more else added
-        merged = added if merged is None else merged + added
+        part = F.pad(part, (0, more)) if more else part
+        one = Mask.of(~part if part.dtype == torch.bool else part, dtype)
+        merged = one if merged is None else merged.and_(one)
     return merged
+
+
+def _causal(query: Tensor, key: Tensor) -> Tensor:
+    """True where a position may attend: at or before its own, counted from the first."""
+    ones = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device)
+    return ones.tril()

@@ -18,11 +18,15 @@ __all__ = ["Composite", "Products", "Unfused", "binder"]
 
 
 class Products(ABC):
-    """Who computes the products inside a composite.
+    """Who computes the products and operators inside a composite.
 
-    ``index`` numbers the products of one kind within the composite's call; one that is computed
-    step by step, as a recurrent layer's hidden product is, has the same number at every step.
+    ``index`` numbers those of one kind within the composite's call; one that is computed step by
+    step, as a recurrent layer's hidden product is, has the same number at every step.
     """
+
+    @abstractmethod
+    def touches(self, kind: str, index: int) -> bool:
+        """Whether anything but torch's own result is asked of an operation."""
 
     @abstractmethod
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
@@ -38,7 +42,7 @@ class Products(ABC):
 
 
 class Unfused(NamedTuple):
-    """One call of a composite: how many products of each kind it holds, and how it is computed."""
+    """One call of a composite: how many operations of each kind it holds, and how it computes."""
 
     counts: Mapping[str, int]
     run: Callable[[Products], Any]
@@ -46,7 +50,7 @@ class Unfused(NamedTuple):
 
 @dataclass(frozen=True)
 class Composite:
-    """A torch function with products inside.
+    """A torch function with products and operators inside.
 
     ``read(args, kwargs)`` gives the call taken apart, or ``None`` if it cannot be: then it runs as
     it is, and the plan names it.

@@ -25,7 +25,8 @@ class OpCall:
     """One call of an operator: its castable tensors by slot, and the function that takes them.
 
     ``attributes`` are the call's other arguments, ``mutable`` the names of those that it writes to;
-    ``target`` is the tensor that an in-place call writes to.
+    ``target`` is the tensor that an in-place call writes to. ``restore`` puts values that no cast
+    may touch, such as masked scores, back into the input once it is cast.
     """
 
     kind: str
@@ -34,10 +35,18 @@ class OpCall:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: Tensor | None = None
     mutable: frozenset[str] = frozenset()
+    restore: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def restored(self) -> Mapping[str, Tensor]:
+        """The operands as the function takes them."""
+        if self.restore is None:
+            return self.operands
+        return {**self.operands, "input": self.restore(self.operands["input"])}
 
     def exact(self) -> Tensor:
         """What torch itself computes."""
-        result: Tensor = self.function(**self.operands, **self.attributes)
+        result: Tensor = self.function(**self.restored, **self.attributes)
         return result
 
     def without_effects(self) -> OpCall:
