@@ -241,6 +241,30 @@ def test_refusals_teach(call, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"fmt": "mxfp4", "axis": 2},
+        {"fmt": "mxfp4", "scale": 1.0},
+        {"fmt": "mxfp5"},
+        {"fmt": "int8", "scale": -1.0},
+        {"fmt": "int8", "channel": 2},
+        {"fmt": "int4(group=3)", "axis": 2},
+        {"fmt": "int4(group=3)", "scale": torch.ones(3)},
+        {"fmt": "nvfp4", "scale": math.inf},
+        {"fmt": "shaped(mxfp4, view=(5, 5))"},
+    ],
+)
+def test_a_refusal_writes_nothing(arguments):
+    x, out = torch.randn(4, 8), torch.full((4, 8), 7.0)
+    held = x.clone()
+    for target in (out, x):
+        with pytest.raises(DovetailError):
+            cast(x, **arguments, out=target)
+    assert torch.equal(x, held)
+    assert bool((out == 7).all())
+
+
 @pytest.mark.parametrize("spelling", ["fp8_e4m3", "mxfp4", "posit(8,1)", "int8"])
 def test_out_may_be_the_input_other_memory_or_a_shifted_view_of_it(spelling):
     x = torch.randn(9, 32)

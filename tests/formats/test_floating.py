@@ -7,7 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from gfloat import RoundMode, round_ndarray
+from gfloat import RoundMode, round_float, round_ndarray
+from gfloat.formats import format_info_ocp_e8m0
 
 from dovetail import DovetailError, cast, format
 from dovetail.formats import FloatFormat, Rounding
@@ -81,6 +82,32 @@ def test_every_16_bit_input_in_every_mode(name, dtype):
         assert same_bits(in_torch(x, fmt), expected), fmt
 
 
+UNSIGNED = ["binary8p3ue", "binary8p4uf", "binary8p1ue", "binary6p2uf"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", UNSIGNED)
+def test_every_16_bit_input_of_unsigned_formats(name, dtype):
+    x = every(dtype)
+    size = x[~torch.signbit(x)].double()
+    for mode, theirs in GFLOAT_MODES.items():
+        fmt = format(with_mode(name, rounding=mode))
+        expected = round_ndarray(gfloat_info(fmt), size.numpy(), theirs, sat=True)
+        assert same_bits(cast(size.to(dtype), fmt), torch.from_numpy(expected).float().to(dtype))
+        below = cast(x[torch.signbit(x) & ~x.isnan()], fmt)
+        assert bool((below == fmt.min).all()), fmt
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_16_bit_input_takes_the_same_bits_everywhere(dtype):
+    """``dv.cast`` as it runs in eager mode, against the torch form, in every mode."""
+    x = every(dtype)
+    for name in [*SIGNED, *UNSIGNED, "e8m0fnu", "fp16", "bf16"]:
+        for mode in MODES:
+            fmt = format(with_mode(name, rounding=mode))
+            assert same_bits(cast(x, fmt), in_torch(x, fmt)), fmt
+
+
 @pytest.mark.parametrize("name", [*SIGNED, "fp16", "bf16"])
 @pytest.mark.parametrize("saturation", ["SatFinite", "SatNone"])
 def test_equals_gfloat(name, saturation):
@@ -149,6 +176,58 @@ def test_equals_torch_where_all_its_versions_agree(name, dtype):
     x = hostile(100_000, torch.float32, seed=5)
     x = x[x.isnan() | (x.abs() <= format(name).max)]
     assert same_bits(in_torch(x, format(name)), x.to(dtype).float())
+
+
+def test_where_the_oracles_disagree():
+    """What the tests above leave out, and what each oracle makes of it; ours is said beside."""
+    inf, nan = math.inf, math.nan
+
+    def theirs(values, dtype):
+        x = torch.tensor(values)
+        if isinstance(dtype, torch.dtype):
+            return [str(v) for v in x.to(dtype).float().tolist()]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [str(float(v)) for v in x.numpy().astype(dtype).astype(np.float32)]
+
+    def gfloats(values, name, sat=False):
+        x = np.array(values, dtype=np.float64)
+        found = round_ndarray(gfloat_info(format(name)), x, RoundMode.TiesToEven, sat)
+        return [str(v) for v in found.tolist()]
+
+    def ours(values, name):
+        return [str(v) for v in cast(torch.tensor(values), name).tolist()]
+
+    # Overflow of e4m3: NaN in ml_dtypes, gfloat unless told to saturate, torch before 2.13.
+    beyond = [500.0, -inf]
+    assert theirs(beyond, ml_dtypes.float8_e4m3fn) == gfloats(beyond, "fp8_e4m3fn") == ["nan"] * 2
+    assert theirs(beyond, torch.float8_e4m3fn) in (["nan"] * 2, ["448.0", "-448.0"])
+    assert gfloats(beyond, "fp8_e4m3fn", sat=True) == ours(beyond, "fp8_e4m3fn")
+    assert ours(beyond, "fp8_e4m3fn") == ["448.0", "-448.0"]
+    # Overflow of e5m2: infinite in all three of them; OCP's saturating cast, and ours, is finite.
+    beyond = [1e6, -inf]
+    for found in (
+        theirs(beyond, ml_dtypes.float8_e5m2),
+        theirs(beyond, torch.float8_e5m2),
+        gfloats(beyond, "fp8_e5m2"),
+        ours(beyond, "fp8_e5m2(saturation=SatNone)"),
+    ):
+        assert found == ["inf", "-inf"]
+    assert ours(beyond, "fp8_e5m2") == ["57344.0", "-57344.0"]
+    # NaN in formats without one: -0 in ml_dtypes, refused by gfloat's scalar form and kept by its
+    # array form, kept as NaN here.
+    for kind, name in (("float4_e2m1fn", "fp4_e2m1fn"), ("float6_e3m2fn", "fp6_e3m2fn")):
+        assert theirs([nan], getattr(ml_dtypes, kind)) == ["-0.0"]
+        with pytest.raises(ValueError, match="No NaN"):
+            round_float(gfloat_info(format(name)), nan, sat=True)
+        assert gfloats([nan], name, sat=True) == ours([nan], name) == ["nan"]
+    # e8m0: ties up in torch and ml_dtypes, to the even code in gfloat and here; zero and below.
+    assert theirs([3.0, 6.0, 12.0], torch.float8_e8m0fnu) == ["4.0", "8.0", "16.0"]
+    assert theirs([3.0, 6.0, 12.0], ml_dtypes.float8_e8m0fnu) == ["4.0", "8.0", "16.0"]
+    even = round_ndarray(format_info_ocp_e8m0, np.array([3.0, 6.0, 12.0]), RoundMode.TiesToEven)
+    assert [str(v) for v in even] == ours([3.0, 6.0, 12.0], "e8m0fnu") == ["2.0", "8.0", "8.0"]
+    assert theirs([0.0, -2.0], ml_dtypes.float8_e8m0fnu) == ["nan", "nan"]
+    assert theirs([0.0, -2.0], torch.float8_e8m0fnu) == [str(2.0**-127), "2.0"]
+    assert ours([0.0, -2.0], "e8m0fnu") == [str(2.0**-127)] * 2
 
 
 def test_e8m0_has_its_own_rule():

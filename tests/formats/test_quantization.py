@@ -182,6 +182,27 @@ def test_a_group_is_cast_as_if_it_stood_alone(name, axis):
             assert torch.equal(found, cast(line, alone))
 
 
+def test_groups_of_whole_rows_as_d_matrix_has_them():
+    """Its groups are of channels, all else included: here, groups of the tensor flattened."""
+    x = torch.tensor([[0, 1], [3, 7], [5.1, 8], [10, 14], [0.1, 0.7]])
+    expected = x.clone()
+    expected[2, 0] = 6.0
+    torch.testing.assert_close(cast(x, "shaped(int4(group=4), flatten=(0, 1))"), expected)
+    scales = torch.tensor([1.0, 1.0, 2.0, 2.0, 0.1])
+    torch.testing.assert_close(cast(x, "int4", scale=scales, channel=0), expected)
+    assert torch.equal(cast(x, "shaped(int4(group=10), flatten=(0, 1))"), cast(x, "int4"))
+    assert torch.equal(cast(x, "int4(group=2)", 1), cast(x, "int4", channel=0))
+    assert torch.equal(cast(x, "int4(group=5)", 0), cast(x, "int4", channel=1))
+
+
+def test_given_scales_of_groups_clip_and_pass_what_they_do_not_clip():
+    x = torch.tensor([[0.3, 9.0, -0.7, 0.1]], requires_grad=True)
+    y = cast(x, "int4(group=2)", scale=torch.tensor([[0.5, 0.05]]))
+    assert y.tolist() == [[0.5, 3.5, pytest.approx(-0.35), pytest.approx(0.1)]]
+    y.sum().backward()
+    assert x.grad.tolist() == [[1.0, 0.0, 0.0, 1.0]]
+
+
 def test_a_group_needs_no_range_and_passes_every_gradient():
     x = torch.tensor([1.0, 100.0, -3.0, 0.0], requires_grad=True)
     cast(x, "int4(group=2)").sum().backward()
