@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import dequantize, quantize, unclipped
+from dovetail.kernels import backward
+from dovetail.kernels.backward import Grads
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.ranges import operand_range
 
 __all__ = ["Operand", "conv", "linear", "matmul"]
 
 Ranges = Sequence[Tensor | None]
-Grads = tuple[Tensor | None, ...]
 
 
 class Operand:
@@ -82,14 +82,8 @@ def linear(
     arithmetic: Arithmetic,
     needed: Sequence[bool],
 ) -> Grads:
-    """Gradients of ``y [..., N]`` by ``x [..., K]``, ``weight [N, K]`` and ``bias [N]``."""
-    a, w = _operands(x, weight, ranges, arithmetic)
-    grad = grad.to(a.dtype)
-    rows = grad.reshape(-1, grad.shape[-1])
-    gx = a.through(grad @ w.value) if needed[0] else None
-    gw = w.through(rows.mT @ a.value.reshape(-1, x.shape[-1])) if needed[1] else None
-    gb = rows.sum(0).to(bias.dtype) if bias is not None and needed[2] else None
-    return gx, gw, gb
+    """See :func:`dovetail.kernels.backward.linear`."""
+    return backward.linear(grad, *_operands(x, weight, ranges, arithmetic), bias, needed)
 
 
 def conv(
@@ -102,40 +96,12 @@ def conv(
     geometry: Geometry,
     needed: Sequence[bool],
 ) -> Grads:
-    """Gradients of a convolution; a padded pixel has the value zero and takes no gradient."""
-    a, w = _operands(x, weight, ranges, arithmetic)
-    lows, highs = zip(*geometry.padding, strict=True)
-    even = lows == highs
-    value = a.value if even else F.pad(a.value, _flat(geometry))
-    gx, gw, gb = torch.ops.aten.convolution_backward(
-        grad.to(a.dtype).contiguous(),
-        value,
-        w.value,
-        None if bias is None else list(bias.shape),
-        list(geometry.stride),
-        list(lows) if even else [0] * geometry.spatial,
-        list(geometry.dilation),
-        False,
-        [0] * geometry.spatial,
-        geometry.groups,
-        [bool(needed[0]), bool(needed[1]), bias is not None and bool(needed[2])],
-    )
-    if gx is not None:
-        gx = a.through(gx if even else F.pad(gx, [-p for p in _flat(geometry)]))
-    gb = None if gb is None or bias is None else gb.to(bias.dtype)
-    return gx, None if gw is None else w.through(gw), gb
+    """See :func:`dovetail.kernels.backward.conv`."""
+    return backward.conv(grad, *_operands(x, weight, ranges, arithmetic), bias, geometry, needed)
 
 
 def matmul(
     grad: Tensor, x: Tensor, weight: Tensor, ranges: Ranges, arithmetic: Arithmetic
 ) -> Grads:
-    """Gradients of ``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions."""
-    a, w = _operands(x, weight, ranges, arithmetic, second="second")
-    grad = grad.to(a.dtype)
-    gx = (grad @ w.value.mT).sum_to_size(x.shape)
-    gw = (a.value.mT @ grad).sum_to_size(weight.shape)
-    return a.through(gx), w.through(gw)
-
-
-def _flat(geometry: Geometry) -> list[int]:
-    return [p for pair in reversed(geometry.padding) for p in pair]
+    """See :func:`dovetail.kernels.backward.matmul`."""
+    return backward.matmul(grad, *_operands(x, weight, ranges, arithmetic, second="second"))
