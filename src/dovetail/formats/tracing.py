@@ -15,10 +15,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def is_eager() -> bool:
     """Whether tensors hold values that a kernel may read: no graph traced, no ``torch.func``.
 
+    AOTAutograd traces a backward pass under dispatch modes, while nothing says it is compiling.
+
     >>> is_eager(), torch.func.vmap(lambda x: x if is_eager() else -x)(torch.ones(2))
     (True, tensor([-1., -1.]))
     """
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    return not traced and not torch._C._are_functorch_transforms_active()
 
 
 def constant(function: Function) -> Function:
