@@ -1,41 +1,48 @@
 """Products of block formats in the hardware's exact order, against torch float32.
 
-512 rows by 1024 by 1024, and a 3x3 convolution of 64 channels at 56x56, batch 8. Each figure is the
+512 rows by 1024 by 1024, one row by 4096 by 4096, and a 3x3 convolution of 64 channels at 56x56,
+batch 8. Each figure is the
 time of the whole op (activations rounded, weights packed beforehand) over that of torch's float32
 op of the same shape, in one process.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 import dovetail as dv
+from benchmarks import report
 from benchmarks.timing import ratios
 from dovetail.kernels import block, native
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import using
 
-RESULTS = Path(__file__).parent / "results"
-LIMIT = 0.5  # linear, mxint8, AVX-512 with VNNI, one thread
-FORMATS = ("mxint8", "mxfp4", "bfp(m=8, block=64)", "mxfp6_e3m2", "bfp(m=12, block=32)")
+LIMIT = 0.5  # linear, AVX-512 with VNNI, one thread
+FORMATS = (
+    "mxint8",
+    "mxfp4",
+    "mxfp6_e2m3",
+    "mxfp6_e3m2",
+    "bfp(m=8, block=64)",
+    "bfp(m=12, block=32)",
+)
 
 
 def ops() -> dict[str, tuple[Callable[[], Tensor], Tensor, Tensor, Geometry]]:
     """What is measured: the float32 op, its operands, and its geometry."""
     x, w = torch.randn(512, 1024), torch.randn(1024, 1024)
+    row, square = torch.randn(1, 4096), torch.randn(4096, 4096)
     image, kernel = torch.randn(8, 64, 56, 56), torch.randn(64, 64, 3, 3)
     return {
         "linear 512x1024x1024": (partial(F.linear, x, w), x, w, LINEAR),
+        "linear 1x4096x4096": (partial(F.linear, row, square), row, square, LINEAR),
         "conv 64@56": (
             partial(F.conv2d, image, kernel, padding=1),
             image,
@@ -90,31 +97,16 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
     return table
 
 
-def markdown(tables: Sequence[Table]) -> str:
-    """The tables as Markdown, under a line that says where they were taken."""
-    lines = [
-        "# Products of block formats: time as a ratio to torch float32",
-        "",
-        f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
-        "Exact order; rounding of the activations included, weights packed; medians of "
-        "interleaved runs.",
-        f"Limit for linear mxint8 on AVX-512 with VNNI, one thread: {LIMIT}.",
-    ]
-    for table in tables:
-        lines += ["", f"## {table.title}", ""]
-        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
-        lines.append("|" + "|".join("---" for _ in table.columns) + "|")
-        for row in zip(*(column.cells for column in table.columns), strict=True):
-            lines.append("| " + " | ".join(map(str, row)) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
     """Measure, print, and with ``save`` write ``results/block.md``."""
-    console = Console()
-    with Progress(console=console, transient=True) as progress:
-        tables = [measure(count, levels, rounds, progress) for count in threads]
-    for table in tables:
-        console.print(table)
-    if save:
-        (RESULTS / "block.md").write_text(markdown(tables))
+    report.run(
+        "block",
+        "Products of block formats: time as a ratio to torch float32",
+        [
+            "Exact order; rounding of the activations included, weights packed.",
+            report.limits("AVX-512 with VNNI, one thread", {"linear 512x1024x1024": LIMIT}),
+        ],
+        lambda count, progress: measure(count, levels, rounds, progress),
+        threads,
+        save,
+    )

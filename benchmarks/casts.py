@@ -6,24 +6,21 @@ memory in use over that of ``copy_``, along the last axis and (block formats) al
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 import dovetail as dv
+from benchmarks import report
 from benchmarks.timing import ratios
 from dovetail.kernels import native
 from dovetail.kernels.native_casts import cast_into
 
-RESULTS = Path(__file__).parent / "results"
 SIZE = 4096
-LIMITS = "fresh 1.3, out= 1.6, first axis 2.5, stochastic 3"
+LIMITS = {"fresh": 1.3, "out=": 1.6, "first axis": 2.5, "stochastic": 3}
 
 #: Format, and what peers take for it over ``clone`` (one thread, another AVX-512 machine; a clone
 #: takes four to five times as long as a copy into memory in use).
@@ -85,33 +82,18 @@ def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
     return table
 
 
-def markdown(tables: Sequence[Table]) -> str:
-    """The tables as Markdown, under a line that says where they were taken."""
-    lines = [
-        "# Casts: time as a ratio to copying the tensor",
-        "",
-        f"{SIZE} x {SIZE} float32, {platform.machine()}, torch {torch.__version__}; medians of "
-        "interleaved runs. `fresh`: new memory, over `clone`; `out=`: memory in use, over `copy_`.",
-        f"Limits on AVX-512, one thread: {LIMITS}. NVFP4 needs a second pass over memory for the "
-        "tensor's own scale.",
-    ]
-    for table in tables:
-        lines += ["", f"## {table.title}", ""]
-        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
-        lines.append("|" + "|".join("---" for _ in table.columns) + "|")
-        for row in zip(*(column.cells for column in table.columns), strict=True):
-            cells = (str(cell).replace(r"\[", "[").replace("|", r"\|") for cell in row)
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
     """Measure at the best of ``levels``, print, and with ``save`` write ``results/casts.md``."""
-    console = Console()
-    with Progress(console=console, transient=True) as progress:
-        tables = [measure(count, levels[-1], rounds, progress) for count in threads]
-    for table in tables:
-        console.print(table)
-    if save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "casts.md").write_text(markdown(tables))
+    report.run(
+        "casts",
+        "Casts: time as a ratio to copying the tensor",
+        [
+            f"{SIZE} x {SIZE} float32. `fresh`: new memory, over `clone`; `out=`: memory in use, "
+            "over `copy_`.",
+            report.limits("AVX-512, one thread", LIMITS),
+            "NVFP4 needs a second pass over memory for the tensor's own scale.",
+        ],
+        lambda count, progress: measure(count, levels[-1], rounds, progress),
+        threads,
+        save,
+    )

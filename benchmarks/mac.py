@@ -9,23 +9,20 @@ weights packed beforehand) over that of the same module in float32, batch 8, in 
 from __future__ import annotations
 
 import copy
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
 import dovetail as dv
+from benchmarks import report
 from benchmarks.timing import ratios
 from dovetail.kernels import native
 
-RESULTS = Path(__file__).parent / "results"
 LIMITS = {"rank 1": 0.6, "rank 5": 1.5, "table": 3.0}  # on AVX-512, one thread
 
 
@@ -97,32 +94,16 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
     return table
 
 
-def markdown(tables: Sequence[Table], what: str, limits: Mapping[str, float]) -> str:
-    """The tables as Markdown, under a line that says where they were taken."""
-    lines = [
-        f"# {what}: time as a ratio to torch float32",
-        "",
-        f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}. "
-        "Quantisation and dequantisation included; medians of interleaved runs.",
-        "Limits on AVX-512, one thread: "
-        + ", ".join(f"{kind} {limit}" for kind, limit in limits.items())
-        + ".",
-    ]
-    for table in tables:
-        lines += ["", f"## {table.title}", ""]
-        lines.append("| " + " | ".join(str(column.header) for column in table.columns) + " |")
-        lines.append("|" + "|".join("---" for _ in table.columns) + "|")
-        for row in zip(*(column.cells for column in table.columns), strict=True):
-            lines.append("| " + " | ".join(map(str, row)) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
     """Measure, print, and with ``save`` write ``results/mac.md``."""
-    console = Console()
-    with Progress(console=console, transient=True) as progress:
-        tables = [measure(count, levels, rounds, progress) for count in threads]
-    for table in tables:
-        console.print(table)
-    if save:
-        (RESULTS / "mac.md").write_text(markdown(tables, "Emulated layers", LIMITS))
+    report.run(
+        "mac",
+        "Emulated layers: time as a ratio to torch float32",
+        [
+            "Quantisation and dequantisation included; convolutions of batch 8.",
+            report.limits("AVX-512, one thread", LIMITS),
+        ],
+        lambda count, progress: measure(count, levels, rounds, progress),
+        threads,
+        save,
+    )

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
 import dovetail as dv
-from benchmarks.mac import RESULTS, markdown, multipliers
+from benchmarks import report
+from benchmarks.mac import multipliers
 from benchmarks.timing import ratios
 from dovetail import zoo
 from dovetail.kernels import native
@@ -69,10 +69,11 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
 
 def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
     """Measure, print, and with ``save`` write ``results/models.md``."""
-    console = Console()
-    with Progress(console=console, transient=True) as progress:
-        tables = [measure(count, levels, rounds, progress) for count in threads]
-    for table in tables:
-        console.print(table)
-    if save:
-        (RESULTS / "models.md").write_text(markdown(tables, "Networks", LIMITS))
+    report.run(
+        "models",
+        "Networks: time as a ratio to torch float32",
+        ["Quantisation and dequantisation included.", report.limits("AVX-512", LIMITS)],
+        lambda count, progress: measure(count, levels, rounds, progress),
+        threads,
+        save,
+    )
