@@ -26,16 +26,26 @@ typedef enum dv_status {
 typedef struct dv_shape {
   int64_t batch, channels, outputs, groups;
   int64_t in[3], kernel[3], stride[3], dilation[3], low[3], high[3];
-  int32_t linear; // 1: no spatial dimensions; output is [batch, outputs]
-  int32_t rank;   // factors of the multiplier, 0: general table
+  int32_t linear;  // 1: no spatial dimensions; output is [batch, outputs]
+  int32_t rank;    // factors of the multiplier, 0: general table
+  int32_t lookups; // of the multiplier, besides the factors
 } dv_shape;
 
-// A multiplier, indexed by the operands' bytes. `first` and `second` ([rank, 256], signed bytes)
-// are the exact factors, or null; `table` is what dv_prepare_table wrote.
+// A multiplier, indexed by the operands' bytes. `table` is what dv_prepare_table wrote; the rest,
+// null where the rank is 0, is an exact form of the same products,
+//     f(a, w) = constant[w] + sum over r of first[r][a] * second[r][w]
+//             + sum over l of step[l] * entry[l][row][class[l][lane]].
+// Of the factors ([rank, 256]) one side is unsigned and the other signed. The operands of a lookup
+// are (row, lane) = (a, w) in linear layers and (w, a) in convolutions; classes are below 16.
 typedef struct dv_multiplier {
-  const int8_t* first;
-  const int8_t* second;
+  const uint8_t* first;
+  const uint8_t* second;
+  const int32_t* constant; // [256]
+  const uint8_t* entry;    // [lookups, 256, 16]
+  const uint8_t* classes;  // [lookups, 256]
+  const uint8_t* step;     // [lookups], at most 127
   const void* table;
+  int32_t second_unsigned;
 } dv_multiplier;
 
 // The activations, contiguous: float32 to quantise (kind 0) or ready codes, one byte each (kind 1).

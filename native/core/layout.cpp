@@ -19,6 +19,8 @@ int64_t out_size(const dv_shape& s, int i) {
 bool valid(const dv_shape& s) {
   if (s.batch < 0 || s.channels < 1 || s.outputs < 1 || s.groups < 1 || s.rank < 0 || s.rank > 64)
     return false;
+  if (s.lookups < 0 || s.lookups > (s.rank ? 16 : 0))
+    return false;
   if (s.channels % s.groups || s.outputs % s.groups)
     return false;
   for (int i = 0; i < 3; i++) {
@@ -32,6 +34,11 @@ bool valid(const dv_shape& s) {
       return false;
   }
   return !s.linear || s.groups == 1;
+}
+
+bool complete(const dv_shape& s, const dv_multiplier& m) {
+  return m.table && (!s.rank || (m.first && m.second && m.constant)) &&
+         (!s.lookups || (m.entry && m.classes && m.step));
 }
 
 Axis::Axis(const dv_shape& s, int i, int64_t out) : index((size_t)s.stride[i], -1) {
@@ -71,9 +78,13 @@ Layout::Layout(const dv_shape& s) : shape(s) {
     quad_step = (needed + steps - 1) / steps;
     quads = steps * quad_step;
     packed_outputs = round_up(group_outputs, PANEL);
-    group_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
+    factor_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
+    class_quads = s.lookups ? (group_channels + 3) / 4 : 0;
+    const int64_t class_copies = s.linear ? s.lookups : 1;
+    group_bytes =
+        factor_bytes + round_up(packed_outputs * taps * class_quads * 4 * class_copies, 64);
   } else {
-    quads = quad_step = 0;
+    quads = quad_step = factor_bytes = class_quads = 0;
     // An odd number of cache lines: planes of a power of two would fall on the same few sets.
     packed_outputs = (round_up(group_outputs, 64) / 64 | 1) * 64;
     group_bytes = packed_outputs * depth;

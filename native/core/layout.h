@@ -45,14 +45,23 @@ struct Layout {
   // Packed weights: two int32 per output (sum of codes, correction of the dot kernels' unsigned
   // operand), then per group the operand. Factored: rows [outputs][taps][quads][4] for
   // convolutions; for linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a
-  // block reads is one stretch of memory. Table: planes [tap, channel][outputs].
-  int64_t quads, quad_step, packed_outputs, group_bytes;
+  // block reads is one stretch of memory. Behind them the lookups' operand: codes
+  // [outputs][taps][class_quads][4] for convolutions, panels of class bytes for linear layers.
+  // Table: planes [tap, channel][outputs].
+  int64_t quads, quad_step, packed_outputs, factor_bytes, class_quads, group_bytes;
   int64_t packed_bytes() const;
   int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }
   int64_t panel_bytes() const { return quads * PANEL * 4; }
+  int64_t class_panel_bytes() const { return class_quads * PANEL * 4; }
   int64_t header() const { return (shape.outputs * 8 + 63) / 64 * 64; }
 };
 
 bool valid(const dv_shape& s);
+
+// Whether the multiplier has what a shape of this rank and these lookups needs.
+bool complete(const dv_shape& s, const dv_multiplier& m);
+
+// What a lookup's lanes hold for channel k: which of the quad's 64 entries.
+inline uint8_t class_byte(uint8_t of_code, int64_t k) { return (uint8_t)(k % 4 * 16 | of_code); }
 
 } // namespace dv

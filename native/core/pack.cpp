@@ -12,24 +12,42 @@ namespace {
 int64_t code_value(uint8_t byte, bool is_signed) { return is_signed ? (int8_t)byte : byte; }
 
 // Rows (convolution) or lanes (linear) of the dot kernels: byte r * channels + c of each tap holds
-// factor r of channel c. The activations carry 128 too much, which costs 128 * sum(second).
+// factor r of channel c. What is taken off the sums is minus the constants.
 void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
-                  int8_t* out, int32_t* correction) {
+                  uint8_t* out, int32_t* correction) {
   for (int64_t n = 0; n < l.group_outputs; n++) {
-    uint32_t sum = 0;
     const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+    uint32_t sum = 0;
+    for (int64_t k = 0; k < l.depth; k++)
+      sum += (uint32_t)m.constant[row[k]];
+    correction[group * l.group_outputs + n] = (int32_t)(0u - sum);
     for (int64_t t = 0; t < l.taps; t++)
       for (int64_t r = 0; r < l.shape.rank; r++)
         for (int64_t c = 0; c < l.group_channels; c++) {
-          const int8_t h = m.second[r * 256 + row[c * l.taps + t]];
           const int64_t k = r * l.group_channels + c;
           const int64_t at =
               l.shape.linear ? n / PANEL * l.panel_bytes() + (k / 4 * PANEL + n % PANEL) * 4 + k % 4
                              : (n * l.taps + t) * l.quads * 4 + k;
-          out[at] = h;
-          sum += (uint32_t)(int32_t)h;
+          out[at] = m.second[r * 256 + row[c * l.taps + t]];
         }
-    correction[group * l.group_outputs + n] = (int32_t)(sum * 128u);
+  }
+}
+
+// The lookups' operand: the codes themselves where the weights are rows, their classes as lanes.
+void pack_classes(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
+                  uint8_t* out) {
+  for (int64_t n = 0; n < l.group_outputs; n++) {
+    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+    for (int64_t t = 0; t < l.taps && !l.shape.linear; t++)
+      for (int64_t c = 0; c < l.group_channels; c++)
+        out[(n * l.taps + t) * l.class_quads * 4 + c] = row[c * l.taps + t];
+    for (int64_t i = 0; i < l.shape.lookups && l.shape.linear; i++)
+      for (int64_t c = 0; c < l.class_quads * 4;
+           c++) { // beyond the channels, where rows have zeros
+        const uint8_t of_code = c < l.group_channels ? m.classes[i * 256 + row[c]] : 0;
+        out[(i * l.packed_outputs + n / PANEL * PANEL) * l.class_quads * 4 +
+            (c / 4 * PANEL + n % PANEL) * 4 + c % 4] = class_byte(of_code, c);
+      }
   }
 }
 
@@ -52,7 +70,7 @@ int64_t dv_packed_bytes(const dv_shape* shape) {
 
 int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const void* codes,
                 int32_t is_signed, void* out) {
-  if (!dv::valid(*shape) || (shape->rank > 0 && (!multiplier->first || !multiplier->second)))
+  if (!dv::valid(*shape) || !dv::complete(*shape, *multiplier))
     return DV_BAD_SHAPE;
   const dv::Layout layout(*shape);
   const uint8_t* bytes = static_cast<const uint8_t*>(codes);
@@ -71,11 +89,13 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
   dv::parallel(shape->groups, [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; g++) {
       uint8_t* group = packed + layout.packed_group(g);
-      if (layout.by_factors)
-        dv::pack_factors(layout, *multiplier, bytes, g, reinterpret_cast<int8_t*>(group),
-                         correction);
-      else
+      if (!layout.by_factors) {
         dv::pack_codes(layout, bytes, g, group);
+        continue;
+      }
+      dv::pack_factors(layout, *multiplier, bytes, g, group, correction);
+      if (shape->lookups)
+        dv::pack_classes(layout, *multiplier, bytes, g, group + layout.factor_bytes);
     }
   });
   return DV_OK;

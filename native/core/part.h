@@ -1,4 +1,4 @@
-// Some images of one op, prepared, and the three ways to multiply them.
+// Some images of one op, prepared, and the ways to multiply them.
 #pragma once
 #include "core/emit.h"
 #include "core/prepare.h"
@@ -14,8 +14,10 @@ struct Part {
   const Emitter& emit;
   uint8_t pad; // the code of padding cells
 
-  void dot() const;   // factored multipliers
-  bool table() const; // any multiplier; false when memory ran out
+  void dot() const; // factored multipliers
+  // Those with lookups, and any multiplier; false when memory ran out.
+  bool dot_and_look_up() const;
+  bool table() const;
 
 private:
   // Row-add with the lanes being outputs, output pixels, or input pixels that serve every tap.
@@ -23,10 +25,28 @@ private:
 
   const uint8_t* weights(int64_t group) const { return packed + l.packed_group(group); }
   int64_t pixels() const { return image.batch * l.out_pixels; }
+  // Sides of the dot kernels' blocks.
+  int64_t rows() const { return l.shape.linear ? image.batch : l.group_outputs; }
+  int64_t lanes() const { return l.shape.linear ? l.group_outputs : span(); }
+  std::vector<int64_t> tap_bytes() const {
+    std::vector<int64_t> bytes = image.taps;
+    for (auto& offset : bytes)
+      offset *= 4;
+    return bytes;
+  }
   int64_t span() const { return runs.back().p + runs.back().length; }
 
   void emit_places(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t p,
                    int64_t places) const;
+  Dot factors(int64_t group, int64_t lane, const int64_t* tap_offset) const;
+  void emit_block(const int32_t* sum, int64_t group, int64_t row, int64_t rows, int64_t lane,
+                  int64_t lanes) const;
+  struct Stretch;
+  std::vector<Stretch> stretches(int64_t rows) const;
+  Classes classes(int64_t group, int64_t lookup, const Stretch& s, int64_t lane,
+                  const int64_t* tap_offset) const;
+  void gather(int64_t group, int64_t lookup, const Stretch& s, int64_t row, int64_t rows,
+              int64_t pitch, uint8_t* out) const;
   Lookup lookup(int64_t group, bool lanes_are_weights) const;
   std::vector<int64_t> image_offsets(bool each_tap) const;
   std::vector<int64_t> weight_offsets() const;
@@ -38,6 +58,8 @@ private:
   bool add_pixels() const;
   bool add_inputs() const;
 };
+
+constexpr int64_t MOST_SUMS = 32 * 48; // dot_rows * dot_lanes at most
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 

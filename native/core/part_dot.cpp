@@ -6,19 +6,42 @@
 
 namespace dv {
 
+// The operands of the blocks whose lanes start in the panel of `lane`: rows are the activations of
+// a linear layer, the weights of a convolution.
+Dot Part::factors(int64_t group, int64_t lane, const int64_t* tap_offset) const {
+  const bool linear = l.shape.linear;
+  Dot d;
+  d.taps = l.taps;
+  d.quads = l.quads;
+  d.quad_step = l.quad_step;
+  d.tap_offset = tap_offset;
+  d.lanes_unsigned = linear == (multiplier.second_unsigned != 0);
+  d.rows = linear ? image.group(group) : weights(group);
+  d.row_stride = linear ? image.plane_bytes : l.taps * l.quads * 4;
+  d.lanes = linear ? weights(group) + lane / PANEL * l.panel_bytes() : image.group(group);
+  d.quad_stride = linear ? PANEL * 4 : image.plane_bytes;
+  return d;
+}
+
+void Part::emit_block(const int32_t* sum, int64_t group, int64_t row, int64_t rows, int64_t lane,
+                      int64_t lanes) const {
+  const int64_t stride = kernels().dot_lanes;
+  if (l.shape.linear)
+    emit.pixel_rows(sum, stride, row, rows, lane, lanes);
+  else
+    emit_places(sum, stride, group * l.group_outputs + row, rows, lane, lanes);
+}
+
 void Part::dot() const {
   const Kernels& k = kernels();
   const bool linear = l.shape.linear;
-  const int64_t row_count = linear ? image.batch : l.group_outputs;
-  const int64_t lane_count = linear ? l.group_outputs : span();
+  const int64_t row_count = rows(), lane_count = lanes();
   const int64_t row_blocks = blocks(row_count, k.dot_rows);
   const int64_t lane_blocks = blocks(lane_count, k.dot_lanes);
-  std::vector<int64_t> taps = image.taps;
-  for (auto& offset : taps)
-    offset *= 4;
+  const auto taps = tap_bytes();
 
   parallel(l.shape.groups * row_blocks * lane_blocks, [&](int64_t begin, int64_t end) {
-    alignas(64) int32_t sum[32 * 48];
+    alignas(64) int32_t sum[MOST_SUMS];
     k.dot_begin(l.quad_step);
     for (int64_t task = begin; task < end; task++) {
       // The weights' block is the outer loop: it stays in the cache while the image passes.
@@ -26,23 +49,9 @@ void Part::dot() const {
                     inside = task % (row_blocks * lane_blocks);
       const int64_t row = (linear ? inside % row_blocks : inside / lane_blocks) * k.dot_rows;
       const int64_t lane = (linear ? inside / row_blocks : inside % lane_blocks) * k.dot_lanes;
-      Dot d;
-      d.taps = l.taps;
-      d.quads = l.quads;
-      d.quad_step = l.quad_step;
-      d.tap_offset = taps.data();
-      d.lanes_unsigned = !linear;
-      d.rows = linear ? image.group(g) : weights(g);
-      d.row_stride = linear ? image.plane_bytes : l.taps * l.quads * 4;
-      d.lanes = linear ? weights(g) + lane / PANEL * l.panel_bytes() : image.group(g);
-      d.quad_stride = linear ? PANEL * 4 : image.plane_bytes;
-      const int64_t rows = std::min(k.dot_rows, row_count - row);
-      k.dot(d, row, rows, linear ? lane % PANEL : lane, sum);
-      const int64_t lanes = std::min(k.dot_lanes, lane_count - lane);
-      if (linear)
-        emit.pixel_rows(sum, k.dot_lanes, row, rows, lane, lanes);
-      else
-        emit_places(sum, k.dot_lanes, g * l.group_outputs + row, rows, lane, lanes);
+      const int64_t here = std::min(k.dot_rows, row_count - row);
+      k.dot(factors(g, lane, taps.data()), row, here, linear ? lane % PANEL : lane, sum);
+      emit_block(sum, g, row, here, lane, std::min(k.dot_lanes, lane_count - lane));
     }
     k.dot_end();
   });

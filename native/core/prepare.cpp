@@ -45,17 +45,17 @@ Image::Image(const Layout& l, int64_t images) : layout(&l), batch(images) {
     group_bytes = ((batch + 31) / 32 * 32) * plane_bytes + 64;
   } else if (l.by_factors) {
     plane_bytes = spread((l.places(batch) + 64) * 4);
-    group_bytes = l.quads * plane_bytes;
+    group_bytes = (l.quads + l.shape.lookups * l.class_quads) * plane_bytes;
   } else {
     plane_bytes = spread(l.places(batch) + 64);
     group_bytes = l.group_channels * plane_bytes;
   }
 }
 
-void Image::fill(const dv_input& input, int64_t first, const uint8_t* factors) {
+void Image::fill(const dv_input& input, int64_t first, const dv_multiplier& multiplier) {
   const Layout& l = *layout;
   const int64_t image_size = l.shape.channels * l.in_pixels, size = batch * image_size;
-  const uint8_t* source = static_cast<const uint8_t*>(input.data) + first * image_size;
+  source = static_cast<const uint8_t*>(input.data) + first * image_size;
   if (input.kind == 0) {
     const float* x = static_cast<const float*>(input.data) + first * image_size;
     const int64_t step = 16384;
@@ -71,15 +71,15 @@ void Image::fill(const dv_input& input, int64_t first, const uint8_t* factors) {
   const bool one_pixel =
       l.in_pixels == 1 && l.phase_size == 1 && l.taps == 1 && s.low[0] + s.low[1] + s.low[2] == 0;
   if (l.by_factors && s.linear)
-    fill_rows(source, factors);
+    fill_rows(multiplier.first);
   else if (!l.by_factors && one_pixel)
-    fill_columns(source);
+    fill_columns();
   else
-    fill_planes(source, pad, factors);
+    fill_planes(pad, multiplier);
 }
 
 // Linear, factored: row m is factor 0 of all channels, factor 1 of all channels, ...
-void Image::fill_rows(const uint8_t* source, const uint8_t* factors) {
+void Image::fill_rows(const uint8_t* factors) {
   const int64_t channels = layout->shape.channels;
   parallel(batch, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; m++)
@@ -90,7 +90,7 @@ void Image::fill_rows(const uint8_t* source, const uint8_t* factors) {
 }
 
 // One pixel per image, table: planes are the columns of the input.
-void Image::fill_columns(const uint8_t* source) {
+void Image::fill_columns() {
   const int64_t channels = layout->shape.channels, step = 64;
   parallel((channels + step - 1) / step, [&](int64_t begin, int64_t end) {
     const int64_t from = begin * step, to = std::min(end * step, channels);
@@ -99,12 +99,16 @@ void Image::fill_columns(const uint8_t* source) {
   });
 }
 
-// Planes of quads of recoded bytes, or of codes, with the padding laid around them.
-void Image::fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* factors) {
+// Planes of quads of recoded bytes (factors, then the lookups' classes), or of codes, with the
+// padding laid around them.
+void Image::fill_planes(uint8_t pad, const dv_multiplier& multiplier) {
   const Layout& l = *layout;
   const dv_shape& s = l.shape;
   const int64_t unit = l.by_factors ? 4 : 1;
-  const int64_t planes = l.by_factors ? l.quads : l.group_channels;
+  const int64_t planes = l.by_factors ? l.quads + s.lookups * l.class_quads : l.group_channels;
+  std::vector<uint8_t> lane_bytes; // [lookup][place in the quad][code]
+  for (int64_t i = 0; l.by_factors && i < s.lookups * 1024; i++)
+    lane_bytes.push_back(class_byte(multiplier.classes[i / 1024 * 256 + i % 256], i / 256));
   const int64_t phase_places = batch * l.phase_size;
   const int64_t phases = l.axes[0].phases * l.axes[1].phases * l.axes[2].phases;
   const int64_t slack = l.places(batch) - phases * phase_places;
@@ -123,12 +127,18 @@ void Image::fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* facto
       const uint8_t* table[4] = {zeros, zeros, zeros, zeros};
       uint8_t fill[4] = {pad, pad, pad, pad};
       for (int64_t i = 0; i < unit; i++) {
-        const int64_t k = plane * unit + i, r = k / l.group_channels;
-        const int64_t channel = g * l.group_channels + k % l.group_channels;
+        // Lookups have quads of their own; k beyond the channels recode to zero, or to any class.
+        const int64_t lookup =
+            plane < l.quads || unit == 1 ? -1 : (plane - l.quads) / l.class_quads;
+        const int64_t k = (lookup < 0 ? plane : (plane - l.quads) % l.class_quads) * unit + i;
+        const int64_t r = k / l.group_channels,
+                      channel = g * l.group_channels + k % l.group_channels;
         from[i] = source + (b * s.channels + channel) * l.in_pixels;
         if (l.by_factors) {
-          if (r < s.rank)
-            table[i] = factors + r * 256;
+          if (lookup >= 0)
+            table[i] = lane_bytes.data() + (lookup * 4 + i) * 256;
+          else if (r < s.rank)
+            table[i] = multiplier.first + r * 256;
           fill[i] = table[i][pad];
         }
       }

@@ -18,21 +18,21 @@ struct Image {
   int64_t group_bytes;
   std::vector<int64_t> taps; // in places
   uint8_t* data = nullptr;
-  uint8_t* codes = nullptr; // quantised input, in input order
+  uint8_t* codes = nullptr;        // quantised input, in input order
+  const uint8_t* source = nullptr; // the codes, wherever they lie: those above or the caller's
 
   Image(const Layout& layout, int64_t batch);
   int64_t bytes() const { return layout->shape.groups * group_bytes; }
   int64_t code_bytes() const { return batch * layout->shape.channels * layout->in_pixels; }
   const uint8_t* group(int64_t g) const { return data + g * group_bytes; }
 
-  // Reads the images from `first` on. `factors` ([rank][256] unsigned) recodes, where there are
-  // any.
-  void fill(const dv_input& input, int64_t first, const uint8_t* factors);
+  // Reads the images from `first` on, as the multiplier's factors and lookups want them.
+  void fill(const dv_input& input, int64_t first, const dv_multiplier& multiplier);
 
 private:
-  void fill_rows(const uint8_t* source, const uint8_t* factors);
-  void fill_columns(const uint8_t* source);
-  void fill_planes(const uint8_t* source, uint8_t pad, const uint8_t* factors);
+  void fill_rows(const uint8_t* factors);
+  void fill_columns();
+  void fill_planes(uint8_t pad, const dv_multiplier& multiplier);
 };
 
 } // namespace dv

@@ -30,7 +30,7 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
   if (!valid(*shape))
     return DV_BAD_SHAPE;
   const Layout l(*shape);
-  if (!multiplier->table || (l.by_factors && !multiplier->first))
+  if (!complete(*shape, *multiplier))
     return DV_BAD_VALUE;
   if (shape->batch == 0)
     return DV_OK;
@@ -47,9 +47,6 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
                       correction.data())
                ? DV_OK
                : DV_NO_MEMORY;
-  std::vector<uint8_t> factors;
-  for (int64_t i = 0; l.by_factors && i < shape->rank * 256; i++)
-    factors.push_back((uint8_t)(multiplier->first[i] + 128));
 
   std::vector<Run> runs;
   for (int64_t first = 0; first < shape->batch; first += part) {
@@ -61,7 +58,7 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
       return DV_NO_MEMORY;
     image.data = buffer;
     image.codes = buffer + image.bytes();
-    image.fill(*input, first, factors.data());
+    image.fill(*input, first, *multiplier);
     const Emitter emit{l, *output, correction.data(), first * l.out_pixels};
     const Part work{l,
                     *multiplier,
@@ -70,9 +67,9 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
                     runs,
                     emit,
                     (uint8_t)(input->kind == 0 ? input->zero_point : input->pad)};
-    if (l.by_factors)
+    if (l.by_factors && !shape->lookups)
       work.dot();
-    else if (!work.table())
+    else if (!(l.by_factors ? work.dot_and_look_up() : work.table()))
       return DV_NO_MEMORY;
   }
   return DV_OK;

@@ -213,8 +213,9 @@ void dot_half(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
 }
 
 void dot(const dv::Dot& d, int64_t row, int64_t rows, int64_t lane, int32_t* out) {
-  if (rows == 1 && !d.lanes_unsigned) // bound by memory, which tiles read less evenly
-    return dot_block<false, 1>(d, row, lane, out);
+  if (rows == 1) // bound by memory, which tiles read less evenly
+    return d.lanes_unsigned ? dot_block<true, 1>(d, row, lane, out)
+                            : dot_block<false, 1>(d, row, lane, out);
   if (rows <= 16)
     return d.lanes_unsigned ? dot_half<true>(d, row, lane, out)
                             : dot_half<false>(d, row, lane, out);
@@ -258,11 +259,10 @@ void dot_end() {}
 // A single row (a batch of one) is bound by memory: no work on the rows that are not there.
 void dot(const dv::Dot& d, int64_t row, int64_t rows, int64_t lane, int32_t* out) {
   if (d.lanes_unsigned)
-    dot_block<true, DOT_ROWS>(d, row, lane, out);
-  else if (rows > 1)
-    dot_block<false, DOT_ROWS>(d, row, lane, out);
+    rows > 1 ? dot_block<true, DOT_ROWS>(d, row, lane, out) : dot_block<true, 1>(d, row, lane, out);
   else
-    dot_block<false, 1>(d, row, lane, out);
+    rows > 1 ? dot_block<false, DOT_ROWS>(d, row, lane, out)
+             : dot_block<false, 1>(d, row, lane, out);
 }
 
 #endif

@@ -1,8 +1,8 @@
 // Compiled once per instruction-set level; DV_LEVEL names it (see CMakeLists.txt).
 #include "kernels/kernels.h"
 
+#include "kernels/classes.h"
 #include "kernels/direct.h"
-#include "kernels/dot.h"
 #include "kernels/quantise.h"
 #include "kernels/table.h"
 
@@ -26,6 +26,8 @@ const Kernels DV_JOIN(kernels_, DV_LEVEL) = {
     dot_begin,
     dot_end,
     dot,
+    LOOK_UP_ROWS,
+    look_up,
     ADD_LANES,
     ADD_NARROW,
     add,

@@ -40,6 +40,19 @@ struct Dot {
   int32_t lanes_unsigned;
 };
 
+// C[i][j] += step * sum over taps, quads and b < 4 of entries[tap, quad][i][lanes[j][b]]: one byte
+// looked up for each product. A quad's 64 entries are 16 for each of its four k, so a lane byte is
+// 16 * b + class.
+struct Classes {
+  const uint8_t* entries; // [taps * quads][rows][64]
+  int64_t rows;           // 1 or look_up_rows
+  const uint8_t* lanes;   // as in Dot
+  int64_t quad_stride;
+  const int64_t* tap_offset;
+  int64_t taps, quads;
+  int32_t step; // at most 127
+};
+
 // Sums of table entries. Both sides are byte planes, one per k, `offset[k]` from the base.
 struct Lookup {
   const uint8_t* rows;
@@ -83,6 +96,9 @@ struct Kernels {
   void (*dot_end)();
   // Fills `rows` rows at least of out [dot_rows][dot_lanes].
   void (*dot)(const Dot&, int64_t row, int64_t rows, int64_t lane, int32_t* out);
+  // Adds to `rows` rows of such a block.
+  int64_t look_up_rows; // divides dot_rows
+  void (*look_up)(const Classes&, int64_t lane, int32_t* out);
 
   // Row-add: adds to the sums of many rows (stretches of codes) and a few lanes
   int64_t add_lanes;

@@ -21,7 +21,8 @@ struct Case {
   int32_t low, high; // range of the table's values
 };
 
-Case linear(int64_t batch, int64_t channels, int64_t outputs, int32_t rank, int32_t high) {
+Case linear(int64_t batch, int64_t channels, int64_t outputs, int32_t rank, int32_t lookups,
+            int32_t high) {
   Case c = {{batch,
              channels,
              outputs,
@@ -33,14 +34,16 @@ Case linear(int64_t batch, int64_t channels, int64_t outputs, int32_t rank, int3
              {0, 0, 0},
              {0, 0, 0},
              1,
-             rank},
+             rank,
+             lookups},
             -high,
             high};
   return c;
 }
 
 Case conv(int64_t batch, int64_t channels, int64_t outputs, int64_t groups, int64_t side,
-          int64_t kernel, int64_t stride, int64_t pad, int32_t rank, int32_t high) {
+          int64_t kernel, int64_t stride, int64_t pad, int32_t rank, int32_t lookups,
+          int32_t high) {
   Case c = {{batch,
              channels,
              outputs,
@@ -52,7 +55,8 @@ Case conv(int64_t batch, int64_t channels, int64_t outputs, int64_t groups, int6
              {0, pad, 0},
              {0, pad, pad},
              0,
-             rank},
+             rank,
+             lookups},
             -high,
             high};
   return c;
@@ -64,22 +68,36 @@ int64_t out_size(const dv_shape& s, int i) {
 
 bool run(const Case& c) {
   const dv_shape& s = c.shape;
-  std::vector<int8_t> first((size_t)s.rank * 256), second((size_t)s.rank * 256);
-  std::vector<int32_t> table(65536);
-  for (auto& f : first)
-    f = (int8_t)uniform(-128, 127);
-  for (auto& f : second)
-    f = (int8_t)uniform(-128, 127);
-  for (int a = 0; a < 256; a++)
-    for (int w = 0; w < 256; w++) {
-      int32_t& v = table[(size_t)(a * 256 + w)];
-      v = s.rank ? 0 : uniform(c.low, c.high);
-      for (int r = 0; r < s.rank; r++)
-        v += first[(size_t)(r * 256 + a)] * second[(size_t)(r * 256 + w)];
+  const int32_t second_unsigned = uniform(0, 1);
+  std::vector<uint8_t> first((size_t)s.rank * 256), second((size_t)s.rank * 256);
+  std::vector<uint8_t> entry((size_t)s.lookups * 4096), classes((size_t)s.lookups * 256);
+  std::vector<uint8_t> step((size_t)s.lookups);
+  std::vector<int32_t> table(65536), constant(256);
+  for (auto* bytes : {&first, &second, &entry})
+    for (auto& x : *bytes)
+      x = (uint8_t)uniform(0, 255);
+  for (auto& x : classes)
+    x = (uint8_t)uniform(0, 15);
+  for (auto& x : step)
+    x = (uint8_t)uniform(1, 127);
+  for (auto& x : constant)
+    x = s.rank ? uniform(-1000, 1000) : 0;
+  for (size_t a = 0; a < 256; a++)
+    for (size_t w = 0; w < 256; w++) {
+      int32_t& v = table[a * 256 + w];
+      v = s.rank ? constant[w] : uniform(c.low, c.high);
+      for (size_t r = 0; r < (size_t)s.rank; r++) {
+        const uint8_t g = first[r * 256 + a], h = second[r * 256 + w];
+        v += second_unsigned ? (int8_t)g * h : g * (int8_t)h;
+      }
+      const size_t row = s.linear ? a : w, lane = s.linear ? w : a;
+      for (size_t i = 0; i < (size_t)s.lookups; i++)
+        v += step[i] * entry[(i * 256 + row) * 16 + classes[i * 256 + lane]];
     }
   void* prepared = aligned_alloc(64, ((size_t)dv_table_bytes() + 63) / 64 * 64);
   dv_prepare_table(table.data(), prepared);
-  const dv_multiplier m = {first.data(), second.data(), prepared};
+  const dv_multiplier m = {first.data(),   second.data(), constant.data(), entry.data(),
+                           classes.data(), step.data(),   prepared,        second_unsigned};
 
   const int64_t in = s.in[0] * s.in[1] * s.in[2], per_group = s.channels / s.groups;
   const int64_t taps = s.kernel[0] * s.kernel[1] * s.kernel[2], depth = per_group * taps;
@@ -127,17 +145,19 @@ bool run(const Case& c) {
 int main() {
   const int32_t highs[] = {16000, 32767, 1 << 20};
   std::vector<Case> cases;
-  for (int32_t rank : {0, 1, 3})
+  const int32_t forms[][2] = {{0, 0}, {1, 0}, {3, 0}, {1, 1}, {2, 3}}; // rank, lookups
+  for (const auto& form : forms)
     for (int32_t high : highs) {
+      const int32_t rank = form[0], more = form[1];
       if (rank && high != highs[0])
         continue;
-      cases.push_back(linear(1, 7, 130, rank, high));
-      cases.push_back(linear(45, 21, 39, rank, high));
-      cases.push_back(linear(37, 66, 11, rank, high));
-      cases.push_back(conv(2, 5, 13, 1, 7, 3, 1, 1, rank, high));
-      cases.push_back(conv(1, 6, 10, 2, 9, 3, 2, 1, rank, high));
-      cases.push_back(conv(3, 4, 12, 1, 4, 1, 1, 0, rank, high));
-      cases.push_back(conv(2, 9, 9, 9, 6, 3, 1, 2, rank, high));
+      cases.push_back(linear(1, 7, 130, rank, more, high));
+      cases.push_back(linear(45, 21, 39, rank, more, high));
+      cases.push_back(linear(37, 66, 11, rank, more, high));
+      cases.push_back(conv(2, 5, 13, 1, 7, 3, 1, 1, rank, more, high));
+      cases.push_back(conv(1, 6, 10, 2, 9, 3, 2, 1, rank, more, high));
+      cases.push_back(conv(3, 4, 12, 1, 4, 1, 1, 0, rank, more, high));
+      cases.push_back(conv(2, 9, 9, 9, 6, 3, 1, 2, rank, more, high));
     }
   std::string levels = dv_levels();
   int failures = 0;

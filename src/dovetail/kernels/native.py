@@ -40,6 +40,7 @@ class _Shape(ctypes.Structure):
         ("high", ctypes.c_int64 * 3),
         ("linear", ctypes.c_int32),
         ("rank", ctypes.c_int32),
+        ("lookups", ctypes.c_int32),
     )
 
 

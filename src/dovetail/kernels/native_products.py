@@ -16,6 +16,8 @@ from torch import Tensor
 from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.multipliers.classes import Lookups
+from dovetail.multipliers.operands import IntArray
 
 __all__ = ["NativeMac", "Packed"]
 
@@ -23,7 +25,11 @@ _KEPT = 64  # input shapes whose sizes are remembered per weight
 
 
 class _Multiplier(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("first", "second", "table"))
+    _fields_ = (
+        *((n, ctypes.c_void_p) for n in ("first", "second", "constant", "entry", "classes")),
+        *((n, ctypes.c_void_p) for n in ("step", "table")),
+        ("second_unsigned", ctypes.c_int32),
+    )
 
 
 class _Input(ctypes.Structure):
@@ -70,6 +76,71 @@ class Packed:
         return self.data[: 4 * self.shape[0]].view(torch.int32)
 
 
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """``constant[w] + sum_r first[r, a] * second[r, w]``, one side unsigned, the other signed."""
+
+    first: npt.NDArray[np.uint8]  # bytes of either kind
+    second: npt.NDArray[np.uint8]
+    constant: npt.NDArray[np.int32]
+    second_unsigned: bool
+
+    @classmethod
+    def of(cls, first: IntArray, second: IntArray, constant: IntArray | None) -> _Products:
+        """First factors are moved into the range that the second ones leave to them.
+
+        The multiple of the second that this takes off goes into the constant of the weight.
+        """
+        unsigned = bool(second.min() >= 0 and second.max() > 127)
+        if not unsigned and (second.min() < -128 or second.max() > 127):
+            raise DovetailError(
+                f"second factors must fit 8 bits; they reach {second.min()}..{second.max()}"
+            )
+        low, high = first.min(axis=1), first.max(axis=1)
+        if (high - low).max() > 255:
+            raise DovetailError(
+                f"first factors must fit 8 bits; they reach {first.min()}..{first.max()}"
+            )
+        least = -128 if unsigned else 0
+        moved = np.where((low >= least) & (high <= least + 255), 0, low - least)
+        whole = moved @ second if constant is None else constant + moved @ second
+        return cls(
+            np.ascontiguousarray((first - moved[:, None]).astype(np.uint8)),
+            np.ascontiguousarray(second.astype(np.uint8)),
+            whole.astype(np.int32),
+            unsigned,
+        )
+
+
+class _Role:
+    """The core's description of a multiplier, for one choice of which operand is a lookup's lane."""
+
+    def __init__(self, products: _Products | None, lookups: Lookups | None, table: int) -> None:
+        self.lookups = 0 if lookups is None else lookups.count
+        self._kept: list[npt.NDArray[Any]] = []
+        struct = _Multiplier(table=table)
+        if products is not None:
+            constant = products.constant
+            if lookups is not None:
+                for name, values in (
+                    ("entry", lookups.entry),
+                    ("classes", lookups.classes),
+                    ("step", lookups.step),
+                ):
+                    self._keep(struct, name, np.ascontiguousarray(values.astype(np.uint8)))
+                constant = (constant + lookups.constant).astype(np.int32)
+            self._keep(struct, "first", products.first)
+            self._keep(struct, "second", products.second)
+            self._keep(struct, "constant", constant)
+            struct.second_unsigned = int(products.second_unsigned)
+        self._struct = struct
+        self.reference = ctypes.byref(struct)
+
+    def _keep(self, struct: _Multiplier, name: str, values: npt.NDArray[Any]) -> None:
+        self._kept.append(values)
+        setattr(struct, name, values.ctypes.data)
+
+
 class NativeMac:
     """One multiplier, ready for the native kernels; make it with :meth:`table` or :meth:`factored`.
 
@@ -81,15 +152,15 @@ class NativeMac:
     def __init__(
         self,
         table: npt.NDArray[np.int32],
-        signed: bool,
-        factors: tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]] | None,
+        signed: bool | tuple[bool, bool],
+        products: _Products | None = None,
+        lookups: tuple[Lookups, Lookups] | None = None,
     ) -> None:
         core = native._loaded()
-        self.signed = signed
-        self.dtype = torch.int8 if signed else torch.uint8
+        self.signed = signed if isinstance(signed, tuple) else (signed, signed)
+        self.dtypes = tuple(torch.int8 if s else torch.uint8 for s in self.signed)
         self.max_abs = int(np.abs(table.astype(np.int64)).max())
-        self.rank = 0 if factors is None else len(factors[0])
-        self._factors = factors
+        self.rank = 0 if products is None else len(products.first)
         # The prepared table is aligned by hand: its rows are whole cache lines.
         size = core.dv_table_bytes()
         buffer = torch.empty(size + 64, dtype=torch.uint8)
@@ -99,11 +170,14 @@ class NativeMac:
         core.dv_prepare_table(
             ctypes.c_void_p(source.ctypes.data), ctypes.c_void_p(self._table.data_ptr())
         )
-        first, second = (f.ctypes.data for f in factors) if factors else (None, None)
-        self._struct = _Multiplier(first, second, self._table.data_ptr())
+        # Linear layers have the weights as lanes, convolutions the activations.
+        roles = lookups or (None, None)
+        self._roles = tuple(_Role(products, role, self._table.data_ptr()) for role in roles)
 
     @classmethod
-    def table(cls, table: npt.ArrayLike | Tensor, signed: bool) -> NativeMac:
+    def table(
+        cls, table: npt.ArrayLike | Tensor, signed: bool | tuple[bool, bool]
+    ) -> NativeMac:
         """From products ``[256, 256]``, indexed by the operands' bytes; values fit int32.
 
         >>> NativeMac.table(torch.zeros(256, 256), signed=True).max_abs
@@ -115,32 +189,38 @@ class NativeMac:
         products = values.astype(np.int32)
         if not np.array_equal(products, values):
             raise DovetailError("a native table holds integers of at most 32 bits")
-        return cls(products, signed, None)
+        return cls(products, signed)
 
     @classmethod
     def factored(
-        cls, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], signed: bool
+        cls,
+        first: IntArray,
+        second: IntArray,
+        signed: bool | tuple[bool, bool],
+        constant: IntArray | None = None,
+        lookups: tuple[Lookups, Lookups] | None = None,
     ) -> NativeMac:
         """From exact factors ``[rank, 256]``: ``f(a, w) = sum_r first[r, a] * second[r, w]``.
+
+        Each first factor takes at most 256 consecutive values; the second ones all fit int8, or
+        all uint8. ``constant`` ``[256]`` is added for every weight code. ``lookups`` are those of a
+        `ClassForm`, ``(by_second, by_first)``, indexed by bytes; their constants are added, too.
 
         >>> one = np.ones((1, 256), dtype=np.int64)
         >>> NativeMac.factored(one, one, signed=True).rank
         1
         """
-        both = []
         for name, factor in (("first", first), ("second", second)):
-            values = np.asarray(factor)
-            if values.ndim != 2 or values.shape[1] != 256 or not 1 <= len(values) <= 64:
-                raise DovetailError(f"{name} factors are [rank, 256], not {values.shape}")
-            if values.min() < -128 or values.max() > 127:
-                raise DovetailError(
-                    f"{name} factors must fit 8 bits; they reach {values.min()}..{values.max()}"
-                )
-            both.append(np.ascontiguousarray(values, dtype=np.int8))
-        if len(both[0]) != len(both[1]):
-            raise DovetailError(f"{len(both[0])} first and {len(both[1])} second factors")
-        products = both[0].astype(np.int64).T @ both[1].astype(np.int64)
-        return cls(products.astype(np.int32), signed, (both[0], both[1]))
+            if factor.ndim != 2 or factor.shape[1] != 256 or not 1 <= len(factor) <= 64:
+                raise DovetailError(f"{name} factors are [rank, 256], not {factor.shape}")
+        if len(first) != len(second):
+            raise DovetailError(f"{len(first)} first and {len(second)} second factors")
+        whole = first.T @ second
+        if constant is not None:
+            whole = whole + constant
+        if lookups is not None:
+            whole = whole + lookups[0].table() + lookups[0].constant
+        return cls(whole.astype(np.int32), signed, _Products.of(first, second, constant), lookups)
 
     def fits(self, depth: int, zero_point: int = 0) -> bool:
         """Whether every sum of ``depth`` products provably fits the kernels' 32 bits.
@@ -158,7 +238,7 @@ class NativeMac:
         [10, 10, 10, 10]
         """
         core = native._loaded()
-        w = native._need("weight codes", w_codes, (self.dtype,))
+        w = native._need("weight codes", w_codes, self.dtypes[1:])
         if w.dim() != max(2, geometry.spatial + 2) or 0 in w.shape:
             raise DovetailError(f"weight codes {tuple(w.shape)} do not fit {geometry}")
         if not self.fits(geometry.reduction(w.shape)):
@@ -176,9 +256,9 @@ class NativeMac:
         native._check(
             core.dv_pack(
                 ctypes.byref(shape),
-                ctypes.byref(self._struct),
+                self._role(geometry).reference,
                 ctypes.c_void_p(w.data_ptr()),
-                int(self.signed),
+                int(self.signed[1]),
                 ctypes.c_void_p(data.data_ptr()),
             )
         )
@@ -195,10 +275,10 @@ class NativeMac:
         ...           mac.pack(torch.ones(1, 10, dtype=torch.int8))).tolist()
         [[10], [10]]
         """
-        a = native._need("input codes", a_codes, (self.dtype,))
-        info = torch.iinfo(self.dtype)
+        a = native._need("input codes", a_codes, self.dtypes[:1])
+        info = torch.iinfo(self.dtypes[0])
         if not info.min <= pad_code <= info.max:
-            raise DovetailError(f"pad_code {pad_code} is not an {self.dtype} code")
+            raise DovetailError(f"pad_code {pad_code} is not an {self.dtypes[0]} code")
         source = _Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
         shape, out_shape = self._sizes(a, packed)
         out = torch.empty(out_shape, dtype=torch.int32)
@@ -230,9 +310,9 @@ class NativeMac:
         """
         x = native._need("x", x, (torch.float32,))
         native._need_grid(scale, zero_point, qmin, qmax)
-        info = torch.iinfo(self.dtype)
+        info = torch.iinfo(self.dtypes[0])
         if qmin < info.min or qmax > info.max:
-            raise DovetailError(f"codes {qmin}..{qmax} do not fit {self.dtype}")
+            raise DovetailError(f"codes {qmin}..{qmax} do not fit {self.dtypes[0]}")
         if not self.fits(packed.depth, zero_point):
             raise DovetailError(
                 f"{packed.depth} products of up to {self.max_abs} and zero point {zero_point} "
@@ -284,12 +364,15 @@ class NativeMac:
         native._check(
             native._loaded().dv_run(
                 ctypes.byref(shape),
-                ctypes.byref(self._struct),
+                self._role(geometry).reference,
                 ctypes.c_void_p(packed.data.data_ptr()),
                 ctypes.byref(source),
                 ctypes.byref(target),
             )
         )
+
+    def _role(self, geometry: Geometry) -> _Role:
+        return self._roles[int(geometry.spatial > 0)]
 
     def _shape(
         self,
@@ -317,4 +400,5 @@ class NativeMac:
             three([high for _, high in geometry.padding], 0),
             int(geometry.spatial == 0),
             self.rank,
+            self._role(geometry).lookups,
         )

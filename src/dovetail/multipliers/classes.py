@@ -1,0 +1,188 @@
+"""Products as ``g(a) * h(w)`` plus one byte looked up by the class of an operand.
+
+Approximate circuits err in few operand bits. Beside a product of the operands, truncated perhaps,
+what is left of such a table has few distinct columns: the second operand's class and the first's
+code say which byte to add. The same from the other side, for kernels whose roles are exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from dovetail.multipliers.base import Multiplier
+from dovetail.multipliers.operands import IntArray, operand_values
+
+__all__ = ["ClassForm", "Lookups", "class_form"]
+
+CLASSES = 16  # that one lookup tells apart
+STEP = 127  # the most that one lookup's bytes are multiplied by
+
+
+@dataclass(frozen=True, eq=False)
+class Lookups:
+    """``constant(w) + sum_l step[l] * entry[l, row code, class[l, lane code]]``.
+
+    ``entry`` is ``[lookups, codes, 16]`` (0 to 255), ``classes`` ``[lookups, codes]``, ``step``
+    ``[lookups]`` (1 to 127) and ``constant`` ``[codes]``, all int64.
+    """
+
+    entry: IntArray
+    classes: IntArray
+    step: IntArray
+    constant: IntArray
+
+    @property
+    def count(self) -> int:
+        """Bytes looked up per product."""
+        return len(self.entry)
+
+    def table(self) -> IntArray:
+        """What is looked up, ``[row codes, lane codes]``, without the constants."""
+        found = [s * e[:, c] for e, c, s in zip(self.entry, self.classes, self.step, strict=True)]
+        return np.asarray(sum(found))
+
+
+@dataclass(frozen=True, eq=False)
+class ClassForm:
+    """``f(a, w) = first(a) * second(w) +`` either of two lookups, exactly.
+
+    ``by_second``: rows are first operands, classes those of the second; ``by_first`` the other way
+    round. Both add their ``constant`` of the second operand.
+    """
+
+    first: IntArray
+    second: IntArray
+    by_second: Lookups
+    by_first: Lookups
+
+    @property
+    def lookups(self) -> int:
+        """Bytes looked up per product, in the worse of the two roles."""
+        return max(self.by_second.count, self.by_first.count)
+
+
+@lru_cache(maxsize=256)
+def class_form(m: Multiplier, most: int, skip_lowest: bool = False) -> ClassForm | None:
+    """The form of fewest lookups, at most ``most`` in either role, or None.
+
+    For operands of at most 8 bits. With ``skip_lowest`` (signed operands) the code of the lowest
+    value of both operands is left out, as in `int8_factors`. The products beside the lookups are
+    those of the operands without some of their lowest bits. All pairs were compared.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> class_form(multiplier("mul8s_1KVA"), most=2).lookups
+    1
+    >>> class_form(multiplier("mitchell"), most=2) is None
+    True
+    """
+    if max(m._width()) > 8:
+        return None
+    kept = [np.arange(1 << bits) for bits in m._width()]
+    if skip_lowest and m.signed:
+        kept = [np.delete(codes, codes.size // 2) for codes in kept]
+    values = [operand_values(n, m.signed)[c] for n, c in zip(m._width(), kept, strict=True)]
+    table = m._products[np.ix_(*kept)]
+    best: ClassForm | None = None
+    for first, second in _bases(table, values, CLASSES * most):
+        rest = table - np.outer(first, second)
+        constant = rest.min(axis=0)  # of the second operand: it costs nothing
+        sides = [_lookups(rest - constant, constant, most), _lookups(rest.T, constant, most, True)]
+        if sides[0] is None or sides[1] is None:
+            continue
+        found = ClassForm(first, second, sides[0], sides[1])
+        if best is None or found.lookups < best.lookups:
+            best = found
+    return None if best is None else _whole(best, table, kept, m._width())
+
+
+def _bases(
+    table: IntArray, values: list[IntArray], classes: int
+) -> list[tuple[IntArray, IntArray]]:
+    """Products that leave few classes of either operand, fewest first.
+
+    Random projections of the columns (less a constant each) and of the rows tell how many there
+    are: equal ones always agree, and different ones hardly ever.
+    """
+    rng = np.random.default_rng(0)
+    weights = [rng.integers(-(1 << 20), 1 << 20, n) for n in table.shape]
+    weights[0][-1] -= weights[0].sum()
+    columns, rows = weights[0] @ table, table @ weights[1]
+    found = []
+    for first in _truncations(values[0]):
+        for second in _truncations(values[1]):
+            counts = (
+                np.unique(columns - (weights[0] @ first) * second).size,
+                np.unique(rows - first * (second @ weights[1])).size,
+            )
+            if max(counts) <= classes:
+                found.append((max(counts), len(found), first, second))
+    return [(first, second) for _, _, first, second in sorted(found, key=lambda f: f[:2])[:8]]
+
+
+def _truncations(values: IntArray) -> list[IntArray]:
+    """The values without their lowest bits: none, one, ... all of them."""
+    width = int(np.abs(values).max()).bit_length()
+    return [values & -(1 << dropped) for dropped in range(width)] + [np.zeros_like(values)]
+
+
+def _lookups(
+    rest: IntArray, constant: IntArray, most: int, turned: bool = False
+) -> Lookups | None:
+    """``rest [row, lane]`` by the classes of its lanes; ``turned``: of rows less the constant."""
+    if turned:
+        rest = rest - constant[:, None]
+    distinct, label = np.unique(np.ascontiguousarray(rest.T), axis=0, return_inverse=True)
+    label = label.ravel()
+    digits = [(1, rest)] if rest.max() <= 255 else [(1, rest % STEP), (STEP, rest // STEP)]
+    # With several lookups of classes each has one class, the last, for those that others tell apart.
+    whole = len(distinct) <= CLASSES
+    each = CLASSES if whole else CLASSES - 1
+    parts = -(-len(distinct) // each)
+    if digits[-1][1].max() > 255 or parts * len(digits) > most:
+        return None
+    entries, classes, steps = [], [], []
+    for step, digit in digits:
+        for part in range(parts):
+            inside = label // each == part
+            entry = np.zeros((len(rest), CLASSES), dtype=np.int64)
+            for lane in np.flatnonzero(inside):
+                entry[:, label[lane] % each] = digit[:, lane]
+            entries.append(entry)
+            classes.append(np.where(inside, label % each, CLASSES - 1))
+            steps.append(step)
+    return Lookups(np.array(entries), np.array(classes), np.array(steps), constant)
+
+
+def _whole(
+    form: ClassForm, table: IntArray, kept: list[IntArray], widths: tuple[int, ...]
+) -> ClassForm | None:
+    """``form`` over all codes, zero on those left out; None unless it gives back the table."""
+    product = np.outer(form.first, form.second)
+    for got in (form.by_second.table(), form.by_first.table().T):
+        if not np.array_equal(product + got + form.by_second.constant, table):
+            return None
+
+    def spread(values: IntArray, axis: int, operand: int) -> IntArray:
+        shape = list(values.shape)
+        shape[axis] = 1 << widths[operand]
+        out = np.zeros(shape, dtype=np.int64)
+        np.moveaxis(out, axis, 0)[kept[operand]] = np.moveaxis(values, axis, 0)
+        return out
+
+    def lookups(side: Lookups, row: int) -> Lookups:
+        return Lookups(
+            spread(side.entry, 1, row),
+            spread(side.classes, 1, 1 - row),
+            side.step,
+            spread(side.constant, 0, 1),
+        )
+
+    return ClassForm(
+        spread(form.first, 0, 0),
+        spread(form.second, 0, 1),
+        lookups(form.by_second, 0),
+        lookups(form.by_first, 1),
+    )
