@@ -13,6 +13,7 @@ from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.native_products import NativeMac
+from dovetail.multipliers.classes import Lookups
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
 
@@ -43,14 +44,43 @@ def tables(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def mac_of(kind: str, signed: bool, seed: int = 0) -> tuple[NativeMac, np.ndarray]:
+def mac_of(
+    kind: str, signed: bool, seed: int = 0, linear: bool = True
+) -> tuple[NativeMac, np.ndarray]:
+    rng = np.random.default_rng(seed)
     if kind.startswith("rank"):
-        rng = np.random.default_rng(seed)
         first = rng.integers(-128, 128, (int(kind[4:]), 256))
         second = rng.integers(-128, 128, (int(kind[4:]), 256))
         return NativeMac.factored(first, second, signed), first.T @ second
+    if kind.startswith("bytes"):  # wherever they lie: unsigned, signed, moved; with constants
+        low = 0 if kind == "bytes over 127" else -128
+        first = rng.integers(0, 256, (3, 256)) + np.array([[0], [-128], [500]])
+        second = rng.integers(low, low + 256, (3, 256))
+        constant = rng.integers(-9999, 9999, 256)
+        return NativeMac.factored(first, second, signed, constant), first.T @ second + constant
+    if kind.startswith("classes"):
+        return classes_of(int(kind[7:]), signed, rng, linear)
     table = tables(seed)[kind]
     return NativeMac.table(table, signed), table
+
+
+def classes_of(count: int, signed: bool, rng: np.random.Generator, linear: bool):
+    """A product and lookups, which stand for one table in linear layers, another in others."""
+    first, second = rng.integers(-128, 128, (2, 1, 256))
+    constant = rng.integers(-9999, 9999, 256)
+    sides = tuple(
+        Lookups(
+            rng.integers(0, 256, (count, 256, 16)),
+            rng.integers(0, 16, (count, 256)),
+            rng.integers(1, 128, count),
+            constant,
+        )
+        for _ in range(2)
+    )
+    mac = NativeMac.factored(first, second, signed, None, sides)
+    found = sides[0].table() if linear else sides[1].table().T
+    # One channel per group is looked up in the table of the linear form.
+    return mac, first.T @ second + found + constant
 
 
 def codes(shape: tuple[int, ...], signed: bool, seed: int = 0) -> torch.Tensor:
@@ -83,7 +113,10 @@ def loop(table: np.ndarray, a: torch.Tensor, w: torch.Tensor, g: Geometry, pad: 
     return result
 
 
-KINDS = ["rank1", "rank2", "rank5", "pairs", "short", "offset", "wide"]
+KINDS = [
+    *("rank1", "rank2", "rank5", "bytes", "bytes over 127", "classes1", "classes3"),
+    *("pairs", "short", "offset", "wide"),
+]
 LINEARS = [
     ((1, 1), (1, 1)),
     ((1, 37), (70, 37)),
@@ -137,7 +170,7 @@ def linear_case(kind: str, signed: bool, i: int):
 def conv_case(kind: str, i: int):
     a_shape, w_shape, stride, padding, dilation, groups = CONVS[i]
     signed = i % 2 == 0
-    mac, table = mac_of(kind, signed, i)
+    mac, table = mac_of(kind, signed, i, linear=w_shape[1] == 1)
     geometry = Geometry.conv(
         len(a_shape) - 2, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
@@ -225,7 +258,7 @@ def test_quantize_per_channel(level, axis):
     assert torch.equal(native.quantize(x, scale, zero, -128, 127, axis), expected.to(torch.int8))
 
 
-@pytest.mark.parametrize("kind", ["rank1", "rank5", "pairs", "wide"])
+@pytest.mark.parametrize("kind", ["rank1", "rank5", "classes1", "pairs", "wide"])
 @pytest.mark.parametrize("zero_point", [0, -9])
 @pytest.mark.parametrize("biased", [True, False])
 def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_point, biased):
@@ -239,7 +272,7 @@ def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_po
         ((2, 6, 9, 18), (12, 1, 3, 3), Geometry.conv(2, padding=1, groups=6)),
         ((2, 5, 3, 3), (12, 5, 3, 3), Geometry.conv(2)),
     ):
-        mac, table = mac_of(kind, True)
+        mac, table = mac_of(kind, True, linear=not geometry.spatial or w_shape[1] == 1)
         x, w = torch.randn(x_shape, generator=generator) * 40, codes(w_shape, True, 5)
         packed = mac.pack(w, geometry)
         outputs = w_shape[0]
@@ -263,8 +296,8 @@ def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_po
 
 def test_large_batches_run_in_parts(level):
     """More images than the working buffers take at once."""
-    for kind in ("rank2", "pairs"):
-        mac, table = mac_of(kind, True)
+    for kind in ("rank2", "classes1", "pairs"):
+        mac, table = mac_of(kind, True, linear=False)
         geometry = Geometry.conv(2, padding=1)
         a, w = codes((7, 20, 150, 150), True), codes((4, 20, 3, 3), True, 1)
         packed = mac.pack(w, geometry)
@@ -273,6 +306,7 @@ def test_large_batches_run_in_parts(level):
         assert torch.equal(whole, single)
         corner = loop(table, a[:, :, :4, :4], w, geometry, 1)[..., :3, :3]
         np.testing.assert_array_equal(whole[..., :3, :3], corner)
+        mac, table = mac_of(kind, True)
         rows, wl = codes((70_000, 33), True), codes((9, 33), True, 1)
         whole = mac.codes(rows, mac.pack(wl))
         np.testing.assert_array_equal(whole[::997], loop(table, rows[::997], wl, LINEAR))
@@ -307,7 +341,11 @@ def refusals():
         "table shape": (lambda: NativeMac.table(np.ones((16, 16)), True), "256 x 256"),
         "table range": (lambda: NativeMac.table(np.full((256, 256), 2**40), True), "32 bits"),
         "wide factors": (
-            lambda: NativeMac.factored(np.full((1, 256), 128), np.ones((1, 256)), True), "8 bits"),
+            lambda: NativeMac.factored(np.arange(512)[None, ::2], np.ones((1, 256)), True),
+            "8 bits"),
+        "wide second factors": (
+            lambda: NativeMac.factored(np.ones((1, 256)), np.arange(256)[None] - 1, True),
+            "8 bits"),
         "window too large": (
             lambda: mac.codes(codes((1, 2, 2, 2), True),
                               mac.pack(codes((3, 2, 3, 3), True), Geometry.conv(2))),

@@ -32,7 +32,7 @@ def test_a_table_made_to_order():
         ("truncate(drop_first=3, drop_second=1)", (3, 1), (1, 8), (1, 1)),
         ("drum(k=4)", (0, 0), (1, 9), (4, 1)),
         ("mul8s_1KV9", (0, 0), (4, 8), (4, 4)),
-        ("exact(bits=8, signed=False)", (0, 0), (1, 9), (4, 4)),
+        ("exact(bits=8, signed=False)", (0, 0), (1, 9), (1, 1)),
         ("mitchell", (0, 0), None, (None, None)),
     ],
 )

@@ -1,28 +1,34 @@
-"""The native core as realisations: ``native-factored`` and ``native-table``.
+"""The native core as realisations: ``native-factored``, ``native-classes`` and ``native-table``.
 
-Both hold for operands of at most 8 bits on the CPU. Factors run as one int8 product with K' = rank
-times K; any other table runs as lookups. Where a sum might leave 32 bits, the portable kernels
-serve instead: the result is the same, and exact.
+All hold for operands of at most 8 bits on the CPU. Factors run as one int8 product with K' = rank
+times K; a product that errs by few classes as one int8 product and a byte looked up per class; any
+other table runs as lookups. Where a sum might leave 32 bits, the portable kernels serve instead:
+the result is the same, and exact.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dovetail.kernels import native
 from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.native_forms import (
+    Form,
+    class_bytes,
+    factor_bytes,
+    holds,
+    signs,
+    table_bytes,
+)
 from dovetail.kernels.native_products import NativeMac, Packed
 from dovetail.kernels.realisation import MacKernel, Operands, register_realisation
 from dovetail.kernels.torch_kernels import TorchFactored, TorchProducts
-from dovetail.multipliers import Factors, Multiplier, multiplier
-from dovetail.multipliers.int8 import int8_factors
+from dovetail.multipliers import Multiplier
 
-__all__ = ["NativeFactored", "NativeTable"]
+__all__ = ["NativeClasses", "NativeFactored", "NativeTable"]
 
 #: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/mac.md):
 #: per rank of a factored product, and of a table, at each instruction-set level.
@@ -33,103 +39,43 @@ COSTS = {
     "avx512vnni": (0.28, 2.4),
     "amx": (0.12, 2.4),
 }
+#: The same of one lookup by class; without byte permutes it is never the best plan.
+LOOKUP_COSTS = {"avx512vnni": 0.6, "amx": 0.6}
 BESIDES = 0.1  # quantisation and the like, whatever the rank
-MAX_RANK = 64  # what the core takes
-
-Ints = npt.NDArray[np.int64]
 
 
-def _bytes(operands: Operands) -> bool:
-    low = min(operands.first[0], operands.second[0])
-    high = max(operands.first[1], operands.second[1])
-    return operands.device == "cpu" and low >= -128 and high <= (127 if low < 0 else 255)
-
-
-def _bound(mul: Multiplier, operands: Operands) -> Multiplier:
-    """``mul`` for operand bytes: ``exact`` takes the operands' own signedness."""
-    if mul.bits is not None:
-        return mul
-    return multiplier("exact", bits=8, signed=min(operands.first[0], operands.second[0]) < 0)
-
-
-def _shifted(mul: Multiplier, operands: Operands) -> Operands:
-    """``exact`` multiplies uint8 inputs as int8 codes, 128 lower: sum(a w) - 128 sum(w)."""
-    if mul.bits is not None or operands.first[0] < 0 or operands.second[1] > 127:
-        return operands
-    first = (operands.first[0] - 128, operands.first[1] - 128)
-    return Operands(first, operands.second, operands.device)
-
-
-def _narrow(mul: Multiplier) -> bool:
-    return mul.bits is None or max(mul.bits) <= 8
-
-
-def _factors(mul: Multiplier, operands: Operands) -> Factors | None:
-    """Factors as bytes index them, if some fit int8 on the codes that occur and beat the table.
-
-    The multiplier's own where they fit; else those of :func:`int8_factors`, up to the rank at which
-    looking products up is as fast.
-    """
-    if not (native.available() and _bytes(operands) and _narrow(mul)):
+def _factors(mul: Multiplier, operands: Operands) -> Form | None:
+    """Factors that fit the core, up to the rank at which looking products up is as fast."""
+    if not (native.available() and holds(mul, operands)):
         return None
-    bound = _bound(mul, operands)
-    own = bound.factors()
-    if own is not None and own.rank <= MAX_RANK:
-        found = _in_bytes(own, operands)
-        if found is not None:
-            return found
-    assert bound.bits is not None
-    lowest = [-(1 << (bits - 1)) for bits in bound.bits]
-    skip = bound.signed and operands.first[0] > lowest[0] and operands.second[0] > lowest[1]
     per_rank, table = COSTS[native.isa()]
-    most = min(MAX_RANK, int((table - BESIDES) / per_rank))
-    narrow = int8_factors(bound, max_rank=most, skip_lowest=skip)
-    return None if narrow is None else _in_bytes(narrow, operands)
+    return factor_bytes(mul, operands, int((table - BESIDES) / per_rank))
 
 
-def _in_bytes(factors: Factors, operands: Operands) -> Factors | None:
-    """``factors`` by byte, zero on the codes that do not occur; ``None`` if they do not fit int8.
-
-    The multiplier that is always zero gets one term: the core wants at least that.
-    """
-    sides = []
-    for side, (low, high) in ((factors.first, operands.first), (factors.second, operands.second)):
-        used = np.zeros(256, dtype=bool)
-        used[np.arange(low, high + 1) & 0xFF] = True
-        wide = np.where(used, side[:, np.arange(256) & (side.shape[1] - 1)], 0)
-        if factors.rank == 0:
-            wide = np.zeros((1, 256), dtype=np.int64)
-        if wide.min() < -128 or wide.max() > 127:
-            return None
-        sides.append(wide)
-    return Factors(*sides)
+def _classes(mul: Multiplier, operands: Operands) -> Form | None:
+    if not (native.available() and holds(mul, operands)):
+        return None
+    cost = LOOKUP_COSTS.get(native.isa())
+    return None if cost is None else class_bytes(mul, operands, int(COSTS[native.isa()][1] / cost))
 
 
 class _Native(MacKernel):
-    """What both share: the core's byte interface, and the way out where 32 bits do not suffice."""
+    """What all share: the core's byte interface, and the way out where 32 bits do not suffice."""
 
     def __init__(self, mul: Multiplier, operands: Operands, mac: NativeMac) -> None:
         self.mul, self.operands, self.mac = mul, operands, mac
-        self.shift = 0
         portable = TorchProducts if mul.bits is not None else TorchFactored
         self.portable: MacKernel = portable(mul, operands)
-
-    def _codes(self, codes: Tensor) -> Tensor:
-        return codes.to(self.mac.dtype)
 
     def pack(self, w: Tensor, geometry: Geometry) -> Any:
         if not self.mac.fits(geometry.reduction(w.shape)) or w.numel() == 0:
             return self.portable.pack(w, geometry)
-        return self.mac.pack(self._codes(w), geometry)
+        return self.mac.pack(w.to(self.mac.dtypes[1]), geometry)
 
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
         if not isinstance(packed, Packed):
             return self.portable.sums(a, packed, geometry, pad_code)
-        if not self.shift:
-            return self.mac.codes(self._codes(a), packed, pad_code)
-        lower = self._codes(a.int() - self.shift)
-        sums = self.mac.codes(lower, packed, pad_code - self.shift).long()
-        return sums + self.shift * packed.wsum.long().view(-1, *[1] * geometry.spatial)
+        return self.mac.codes(a.to(self.mac.dtypes[0]), packed, pad_code)
 
     def fused(
         self,
@@ -142,7 +88,6 @@ class _Native(MacKernel):
     ) -> Tensor | None:
         del geometry
         step, zero, low, high = quantizer
-        zero, low, high = zero - self.shift, low - self.shift, high - self.shift
         if not isinstance(packed, Packed) or not self.mac.fits(packed.depth, zero):
             return None
         return self.mac.quantized(
@@ -158,13 +103,13 @@ class _Native(MacKernel):
 
 
 def _factored_holds(mul: Multiplier, operands: Operands) -> bool:
-    return _factors(mul, _shifted(mul, operands)) is not None
+    return _factors(mul, operands) is not None
 
 
 def _factored_cost(mul: Multiplier, operands: Operands) -> float:
-    factors = _factors(mul, _shifted(mul, operands))
-    assert factors is not None
-    return BESIDES + COSTS[native.isa()][0] * factors.rank
+    form = _factors(mul, operands)
+    assert form is not None
+    return BESIDES + COSTS[native.isa()][0] * form.rank
 
 
 @register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
@@ -174,17 +119,38 @@ class NativeFactored(_Native):
     name = "native-factored"
 
     def __init__(self, mul: Multiplier, operands: Operands) -> None:
-        shifted = _shifted(mul, operands)
-        factors = _factors(mul, shifted)
-        assert factors is not None
-        signed = _bound(mul, shifted).signed
-        mac = NativeMac.factored(factors.first, factors.second, signed)
-        super().__init__(mul, operands, mac)
-        self.shift = operands.first[0] - shifted.first[0]
+        super().__init__(mul, operands, _mac(_factors(mul, operands), mul, operands))
+
+
+def _classes_hold(mul: Multiplier, operands: Operands) -> bool:
+    return _classes(mul, operands) is not None
+
+
+def _classes_cost(mul: Multiplier, operands: Operands) -> float:
+    form, level = _classes(mul, operands), native.isa()
+    assert form is not None
+    return BESIDES + COSTS[level][0] * form.rank + LOOKUP_COSTS[level] * form.looked_up
+
+
+@register_realisation("mac", when=_classes_hold, cost=_classes_cost, name="native-classes")
+class NativeClasses(_Native):
+    """An int8 product, and a byte per class of one operand's codes."""
+
+    name = "native-classes"
+
+    def __init__(self, mul: Multiplier, operands: Operands) -> None:
+        super().__init__(mul, operands, _mac(_classes(mul, operands), mul, operands))
+
+
+def _mac(form: Form | None, mul: Multiplier, operands: Operands) -> NativeMac:
+    assert form is not None
+    return NativeMac.factored(
+        form.first, form.second, signs(mul, operands), form.constant, form.lookups
+    )
 
 
 def _table_holds(mul: Multiplier, operands: Operands) -> bool:
-    return native.available() and _narrow(mul) and _bytes(_shifted(mul, operands))
+    return native.available() and holds(mul, operands)
 
 
 def _table_cost(mul: Multiplier, operands: Operands) -> float:
@@ -199,10 +165,5 @@ class NativeTable(_Native):
     name = "native-table"
 
     def __init__(self, mul: Multiplier, operands: Operands) -> None:
-        shifted = _shifted(mul, operands)
-        bound = _bound(mul, shifted)
-        assert bound.bits is not None
-        rows, columns = (np.arange(256) & ((1 << bits) - 1) for bits in bound.bits)
-        table = bound.table().numpy()[rows][:, columns]
-        super().__init__(mul, operands, NativeMac.table(table, bound.signed))
-        self.shift = operands.first[0] - shifted.first[0]
+        mac = NativeMac.table(table_bytes(mul, operands), signs(mul, operands))
+        super().__init__(mul, operands, mac)

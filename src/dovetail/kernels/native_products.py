@@ -113,7 +113,7 @@ class _Products:
 
 
 class _Role:
-    """The core's description of a multiplier, for one choice of which operand is a lookup's lane."""
+    """A multiplier as the core sees it, for one choice of which operand is a lookup's lane."""
 
     def __init__(self, products: _Products | None, lookups: Lookups | None, table: int) -> None:
         self.lookups = 0 if lookups is None else lookups.count
@@ -175,9 +175,7 @@ class NativeMac:
         self._roles = tuple(_Role(products, role, self._table.data_ptr()) for role in roles)
 
     @classmethod
-    def table(
-        cls, table: npt.ArrayLike | Tensor, signed: bool | tuple[bool, bool]
-    ) -> NativeMac:
+    def table(cls, table: npt.ArrayLike | Tensor, signed: bool | tuple[bool, bool]) -> NativeMac:
         """From products ``[256, 256]``, indexed by the operands' bytes; values fit int32.
 
         >>> NativeMac.table(torch.zeros(256, 256), signed=True).max_abs
@@ -364,7 +362,7 @@ class NativeMac:
         native._check(
             native._loaded().dv_run(
                 ctypes.byref(shape),
-                self._role(geometry).reference,
+                self._role(packed.geometry).reference,
                 ctypes.c_void_p(packed.data.data_ptr()),
                 ctypes.byref(source),
                 ctypes.byref(target),

@@ -107,15 +107,15 @@ def _bases(
     are: equal ones always agree, and different ones hardly ever.
     """
     rng = np.random.default_rng(0)
-    weights = [rng.integers(-(1 << 20), 1 << 20, n) for n in table.shape]
-    weights[0][-1] -= weights[0].sum()
-    columns, rows = weights[0] @ table, table @ weights[1]
-    found = []
+    down, along = (rng.integers(-(1 << 20), 1 << 20, n) for n in table.shape)
+    down = down - np.roll(down, 1)  # sums to zero
+    columns, rows = down @ table, table @ along
+    found: list[tuple[int, int, IntArray, IntArray]] = []
     for first in _truncations(values[0]):
         for second in _truncations(values[1]):
             counts = (
-                np.unique(columns - (weights[0] @ first) * second).size,
-                np.unique(rows - first * (second @ weights[1])).size,
+                np.unique(columns - (down @ first) * second).size,
+                np.unique(rows - first * (second @ along)).size,
             )
             if max(counts) <= classes:
                 found.append((max(counts), len(found), first, second))
@@ -128,16 +128,14 @@ def _truncations(values: IntArray) -> list[IntArray]:
     return [values & -(1 << dropped) for dropped in range(width)] + [np.zeros_like(values)]
 
 
-def _lookups(
-    rest: IntArray, constant: IntArray, most: int, turned: bool = False
-) -> Lookups | None:
+def _lookups(rest: IntArray, constant: IntArray, most: int, turned: bool = False) -> Lookups | None:
     """``rest [row, lane]`` by the classes of its lanes; ``turned``: of rows less the constant."""
     if turned:
         rest = rest - constant[:, None]
     distinct, label = np.unique(np.ascontiguousarray(rest.T), axis=0, return_inverse=True)
     label = label.ravel()
     digits = [(1, rest)] if rest.max() <= 255 else [(1, rest % STEP), (STEP, rest // STEP)]
-    # With several lookups of classes each has one class, the last, for those that others tell apart.
+    # Where lookups share the classes, each has one, its last, for those that others tell apart.
     whole = len(distinct) <= CLASSES
     each = CLASSES if whole else CLASSES - 1
     parts = -(-len(distinct) // each)
