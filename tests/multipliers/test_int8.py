@@ -18,7 +18,7 @@ def check(m, rank, skip_lowest=False):
     assert factors.rank <= rank
     assert -128 <= factors.first.min(initial=0) <= factors.first.max(initial=0) <= 127
     low, high = factors.second.min(initial=0), factors.second.max(initial=0)
-    assert (-128 <= low and high <= 127) or (low >= 0 and high <= 255)
+    assert (low >= -128 and high <= 127) or (low >= 0 and high <= 255)
     table, found = m.table().numpy(), factors.product()
     if skip_lowest:
         middle = [size // 2 for size in table.shape]
