@@ -42,12 +42,11 @@ struct Layout {
   int64_t place(int64_t image, int64_t pixel) const; // of an output pixel
   std::vector<Run> runs(int64_t batch) const;        // all valid outputs, longest stretches
 
-  // Packed weights: two int32 per output (sum of codes, what is taken off the dot kernels' sums), then
-  // per group the operand. Factored: rows [outputs][taps][quads][4] for
-  // convolutions; for linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a
-  // block reads is one stretch of memory. Behind them the lookups' operand: codes
-  // [outputs][taps][class_quads][4] for convolutions, panels of class bytes for linear layers.
-  // Table: planes [tap, channel][outputs].
+  // Packed weights: two int32 per output (sum of codes, what is taken off the dot kernels' sums),
+  // then per group the operand. Factored: rows [outputs][taps][quads][4] for convolutions; for
+  // linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a block reads is one
+  // stretch of memory. Behind them the lookups' operand: codes [outputs][taps][class_quads][4] for
+  // convolutions, panels of class bytes for linear layers. Table: planes [tap, channel][outputs].
   int64_t quads, quad_step, packed_outputs, factor_bytes, class_quads, group_bytes;
   int64_t packed_bytes() const;
   int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }

@@ -107,9 +107,8 @@ def _bases(
     are: equal ones always agree, and different ones hardly ever.
     """
     rng = np.random.default_rng(0)
-    down = rng.integers(-(1 << 20), 1 << 20, table.shape[0])
-    down -= np.roll(down, 1)  # sums to zero
-    along = rng.integers(-(1 << 20), 1 << 20, table.shape[1])
+    down, along = (rng.integers(-(1 << 20), 1 << 20, size) for size in table.shape)
+    down = np.asarray(down - np.roll(down, 1))  # sums to zero
     columns, rows = down @ table, table @ along
     found: list[tuple[int, int, IntArray, IntArray]] = []
     for first in _truncations(values[0]):
