@@ -108,13 +108,13 @@ def _bases(
     """
     rng = np.random.default_rng(0)
     down, along = (rng.integers(-(1 << 20), 1 << 20, size) for size in table.shape)
-    down = np.asarray(down - np.roll(down, 1))  # sums to zero
-    columns, rows = down @ table, table @ along
+    balanced = down - np.roll(down, 1)  # sums to zero
+    columns, rows = balanced @ table, table @ along
     found: list[tuple[int, int, IntArray, IntArray]] = []
     for first in _truncations(values[0]):
         for second in _truncations(values[1]):
             counts = (
-                np.unique(columns - (down @ first) * second).size,
+                np.unique(columns - (balanced @ first) * second).size,
                 np.unique(rows - first * (second @ along)).size,
             )
             if max(counts) <= classes:
