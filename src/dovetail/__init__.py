@@ -32,6 +32,7 @@ from dovetail.multipliers import (
     register_multiplier,
 )
 from dovetail.recipe import Recipe, Rule, rule
+from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
 from dovetail.training import fit
 
@@ -47,6 +48,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Rule",
+    "Sparsity",
     "accumulator",
     "apply_",
     "calibrate",
@@ -67,8 +69,10 @@ __all__ = [
     "register_format",
     "register_multiplier",
     "register_realisation",
+    "register_sparsity",
     "remove_",
     "rule",
     "save_encoded",
+    "sparsity",
     "state",
 ]

@@ -15,7 +15,8 @@ from dovetail.errors import DovetailError
 
 __all__ = ["parse_call", "spell_call"]
 
-_NAME = re.compile(r"[A-Za-z_][\w@.:+-]*")
+#: A word, or a ratio such as that of ``2:4(axis=0)``.
+_NAME = re.compile(r"[0-9]+:[0-9]+|[A-Za-z_][\w@.:+-]*")
 _TOKEN = re.compile(r"[^\s,()='\"]+")
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?\Z")

@@ -13,6 +13,7 @@ from dovetail.formats import Format, IntFormat
 from dovetail.formats import format as to_format
 from dovetail.kinds import KINDS
 from dovetail.multipliers import Multiplier, multiplier
+from dovetail.sparsity import Sparsity, sparsity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +25,8 @@ GRADIENTS = ("ste", "ste(unclipped)")
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Formats of the operands and the result, the multiplier, the accumulator, the gradient.
+    """Formats of the operands and the result, the sparsity of the weight, the multiplier, the
+    accumulator, the gradient.
 
     Every default is exact: ``None`` leaves a tensor, or the accumulator, as torch has it. ``grad``
     is what the backward pass uses: ``ste`` passes gradients straight through the casts where they
@@ -42,11 +44,14 @@ class Arithmetic:
     other: Format | None = None
     bias: Format | None = None
     output: Format | None = None
+    sparsity: Sparsity | None = None
     mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
     acc: Accumulator | None = None
     grad: str = "ste"
 
     def __post_init__(self) -> None:
+        if self.sparsity is not None and self.sparsity.is_dense:
+            object.__setattr__(self, "sparsity", None)
         if self.grad not in GRADIENTS:
             raise unknown("gradient", self.grad, GRADIENTS)
 
@@ -159,6 +164,7 @@ def _fitting(mul: Multiplier, operand: int = 0) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
+    "sparsity": sparsity,
     "mul": multiplier,
     "acc": accumulator,
     "grad": str,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["GROUPS", "KINDS", "Kind", "kinds_of"]
+__all__ = ["GROUPS", "KINDS", "Kind", "block_axis", "kinds_of"]
 
 #: What every product can be told.
-_PRODUCT = ("input", "weight", "weight_storage", "bias", "output", "mul", "acc", "grad")
+_PRODUCT = ("input", "sparsity", "weight", "weight_storage", "bias", "output", "mul", "acc", "grad")
+
+#: What can be said of a lookup in a table.
+_TABLE = ("sparsity", "weight", "output", "grad")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ _ALL = (
     Kind(
         "matmul",
         "product",
-        tuple(f for f in _PRODUCT if f not in ("weight_storage", "bias")),
+        tuple(f for f in _PRODUCT if f not in ("sparsity", "weight_storage", "bias")),
         ("input", "weight", "output"),
         "a product of two activations: matmul, bmm, baddbmm, einsum, attention's two",
     ),
@@ -100,12 +103,12 @@ _ALL = (
     _norm("batch_norm", "over the batch, or by running statistics"),
     _norm("group_norm", "over groups of channels"),
     _norm("instance_norm", "over each channel of each sample"),
-    Kind("embedding", "lookup", ("weight", "output", "grad"), ("output",), "rows of a table"),
-    Kind("embedding_bag", "lookup", ("weight", "output", "grad"), ("output",), "sums of rows"),
+    Kind("embedding", "lookup", _TABLE, ("output",), "rows of a table"),
+    Kind("embedding_bag", "lookup", _TABLE, ("output",), "sums of rows"),
     Kind(
         "bilinear",
         "other",
-        ("input", "other", "weight", "bias", "output", "grad"),
+        ("input", "other", "sparsity", "weight", "bias", "output", "grad"),
         ("input", "other", "output"),
         "x1 W x2 + b",
     ),
@@ -132,3 +135,22 @@ def kinds_of(word: str) -> frozenset[str]:
     if word in KINDS:
         return frozenset({word})
     return frozenset(kind.name for kind in _ALL if word in ("*", kind.group))
+
+
+def block_axis(kind: str, slot: str) -> int:
+    """Where the blocks of a block format run: along the products that are summed.
+
+    That is the last axis of a linear layer's operands, the channels of a convolution's, and for a
+    matmul the last axis of the first and the last but one of the second operand. Results run along
+    the axis on which a following layer of the same kind sums.
+
+    >>> block_axis("conv", "weight"), block_axis("matmul", "weight"), block_axis("linear", "input")
+    (1, -2, -1)
+    >>> block_axis("batch_norm", "input"), block_axis("batch_norm", "weight")
+    (1, -1)
+    """
+    if kind == "matmul" and slot == "weight":
+        return -2
+    facts = KINDS[kind]
+    summed = slot in facts.activations or (facts.is_product and slot != "bias")
+    return facts.block_axis if summed else -1

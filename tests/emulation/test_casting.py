@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
-from dovetail.emulation.casting import block_axis
+from dovetail.kinds import block_axis
 
 FORMATS = [
     "fp8_e4m3",

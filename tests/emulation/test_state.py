@@ -87,7 +87,7 @@ def test_a_state_is_a_copy():
         ),
         (
             lambda s: s.update({"convX.input.scale": torch.ones(())}),
-            "the saved state has ranges for no operation: convX.input.scale",
+            "the saved state has values for no operation: convX.input.scale",
         ),
     ],
 )

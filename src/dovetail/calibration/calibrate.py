@@ -9,24 +9,30 @@ import torch
 from torch import nn
 
 from dovetail.calibration.observers import Observer, observer
+from dovetail.emulation.scoring import Scorer
 from dovetail.emulation.site import OBSERVE
+from dovetail.emulation.sparsifying import set_scores
 from dovetail.emulation.state import sites
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
+from dovetail.sparsity.scores import DATA_SCORES
 
 __all__ = ["calibrate"]
 
 
 @contextmanager
 def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
-    """Within, the emulated ``model`` runs exactly and its activations' ranges are gathered.
+    """Within, the emulated ``model`` runs exactly, and what its ranges and scores need is gathered.
 
     On leaving, every static integer format of an input or output gets its scale and zero point:
     from ``observer`` (``minmax``, ``percentile(99.9)``), or from the format's own
-    (``int8(observer=...)``). An operation that no batch reached, or whose range is not finite, is
-    an error that names it; then, as after any exception inside, the earlier ranges stay.
+    (``int8(observer=...)``). A sparsity scored by ``wanda`` gets the norms of its inputs, one
+    scored by ``gradient`` or ``movement`` the gradients of the backward passes run inside; a
+    ``fixed`` mask of these is chosen then. An operation that no batch reached, or whose range is
+    not finite, is an error that names it; then, as after any exception inside, everything stays as
+    it was.
 
     >>> from dovetail.emulation import apply_
     >>> from dovetail.recipe import Recipe, rule
@@ -42,13 +48,15 @@ def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
         raise DovetailError("this model is being calibrated already")
     before = emulation.status
     emulation.observers = _observers(model, observer)
+    emulation.scorers = _scorers(model)
     emulation.status = OBSERVE
     try:
         yield
-        _store(model, emulation.observers)
+        _store(model, emulation.observers, emulation.scorers)
     finally:
         emulation.status = before
         emulation.observers = {}
+        emulation.scorers = {}
 
 
 def _observers(model: nn.Module, default: str) -> dict[tuple[str, str], Observer]:
@@ -64,7 +72,18 @@ def _observers(model: nn.Module, default: str) -> dict[tuple[str, str], Observer
     return chosen
 
 
-def _store(model: nn.Module, observers: dict[tuple[str, str], Observer]) -> None:
+def _scorers(model: nn.Module) -> dict[str, Scorer]:
+    """One for every operation whose scores come of data."""
+    wanted = [(s.op.key, s.sparsity) for s, _ in sites(model) if s.sparsity is not None]
+    return {key: Scorer(value.score) for key, value in wanted if value.score in DATA_SCORES}
+
+
+def _store(
+    model: nn.Module,
+    observers: dict[tuple[str, str], Observer],
+    scorers: dict[str, Scorer],
+) -> None:
+    scores = {key: scorer.result(key) for key, scorer in scorers.items()}
     ranges = {}
     for (key, slot), seen in observers.items():
         low, high = seen.range()
@@ -74,6 +93,8 @@ def _store(model: nn.Module, observers: dict[tuple[str, str], Observer]) -> None
             raise DovetailError(f"{key}: its {slot} ranged over {float(low)}..{float(high)}")
         ranges[(key, slot)] = (low, high)
     for site, module in sites(model):
+        if site.op.key in scores:
+            set_scores(site, module, scores[site.op.key], scorers[site.op.key].weight)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
         for slot in site.buffers:
             fmt = as_integer(getattr(site.arithmetic, slot))

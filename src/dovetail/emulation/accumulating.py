@@ -14,6 +14,7 @@ from dovetail.emulation.block_products import multiplies_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.planned import PlannedOp
+from dovetail.emulation.weights import with_stored_weight
 from dovetail.formats import IntFormat
 from dovetail.kernels import block
 from dovetail.kernels.accumulate import Totals, accumulate, code_products
@@ -122,11 +123,7 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             w = w.mT if kind == "matmul" else w
             products = code_products(a, w, arithmetic.mul, bound, call.geometry, zero)
             return accumulate(products, acc, a.device, counting=True)
-        x, weight = call.x, call.weight
-        if arithmetic.weight_storage is not None:
-            weight = cast_slot(
-                weight, arithmetic.weight_storage, "weight_storage", call.site, call.module
-            )
+        x, weight = call.x, with_stored_weight(call.site, call.module, call.call).weight.detach()
         if multiplies_blocks(arithmetic, call.call):
             if kind == "matmul":
                 return block.matmul_totals(x, weight, first, second, acc)

@@ -13,6 +13,7 @@ from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.plan import resolve
 from dovetail.emulation.planned import Plan
 from dovetail.emulation.site import Emulation, Site
+from dovetail.emulation.sparsifying import prepare
 from dovetail.emulation.swap import swap_in, swap_out
 from dovetail.emulation.trace import Seen, Trace, owners, shields, trace
 from dovetail.errors import DovetailError
@@ -47,6 +48,11 @@ def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     entries = _entries(found, emulation)
     ranged = _example_ranges(found, entries)
     _swap_all(model, entries)
+    try:
+        _prepare_sparsity(found, entries)
+    except BaseException:
+        remove_(model)
+        raise
     _set_ranges(ranged)
     return plan
 
@@ -148,6 +154,14 @@ def _example_ranges(found: Trace, entries: dict[nn.Module, Entry]) -> list[tuple
                 )
         ranged.append((site, seen))
     return ranged
+
+
+def _prepare_sparsity(found: Trace, entries: dict[nn.Module, Entry]) -> None:
+    for seen in found.seen.values():
+        entry = entries.get(seen.module)
+        site = entry and entry.sites.get(seen.address.kind, {}).get(seen.address.index)
+        if site:
+            prepare(site, seen.module, seen.weight)
 
 
 def _set_ranges(ranged: list[tuple[Site, Seen]]) -> None:

@@ -16,7 +16,7 @@ from dovetail.emulation.operators.base import SKIPPED, Skipped
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.weight_cache import cached
 
-__all__ = ["COVERED", "UNCOVERED", "Call", "Reader", "kept"]
+__all__ = ["COVERED", "UNCOVERED", "Call", "Reader", "flipped", "kept"]
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Call:
         g = self.geometry
         if self.spread is not None:
             transposed = _CONV_TRANSPOSE[g.spatial]
-            weight = _flip(self.weight, g.groups)
+            weight = flipped(self.weight, g.groups)
             window = (self.spread.stride, self.spread.padding, self.spread.output_padding)
             return transposed(self.x, weight, self.bias, *window, g.groups, g.dilation)
         x, padding = self.x, [low for low, _ in g.padding]
@@ -158,9 +158,9 @@ def _conv_transpose(spatial: int) -> Callable[..., Call | None]:
             return None  # torch refuses it
         border = tuple((max(0, low), max(0, high)) for low, high in spread.border)
         geometry = replace(plain, stride=(1,) * spatial, padding=border)
-        flipped = _flip(weight, groups)
+        turned = flipped(weight, groups)
         squeeze = (0,) if unbatched else ()
-        return Call("conv_transpose", x, flipped, bias, geometry, squeeze, spread)
+        return Call("conv_transpose", x, turned, bias, geometry, squeeze, spread)
 
     return read
 
@@ -208,7 +208,7 @@ class Spread:
         return F.pad(x, cut) if any(cut) else x
 
 
-def _flip(weight: Tensor, groups: int) -> Tensor:
+def flipped(weight: Tensor, groups: int) -> Tensor:
     """``[C, O/groups, *kernel]`` as a plain convolution's ``[O, C/groups, *kernel]``, or back."""
 
     def flip() -> Tensor:

@@ -12,31 +12,12 @@ from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.weight_cache import cached
-from dovetail.kinds import KINDS
+from dovetail.kinds import block_axis
 
-__all__ = ["block_axis", "cast_slot"]
+__all__ = ["cast_slot"]
 
 #: What the parameter itself is cast to: it lasts as long as the parameter does.
 _KEPT = ("weight", "weight_storage")
-
-
-def block_axis(kind: str, slot: str) -> int:
-    """Where the blocks of a block format run: along the products that are summed.
-
-    That is the last axis of a linear layer's operands, the channels of a convolution's, and for a
-    matmul the last axis of the first and the last but one of the second operand. Results run along
-    the axis on which a following layer of the same kind sums.
-
-    >>> block_axis("conv", "weight"), block_axis("matmul", "weight"), block_axis("linear", "input")
-    (1, -2, -1)
-    >>> block_axis("batch_norm", "input"), block_axis("batch_norm", "weight")
-    (1, -1)
-    """
-    if kind == "matmul" and slot == "weight":
-        return -2
-    facts = KINDS[kind]
-    summed = slot in facts.activations or (facts.is_product and slot != "bias")
-    return facts.block_axis if summed else -1
 
 
 def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:

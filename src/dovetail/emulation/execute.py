@@ -13,6 +13,7 @@ from dovetail.emulation.operate import operate
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
 from dovetail.emulation.taps import watched
+from dovetail.emulation.weights import with_stored_weight
 from dovetail.kernels import eager
 
 __all__ = ["execute"]
@@ -23,7 +24,8 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
     if emulation.status == EMULATE:
         y = _emulate(site, module, call) if isinstance(call, Call) else operate(site, module, call)
     else:
-        y = call.exact()
+        scorer = emulation.scorers.get(site.op.key) if emulation.status == OBSERVE else None
+        y = (call if scorer is None else scorer.watch(call)).exact()
         if emulation.status == OBSERVE:
             _observe(emulation, site, call, y)
     if emulation.taps:
@@ -42,9 +44,7 @@ def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -
 
 def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
-    if arithmetic.weight_storage is not None:
-        stored = cast_slot(call.weight, arithmetic.weight_storage, "weight_storage", site, module)
-        call = call.with_operands(call.x, stored, call.bias)
+    call = with_stored_weight(site, module, call)
     if call.bias is not None and arithmetic.bias is not None:
         bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
         call = call.with_operands(call.x, call.weight, bias)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import Site
+from dovetail.emulation.sparsifying import sparse_weight
 
 __all__ = ["operate"]
 
@@ -18,6 +19,8 @@ def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
     for name, value in call.operands.items():
         slot = slot_of(name)
         fmt = getattr(arithmetic, slot)
+        if slot == "weight":
+            value = sparse_weight(site, module, value)
         operands[name] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
     y = call.with_operands(operands).exact()
     if arithmetic.output is not None:

@@ -11,7 +11,7 @@ from torch import nn
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
-from dovetail.kinds import KINDS
+from dovetail.kinds import KINDS, block_axis
 from dovetail.recipe import OpAddress, Recipe, Rule
 
 __all__ = ["plan", "resolve"]
@@ -65,6 +65,9 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
             )
     try:
         arithmetic.check(address.kind)
+        if arithmetic.sparsity is not None and seen.weight is not None:
+            axis = block_axis(address.kind, "weight")
+            arithmetic.sparsity.pattern.check(tuple(seen.weight.shape), axis)
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))
         raise DovetailError(f"{address.key} ({rules}): {error}") from None

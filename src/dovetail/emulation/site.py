@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.swap import BUFFER_PREFIX
 from dovetail.errors import DovetailError
+from dovetail.sparsity import Sparsity
 
 __all__ = ["EMULATE", "EXACT", "OBSERVE", "Emulation", "Site"]
 
@@ -25,6 +27,7 @@ class Emulation:
     status: str = EMULATE
     taps: list[Callable[..., None]] = field(default_factory=list)
     observers: dict[tuple[str, str], Any] = field(default_factory=dict)
+    scorers: dict[str, Any] = field(default_factory=dict)
 
 
 class Site:
@@ -35,8 +38,16 @@ class Site:
         self.arithmetic = op.arithmetic
         self.spelling = op.arithmetic.spelling
         self.ranges = "missing" if op.ranged_slots else "none needed"
+        self.set_sparsity(op.arithmetic.sparsity)
+        self.stream = zlib.crc32(op.key.encode())  # of random numbers, one for each operation
         tag = op.kind + ("" if op.index is None else str(op.index))
         self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
+        self.mask, self.scores = (f"{BUFFER_PREFIX}{tag}_{name}" for name in ("mask", "scores"))
+
+    def set_sparsity(self, value: Sparsity | None) -> None:
+        """What the weight keeps from now on: a schedule has it keep more on the way."""
+        self.sparsity = value
+        self.sparsity_text = "" if value is None else value.spelling  # traced graphs hold it
 
     def range(self, module: nn.Module, slot: str) -> tuple[Tensor | None, Tensor | None]:
         """Scale and zero point of a slot; (None, None) where the operand's own range is used."""

@@ -1,4 +1,4 @@
-"""What emulation adds to a model, saved and put back: the recipe and the calibrated ranges."""
+"""What emulation adds to a model, saved and put back: the recipe, ranges, masks and scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.site import Site
+from dovetail.emulation.sparsifying import held, put_back
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 
@@ -29,11 +30,13 @@ def sites(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """The recipe and the ranges of an emulated model, as a flat dict of tensors.
+    """The recipe, ranges, masks and scores of an emulated model, as a flat dict of tensors.
 
     ``safetensors.torch.save_file(dv.state(model), path)`` writes it. The recipe stands under
     ``dovetail.recipe`` as UTF-8 bytes, a range under ``<operation>.<slot>.scale`` (float32) and
-    ``.zero`` (int32). Together with the model's own ``state_dict()`` this restores everything.
+    ``.zero`` (int32), a fixed mask under ``<operation>.mask`` (bool), learned scores, or what other
+    scores are made of, under ``<operation>.scores``. Together with the model's own
+    ``state_dict()`` this restores everything.
     """
     from dovetail.recipe.schema import spell_rules
 
@@ -47,15 +50,17 @@ def state(model: nn.Module) -> dict[str, Tensor]:
                 assert zero is not None
                 found[f"{site.op.key}.{slot}.scale"] = scale.detach().clone()
                 found[f"{site.op.key}.{slot}.zero"] = zero.detach().clone()
+        for part, value in held(site, module).items():
+            found[f"{site.op.key}.{part}"] = value.detach().clone()
     return found
 
 
 def load_state(model: nn.Module, saved: Mapping[str, Tensor], example: object = None) -> None:
-    """Apply the saved recipe to a fresh ``model`` and restore its ranges.
+    """Apply the saved recipe to a fresh ``model`` and restore its ranges, masks and scores.
 
     ``example`` is needed when operations other than ``nn.Linear`` and ``nn.Conv`` modules are
-    addressed. A range that belongs to no operation, or an operation whose range is missing, is
-    refused, and the model left as it was.
+    addressed. What belongs to no operation, or an operation whose range is missing, is refused, and
+    the model left as it was.
     """
     from dovetail.recipe.schema import loads
 
@@ -81,7 +86,10 @@ def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
             wanted.difference_update(names)
         if site.buffers:
             site.ranges = "calibrated"
+        parts = {part: f"{site.op.key}.{part}" for part in ("mask", "scores")}
+        put_back(site, module, {p: saved[name] for p, name in parts.items() if name in wanted})
+        wanted.difference_update(parts.values())
     if wanted:
         raise DovetailError(
-            f"the saved state has ranges for no operation: {', '.join(sorted(wanted))}"
+            f"the saved state has values for no operation: {', '.join(sorted(wanted))}"
         )

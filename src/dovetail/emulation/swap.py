@@ -13,10 +13,10 @@ from torch import fx, nn
 from dovetail.emulation.mode import ENTRY, run
 from dovetail.errors import DovetailError
 
-__all__ = ["BUFFER_PREFIX", "is_emulated", "swap_in", "swap_out"]
+__all__ = ["BUFFER_PREFIX", "Emulated", "is_emulated", "swap_in", "swap_out"]
 
-#: Our ranges are non-persistent buffers under this prefix: they move with the module, and the
-#: user's ``state_dict`` does not see them.
+#: Our ranges and masks are non-persistent buffers under this prefix, learned scores parameters:
+#: they move with the module, and the user's ``state_dict`` does not see them.
 BUFFER_PREFIX = "_dovetail_"
 
 
@@ -43,6 +43,23 @@ class Emulated:
             if buffers[name].dtype != before.dtype:
                 buffers[name] = before.to(buffers[name].device)
         return result
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        """Learned scores are no part of the user's state."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        for name in self.__dict__["_parameters"]:
+            if name.startswith(BUFFER_PREFIX):
+                destination.pop(prefix + name, None)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        parameters: dict[str, Any] = self.__dict__["_parameters"]
+        ours = {n: parameters.pop(n) for n in list(parameters) if n.startswith(BUFFER_PREFIX)}
+        try:
+            super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            parameters.update(ours)
 
 
 _classes: dict[type[nn.Module], type[nn.Module]] = {}
@@ -98,7 +115,8 @@ def swap_in(module: nn.Module, entry: Any) -> None:
 def swap_out(module: nn.Module) -> None:
     """Undo :func:`swap_in`. A class derived from ours since then stays, inert without an entry."""
     module.__dict__.pop(ENTRY, None)
-    for name in [n for n in module._buffers if n.startswith(BUFFER_PREFIX)]:
+    ours = [n for n in (*module._buffers, *module._parameters) if n.startswith(BUFFER_PREFIX)]
+    for name in ours:
         delattr(module, name)
     if "_dovetail_forward" in module.__dict__:
         earlier: Callable[..., Any] | None = module.__dict__.pop("_dovetail_forward")

@@ -10,15 +10,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 
 from dovetail.emulation import operators
-from dovetail.emulation.calls import COVERED, UNCOVERED, Call
+from dovetail.emulation.calls import COVERED, UNCOVERED, Call, flipped
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
 from dovetail.emulation.mode import Mode
 from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, slot_of
+from dovetail.emulation.scoring import weight_of
 from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS
@@ -37,7 +39,8 @@ _BARE: dict[type[nn.Module], str] = {
 
 @dataclass
 class Seen:
-    """One operation as the example called it (``calls`` times)."""
+    """One operation as the example called it (``calls`` times); ``weight`` is what it multiplies
+    by, if that can be sparse."""
 
     address: OpAddress
     module: nn.Module
@@ -46,11 +49,14 @@ class Seen:
     reduction: int = 0
     calls: int = 0
     ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    weight: Tensor | None = None
 
     def add(self, call: Call | OpCall, y: Tensor) -> None:
         values = {**call.operands, "output": y}
         self.shapes = {slot: tuple(value.shape) for slot, value in values.items()}
         self.calls += 1
+        if KINDS[call.kind].takes("sparsity"):
+            self.weight = weight_of(call).detach()
         if isinstance(call, Call):
             self.reduction = call.reduction
             self.macs += y.numel() * call.reduction
@@ -178,12 +184,23 @@ def trace(model: nn.Module, example: Any) -> Trace:
             kind = _bare_kind(module)
             if kind is not None:
                 address = OpAddress(path, kind, 0, class_names(module))
-                found.seen[(path, kind, 0)] = Seen(address, module)
+                found.seen[(path, kind, 0)] = Seen(address, module, weight=_weight(module, kind))
         return _named(found)
     args, kwargs = _arguments(example)
     with _recording(model, found), _undisturbed(model):
         model(*args, **kwargs)
     return _named(found)
+
+
+def _weight(module: nn.Module, kind: str) -> Tensor | None:
+    """The weight of a module that exists for one operation, as its call will have it."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or is_lazy(weight):
+        return None
+    if kind == "conv_transpose":
+        groups: int = module.groups  # type: ignore[assignment]
+        return flipped(weight.detach(), groups)
+    return weight.detach()
 
 
 def _named(found: Trace) -> Trace:

@@ -153,6 +153,10 @@ class RuleSpec(_Spec):
     )
     bias: Spelling | None = Field(None, description="format of the bias")
     output: Spelling | None = Field(None, description="format of the output")
+    sparsity: str | None = Field(
+        None,
+        description="which weights are kept: n:m, topk(0.5), blocks(16, 4, 0.25), bernoulli(0.5)",
+    )
     mul: MultiplierText | None = Field(
         None,
         description="name, family(k=...), file, or {file: ..., signed: ...}",

@@ -14,6 +14,7 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.formats import format as to_format
 from dovetail.multipliers import multiplier
 from dovetail.recipe.selectors import Selector
+from dovetail.sparsity import Sparsity, sparsity
 
 __all__ = ["FIELDS", "Rule", "rule"]
 
@@ -61,7 +62,8 @@ def rule(
     ``op="*"`` speak of other kinds (``dovetail show ops`` lists them).
 
     Fields: ``input``, ``weight``, ``weight_storage``, ``other`` (the second operand of ``add`` and
-    its like), ``bias``, ``output`` (a format or its spelling), ``mul`` (anything
+    its like), ``bias``, ``output`` (a format or its spelling), ``sparsity`` (which weights are
+    kept, before they are cast: anything :func:`dovetail.sparsity` takes), ``mul`` (anything
     :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. A kind that has no such
     field passes over it; a field that no matched operation has is refused in the plan. The text
     ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
@@ -103,6 +105,13 @@ def _accumulator(value: Any) -> Accumulator | None:
     return accumulator(value)
 
 
+def _sparsity(value: Any) -> Sparsity | None:
+    if value is None or value == "exact":
+        return None
+    found = sparsity(value)
+    return None if found.is_dense else found
+
+
 def _gradient(value: Any) -> str:
     if value not in GRADIENTS:
         raise unknown("gradient", str(value), GRADIENTS)
@@ -116,6 +125,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "other": _format,
     "bias": _format,
     "output": _format,
+    "sparsity": _sparsity,
     "mul": multiplier,
     "acc": _accumulator,
     "grad": _gradient,

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation import Plan, PlannedOp, Watched, apply_, plan, remove_, tap
-from dovetail.emulation.casting import block_axis
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 from dovetail.formats import BlockFormat, Format, IntFormat, Same
 from dovetail.formats import format as to_format
 from dovetail.formats.codes import Codes, encode
-from dovetail.kinds import KINDS
+from dovetail.kinds import KINDS, block_axis
 from dovetail.recipe import Recipe
 
 __all__ = ["Choice", "by_name", "by_recipe", "place"]

@@ -1,0 +1,41 @@
+"""Which weights are kept: patterns, scores, and what training sees of them.
+
+``dovetail.sparsity`` is the function of that name to those who ``import dovetail``, and this
+package to the import system, which binds it there anew whenever it loads the package again: so the
+package can be called as well, and is then the function.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from dovetail.sparsity.patterns import Bernoulli, Blocks, Dense, NofM, Pattern, TopK
+from dovetail.sparsity.registry import pattern_names, register_sparsity, sparsity
+from dovetail.sparsity.scores import register_score, score, score_names
+from dovetail.sparsity.shorthand import to_shorthand
+from dovetail.sparsity.value import Sparsity
+
+__all__ = [
+    "Bernoulli",
+    "Blocks",
+    "Dense",
+    "NofM",
+    "Pattern",
+    "Sparsity",
+    "TopK",
+    "pattern_names",
+    "register_score",
+    "register_sparsity",
+    "score",
+    "score_names",
+    "sparsity",
+    "to_shorthand",
+]
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Sparsity:
+        return sparsity(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable
