@@ -6,8 +6,9 @@ recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9"))
 dv.apply_(model, recipe, example)
 """
 
-from dovetail import ops
+from dovetail import approximations, ops
 from dovetail.accumulators import Accumulator, accumulator
+from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
 from dovetail.emulation import (
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accumulator",
+    "Approximation",
     "Arithmetic",
     "Codes",
     "DovetailError",
@@ -51,6 +53,8 @@ __all__ = [
     "Sparsity",
     "accumulator",
     "apply_",
+    "approximation",
+    "approximations",
     "calibrate",
     "cast",
     "catalog",
@@ -66,6 +70,7 @@ __all__ = [
     "multiplier",
     "ops",
     "plan",
+    "register_approximation",
     "register_format",
     "register_multiplier",
     "register_realisation",

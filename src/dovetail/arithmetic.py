@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dovetail.accumulators import Accumulator, FloatAccumulator, accumulator
+from dovetail.approximations import Approximation, approximation
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, IntFormat
 from dovetail.formats import format as to_format
@@ -26,12 +27,13 @@ GRADIENTS = ("ste", "ste(unclipped)")
 @dataclass(frozen=True)
 class Arithmetic:
     """Formats of the operands and the result, the sparsity of the weight, the multiplier, the
-    accumulator, the gradient.
+    accumulator, the approximation of a function, the gradient.
 
-    Every default is exact: ``None`` leaves a tensor, or the accumulator, as torch has it. ``grad``
-    is what the backward pass uses: ``ste`` passes gradients straight through the casts where they
-    did not clip, ``ste(unclipped)`` everywhere; the product's gradient is that of the exact product
-    of the cast operands.
+    Every default is exact: ``None`` leaves a tensor, the accumulator or the function as torch has
+    it. ``fn`` is how a function such as softmax is computed. ``grad`` is what the backward pass
+    uses: ``ste`` passes gradients straight through the casts where they did not clip,
+    ``ste(unclipped)`` everywhere; the product's gradient is that of the exact product of the cast
+    operands.
 
     >>> from dovetail.formats import format
     >>> Arithmetic(input=format("int8"), weight=format("int4")).is_exact
@@ -47,6 +49,7 @@ class Arithmetic:
     sparsity: Sparsity | None = None
     mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
     acc: Accumulator | None = None
+    fn: Approximation | None = None
     grad: str = "ste"
 
     def __post_init__(self) -> None:
@@ -98,6 +101,8 @@ class Arithmetic:
         """Refuse combinations that no operation of this kind can compute."""
         if KINDS[kind].is_product:
             self._check_product(kind)
+        if self.fn is not None:
+            self.fn.check(kind)
         self._check_calibrated(kind)
 
     def _check_product(self, kind: str) -> None:
@@ -167,6 +172,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "sparsity": sparsity,
     "mul": multiplier,
     "acc": accumulator,
+    "fn": approximation,
     "grad": str,
 }
 

@@ -27,7 +27,9 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
     """
     names = sorted(set(choices))
     starts = [name for name in names if len(name) > 2 and given.startswith(name)]
-    near = sorted(starts, key=len)[-1:] or difflib.get_close_matches(given, names, 1, 0.5)
+    begun = [name for name in names if len(given) > 2 and name.startswith(given)]
+    near = sorted(starts, key=len)[-1:] or sorted(begun, key=len)[:1]
+    near = near or difflib.get_close_matches(given, names, 1, 0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} in all)"]
     return DovetailError(f"unknown {kind} '{given}'{hint} Known: {', '.join(shown) or 'none'}")

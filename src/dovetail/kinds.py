@@ -51,14 +51,19 @@ def _activation(name: str, summary: str) -> Kind:
     return Kind(name, "activation", ("input", "output", "grad"), summary=summary)
 
 
+def _function(name: str, summary: str, group: str = "activation") -> Kind:
+    """An activation whose function may be approximated."""
+    return Kind(name, group, ("input", "output", "fn", "grad"), summary=summary)
+
+
 def _binary(name: str, summary: str) -> Kind:
     slots = ("input", "other", "output")
     return Kind(name, "elementwise", (*slots, "grad"), slots, summary)
 
 
-def _norm(name: str, summary: str, block_axis: int = 1) -> Kind:
+def _norm(name: str, summary: str) -> Kind:
     fields = ("input", "weight", "bias", "output", "grad")
-    return Kind(name, "norm", fields, summary=summary, block_axis=block_axis)
+    return Kind(name, "norm", fields, summary=summary, block_axis=1)
 
 
 def _moving(name: str, group: str, summary: str, block_axis: int = 1) -> Kind:
@@ -79,27 +84,41 @@ _ALL = (
     ),
     _activation("relu", "max(x, 0)"),
     _activation("relu6", "min(max(x, 0), 6)"),
-    _activation("gelu", "Gaussian error linear unit, exact or tanh"),
-    _activation("silu", "x * sigmoid(x), also called swish"),
+    _function("gelu", "Gaussian error linear unit, exact or tanh"),
+    _function("silu", "x * sigmoid(x), also called swish"),
     _activation("elu", "exponential linear unit, celu and selu too"),
     _activation("leaky_relu", "x, or a small multiple of it below 0"),
     Kind("prelu", "activation", ("input", "weight", "output", "grad"), summary="with slopes"),
     _activation("mish", "x * tanh(softplus(x))"),
-    _activation("sigmoid", "1 / (1 + exp(-x))"),
-    _activation("tanh", "hyperbolic tangent"),
+    _function("sigmoid", "1 / (1 + exp(-x))"),
+    _function("tanh", "hyperbolic tangent"),
     _activation("softplus", "log(1 + exp(x))"),
     _activation("hardtanh", "clipped to an interval"),
     _activation("hardsigmoid", "piecewise linear sigmoid"),
     _activation("hardswish", "x * hardsigmoid(x)"),
-    _activation("exp", "exponential"),
-    _activation("softmax", "softmax along a dimension"),
+    _function("exp", "exponential"),
+    _function("reciprocal", "1 / x"),
+    _function("rsqrt", "1 / sqrt(x): an RMS normalisation written out"),
+    _function("sin", "sine of rotary position embeddings", "rotary"),
+    _function("cos", "cosine of rotary position embeddings", "rotary"),
+    _function("softmax", "softmax along a dimension"),
     _activation("log_softmax", "its logarithm"),
     _binary("add", "sum of two tensors: residual connections, an attention mask"),
     _binary("sub", "difference of two tensors"),
     _binary("mul", "elementwise product of two tensors"),
     _binary("div", "quotient of two tensors"),
-    _norm("layer_norm", "over the last dimensions", -1),
-    Kind("rms_norm", "norm", ("input", "weight", "output", "grad"), summary="without the mean"),
+    Kind(
+        "layer_norm",
+        "norm",
+        ("input", "weight", "bias", "output", "fn", "grad"),
+        summary="over the last dimensions",
+    ),
+    Kind(
+        "rms_norm",
+        "norm",
+        ("input", "weight", "output", "fn", "grad"),
+        summary="without the mean",
+    ),
     _norm("batch_norm", "over the batch, or by running statistics"),
     _norm("group_norm", "over groups of channels"),
     _norm("instance_norm", "over each channel of each sample"),

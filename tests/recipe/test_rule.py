@@ -27,6 +27,7 @@ def test_fields_are_read_into_values():
         sparsity="2:4",
         mul="mul8s_1L2H@v1.1",
         acc={"format": "int16", "overflow": "saturate", "when": "end"},
+        fn="poly2(fp16)",
         grad="ste(unclipped)",
     )
     assert set(made.fields) == set(FIELDS)
@@ -49,6 +50,7 @@ def test_fields_are_read_into_values():
         "sparsity": "2:4",
         "mul": "mul8s_1L2H@v1.1",
         "acc": "int16(saturate, end)",
+        "fn": "poly2(fp16)",
         "grad": "ste(unclipped)",
     }
 

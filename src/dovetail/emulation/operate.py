@@ -1,9 +1,10 @@
-"""What a planned operator does: cast its operands, compute as torch does, cast its result."""
+"""What a planned operator does: cast its operands, compute exactly or not, cast its result."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dovetail.emulation.approximated import approximated
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import Site
@@ -22,7 +23,8 @@ def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
         if slot == "weight":
             value = sparse_weight(site, module, value)
         operands[name] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
-    y = call.with_operands(operands).exact()
+    cast = call.with_operands(operands)
+    y = cast.exact() if arithmetic.fn is None else approximated(cast, arithmetic.fn)
     if arithmetic.output is not None:
         y = cast_slot(y, arithmetic.output, "output", site, module)
     return y

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dovetail._arguments import built
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
@@ -72,7 +72,7 @@ def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own wo
     if factory is None:
         raise unknown("format", name, (*format_names(), *aliases(), "binary8p4se"))
     try:
-        return _built(factory, args, kwargs)
+        return built(factory, args, kwargs, _read)
     except DovetailError as error:
         if spelling in str(error):
             raise
@@ -126,49 +126,6 @@ def format_examples() -> list[str]:
     return [EXAMPLES.get(name, name) for name in format_names()]
 
 
-def _built(factory: Callable[..., Format], args: list[Any], kwargs: dict[str, Any]) -> Format:
-    """The factory called with the spelled arguments, each read as its parameter's type says."""
-    try:
-        signature = inspect.signature(factory, eval_str=True)
-    except NameError:  # an annotation that only a type checker sees
-        signature = inspect.signature(factory)
-    parameters = signature.parameters
-    flags = {name for name, p in parameters.items() if p.annotation is bool}
-    kwargs = kwargs | {word: True for word in args if word in flags}
-    args = [value for value in args if value not in flags or not isinstance(value, str)]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in kwargs:
-        if key not in parameters and not takes_any:
-            raise unknown("argument", key, parameters)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise DovetailError(f"{error}; it takes {signature_text(factory)}") from None
-    for name, value in bound.arguments.items():
-        kind = parameters[name].annotation
-        if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
-            bound.arguments[name] = tuple(_read(name, item, kind) for item in value)
-        elif parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
-            if kind is bool and isinstance(value, str):
-                raise unknown("argument", value, parameters)
-            bound.arguments[name] = _read(name, value, kind)
-    return factory(*bound.args, **bound.kwargs)
-
-
-def signature_text(factory: Callable[..., Format]) -> str:
-    """The arguments of a constructor, as a person writes them.
-
-    >>> signature_text(_factories["posit"])
-    '(width, es=2, rounding=NearestTiesToEven)'
-    """
-    parts = []
-    for name, p in inspect.signature(factory).parameters.items():
-        mark = "*" if p.kind is p.VAR_POSITIONAL else ""
-        default = "" if p.default is p.empty else f"={p.default}"
-        parts.append(mark + name + default)
-    return f"({', '.join(parts)})"
-
-
 def _read(name: str, value: Any, kind: Any) -> Any:
     """``value`` as a parameter of type ``kind`` takes it."""
     if kind is Rounding:
@@ -178,21 +135,8 @@ def _read(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(fmt, ElementFormat):
             raise DovetailError(f"{name}={value} is no element format such as 'fp8_e4m3fn'")
         return fmt
-    for allowed, what in _KINDS:
-        if kind is allowed or kind == (allowed | None):
-            accepted = (int, float) if allowed is float else allowed
-            right = isinstance(value, accepted) and isinstance(value, bool) == (allowed is bool)
-            if not right and not (value is None and kind != allowed):
-                raise DovetailError(f"{name}={value!r}: {name} is {what}")
     return value
 
-
-_KINDS: tuple[tuple[type, str], ...] = (
-    (int, "a whole number"),
-    (float, "a number"),
-    (bool, "True or False"),
-    (str, "a word"),
-)
 
 _WORDS = ("affine", "symmetric", "full", "per_tensor", "dynamic", "po2")
 _KEYS = ("channel", "group", "observer")

@@ -162,6 +162,10 @@ class RuleSpec(_Spec):
         description="name, family(k=...), file, or {file: ..., signed: ...}",
     )
     acc: Spelling | None = Field(None, description="accumulator: width, overflow, order")
+    fn: str | None = Field(
+        None,
+        description="how softmax, a norm or an activation is computed, such as poly2(fp16)",
+    )
     grad: str | None = Field(None, description="gradient of the multiplier in the backward pass")
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from dovetail.accumulators import Accumulator, accumulator
+from dovetail.approximations import Approximation, approximation
 from dovetail.arithmetic import GRADIENTS
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import format as to_format
@@ -64,7 +65,8 @@ def rule(
     Fields: ``input``, ``weight``, ``weight_storage``, ``other`` (the second operand of ``add`` and
     its like), ``bias``, ``output`` (a format or its spelling), ``sparsity`` (which weights are
     kept, before they are cast: anything :func:`dovetail.sparsity` takes), ``mul`` (anything
-    :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``grad``. A kind that has no such
+    :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``fn`` (an approximation of a
+    function such as softmax), ``grad``. A kind that has no such
     field passes over it; a field that no matched operation has is refused in the plan. The text
     ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
 
@@ -112,6 +114,10 @@ def _sparsity(value: Any) -> Sparsity | None:
     return None if found.is_dense else found
 
 
+def _approximation(value: Any) -> Approximation | None:
+    return None if value is None or value == "exact" else approximation(value)
+
+
 def _gradient(value: Any) -> str:
     if value not in GRADIENTS:
         raise unknown("gradient", str(value), GRADIENTS)
@@ -128,6 +134,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "sparsity": _sparsity,
     "mul": multiplier,
     "acc": _accumulator,
+    "fn": _approximation,
     "grad": _gradient,
 }
 

@@ -37,6 +37,10 @@ UNARY = {
     "hardsigmoid": [F.hardsigmoid],
     "hardswish": [F.hardswish],
     "exp": [torch.exp, lambda x: x.exp(), inplace(torch.exp_)],
+    "reciprocal": [torch.reciprocal, lambda x: x.reciprocal(), aten.reciprocal.default],
+    "rsqrt": [lambda x: torch.rsqrt(x.abs()), inplace(lambda x: x.abs_().rsqrt_())],
+    "sin": [torch.sin, lambda x: x.sin(), inplace(lambda x: x.sin_())],
+    "cos": [torch.cos, lambda x: x.cos(), aten.cos],
     "softmax": [
         lambda x: F.softmax(x, -1),
         lambda x: x.softmax(0),
@@ -233,7 +237,7 @@ def test_a_field_that_no_matched_operation_has_is_refused():
     with pytest.raises(dv.DovetailError) as raised:
         dv.plan(model, dv.Recipe(dv.rule(op="gelu", acc="fp16")), x)
     assert str(raised.value) == (
-        "rule 1: '*' op=gelu sets acc, which gelu has not: '1' takes input, output, grad"
+        "rule 1: '*' op=gelu sets acc, which gelu has not: '1' takes input, output, fn, grad"
     )
     wide = dv.plan(model, dv.Recipe(dv.rule(op="*", input="fp16", weight="fp16", acc="fp16")), x)
     assert wide["1"].arithmetic.describe() == {"input": "fp16"}

@@ -88,6 +88,17 @@ OPERATORS: dict[Any, Operator] = {
     ),
     **{
         function: operator
+        for name in ("reciprocal", "rsqrt", "sin", "cos")
+        for function, operator in family(
+            name,
+            getattr(torch, name),
+            [getattr(torch, name), getattr(Tensor, name)],
+            inplace=[getattr(torch, name + "_"), getattr(Tensor, name + "_")],
+            aten=[name],
+        ).items()
+    },
+    **{
+        function: operator
         for kind, exact, functions in (
             ("softmax", F.softmax, [F.softmax, torch.softmax, Tensor.softmax]),
             ("log_softmax", F.log_softmax, [F.log_softmax, torch.log_softmax, Tensor.log_softmax]),

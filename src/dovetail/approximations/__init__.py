@@ -1,0 +1,38 @@
+"""Approximated functions: how a softmax, a normalisation or an activation is computed."""
+
+from dovetail.approximations.base import Approximation, Unary
+from dovetail.approximations.functions import FUNCTIONS, Function, function
+from dovetail.approximations.integer import IBert
+from dovetail.approximations.newton import IntegerRoot, Newton
+from dovetail.approximations.norm import Norm
+from dovetail.approximations.pieces import Pieces
+from dovetail.approximations.piecewise import Base2, Poly, Pwl, Table
+from dovetail.approximations.registry import (
+    approximation,
+    approximation_names,
+    approximations_known,
+    register_approximation,
+)
+from dovetail.approximations.softmax import Softmax
+
+__all__ = [
+    "FUNCTIONS",
+    "Approximation",
+    "Base2",
+    "Function",
+    "IBert",
+    "IntegerRoot",
+    "Newton",
+    "Norm",
+    "Pieces",
+    "Poly",
+    "Pwl",
+    "Softmax",
+    "Table",
+    "Unary",
+    "approximation",
+    "approximation_names",
+    "approximations_known",
+    "function",
+    "register_approximation",
+]

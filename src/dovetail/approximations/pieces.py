@@ -1,0 +1,111 @@
+"""A piecewise polynomial: what a table, a piecewise linear and a polynomial unit hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dovetail.approximations.minimax import minimax
+from dovetail.approximations.steps import Steps
+from dovetail.formats.tracing import constant
+
+__all__ = ["SPACINGS", "Pieces", "edges", "fit_pieces"]
+
+SPACINGS = ("uniform", "curvature")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """``starts[i]`` is where piece i begins; ``coefficients[i][j]`` multiplies
+    ``(t - starts[i]) ** j``. What lies below the first piece belongs to it.
+
+    >>> Pieces((0.0, 1.0), ((0.0, 1.0), (1.0, 3.0))).at(torch.tensor([0.5, 2.0]), Steps()).tolist()
+    [0.5, 4.0]
+    """
+
+    starts: tuple[float, ...]
+    coefficients: tuple[tuple[float, ...], ...]
+
+    @property
+    def degree(self) -> int:
+        return len(self.coefficients[0]) - 1
+
+    def at(self, t: Tensor, steps: Steps) -> Tensor:
+        """The value at ``t`` (float64): difference, products and sums by Horner, each rounded."""
+        rows = _rows_on(self, t.device)
+        if len(self.starts) == 1:
+            start, *coefficients = rows[:, 0].unbind()
+        else:
+            first = torch.searchsorted(rows[0, 1:], t.detach().contiguous(), right=True)
+            start, *coefficients = (row[first] for row in rows.unbind())
+        if self.degree == 0:
+            return torch.where(t.isnan(), t, coefficients[0])
+        d = steps(t - start)
+        y = coefficients[-1]
+        for c in reversed(coefficients[:-1]):
+            y = steps(steps(y * d) + c)
+        return y
+
+
+_held: dict[tuple[Pieces, torch.device], Tensor] = {}
+
+
+@constant
+def _rows_on(pieces: Pieces, device: torch.device) -> Tensor:
+    """The starts, and below them a row for each power, as a float64 tensor."""
+    key = (pieces, device)
+    if key not in _held:
+        rows = [pieces.starts, *zip(*pieces.coefficients, strict=True)]
+        made = torch.tensor(rows, dtype=torch.float64, device=device)
+        if type(made) is not Tensor:  # a fake one, while a graph is being traced
+            return made
+        _held[key] = made
+    return _held[key]
+
+
+def edges(
+    function: Callable[[float], float], low: float, high: float, count: int, degree: int, how: str
+) -> list[float]:
+    """``count + 1`` ends of pieces: ``uniform``, or closer where ``curvature`` asks for it.
+
+    By curvature, pieces share evenly the integral of the root of degree ``degree + 1`` of the
+    derivative of that order, which makes their errors nearly equal.
+
+    >>> edges(lambda t: t * t, 0.0, 1.0, 2, 1, "uniform")
+    [0.0, 0.5, 1.0]
+    """
+    if how == "uniform":
+        return [low + (high - low) * i / count for i in range(count)] + [high]
+    order, coarse = degree + 1, np.linspace(low, high, 257)
+    bends = np.abs(np.diff([function(float(t)) for t in coarse], order))
+    middles = coarse[: len(bends)] + (coarse[order] - coarse[0]) / 2
+    points = np.linspace(low, high, 4097)
+    density = (np.interp(points, middles, bends) + 1e-3 * bends.max()) ** (1 / order)
+    total = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    inner = np.interp(total[-1] * np.arange(1, count) / count, total, points)
+    return [low, *(float(t) for t in inner), high]
+
+
+def fit_pieces(
+    function: Callable[[float], float],
+    ends: list[float],
+    degree: int,
+    weight: Callable[[float], float] | None,
+    rounded: Callable[[list[float]], list[float]],
+) -> Pieces:
+    """The piece of smallest maximum error on each interval; starts and coefficients ``rounded``.
+
+    >>> fit_pieces(lambda t: 2 * t, [0.0, 1.0, 2.0], 1, None, list).starts
+    (0.0, 1.0)
+    """
+    starts = rounded(ends[:-1])
+    pieces = []
+    for low, high in pairwise([*starts, ends[-1]]):
+        pieces.append(minimax(function, low, max(low, high), degree, weight)[0])
+    by_power = [rounded(list(column)) for column in zip(*pieces, strict=True)]
+    return Pieces(tuple(starts), tuple(zip(*by_power, strict=True)))
