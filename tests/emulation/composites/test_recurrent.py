@@ -219,3 +219,52 @@ def test_an_empty_sequence_is_left_to_torch_to_refuse():
     dv.apply_(model, RECIPE, randn(5, 2, 3))
     with pytest.raises(RuntimeError, match="sequence length"):
         model(randn(0, 2, 3))
+
+
+GATES = {
+    "lstm": ["sigmoid_0", "sigmoid_1", "sigmoid_2", "tanh_0", "tanh_1"],
+    "gru": ["sigmoid_0", "sigmoid_1", "tanh"],
+    "rnn_tanh": ["tanh"],
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_functions_of_the_gates_are_approximated(name):
+    model, x = build(0, lambda: LAYERS[name]()).eval(), randn(5, 2, 3)
+    plain = flat(model(x))
+    recipe = dv.Recipe(dv.rule(op="sigmoid tanh", fn="poly3"))
+    plan = dv.apply_(model, recipe, x)
+    assert {op.key for op in plan} == {f".:{gate}" for gate in GATES[name]}
+    for a, b in zip(flat(model(x)), plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0.02)
+        assert not torch.allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_each_gate_of_each_layer_and_direction_has_its_number():
+    model, x = build(0, lambda: LAYERS["lstm"](num_layers=2, bidirectional=True)), randn(5, 2, 3)
+    seen = []
+    recipe = dv.Recipe(dv.rule(op="sigmoid tanh", fn="poly2"))
+    plan = dv.apply_(model.eval(), recipe, x)
+    with tap(model, lambda op, call: seen.append(op.key)):
+        model(x)
+    assert sorted(set(seen)) == sorted(op.key for op in plan)
+    assert len(plan) == 4 * 5
+    assert seen.count(".:sigmoid_11") == 5
+    assert dv.plan(build(0, LAYERS["lstm"]), dv.Recipe(dv.rule("*:tanh_1", fn="poly2")), x)
+
+
+def test_one_gate_alone():
+    model, x = build(0, LAYERS["lstm"]).eval(), randn(5, 2, 3)
+    dv.apply_(model, dv.Recipe(dv.rule("*:sigmoid_1", fn="table(4)")), x)
+    w = {n: p.detach() for n, p in model.named_parameters()}
+    h, c = torch.zeros(2, 4), torch.zeros(2, 4)
+    forget = dv.approximation("table(4)")
+    for t in range(5):
+        gates = x[t] @ w["weight_ih_l0"].T + w["bias_ih_l0"]
+        gates = gates + h @ w["weight_hh_l0"].T + w["bias_hh_l0"]
+        i, f, g, o = gates.chunk(4, -1)
+        kept = forget.compute("sigmoid", {"input": f}, {})
+        c = kept * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x)[1][1][0], c)

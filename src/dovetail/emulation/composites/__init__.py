@@ -30,9 +30,9 @@ def _recurrent() -> dict[Any, Composite]:
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         single = name + "_cell"
         functions = [getattr(torch, name), *packet(name)]
-        found |= _each(functions, name, ["linear"], recurrent.layers(name))
+        found |= _each(functions, name, recurrent.kinds(name), recurrent.layers(name))
         cells = [getattr(torch, single), *packet(single)]
-        found |= _each(cells, single, ["linear"], binder(recurrent.cell(name)))
+        found |= _each(cells, single, recurrent.kinds(name), binder(recurrent.cell(name)))
     return found
 
 

@@ -1,9 +1,14 @@
-"""Recurrent layers and cells taken apart into linear products.
+"""Recurrent layers and cells taken apart into linear products and the functions of their gates.
 
 Each layer and direction has two products (three with ``proj_size``), numbered in the order in which
 torch holds the weights: ``linear_0`` the first layer's input product, over the whole sequence at
 once; ``linear_1`` its hidden product, at every step; then ``linear_2`` the projection, if there is
 one; then the first layer's other direction, then the second layer.
+
+In the same order come the functions, each at every step: an LSTM's ``sigmoid_0`` to ``sigmoid_2``
+(input, forget and output gate), ``tanh_0`` (candidate) and ``tanh_1`` (of the cell); a GRU's
+``sigmoid_0`` and ``sigmoid_1`` (reset and update gate) and ``tanh_0`` (candidate); a plain layer's
+``tanh_0`` or ``relu_0``.
 """
 
 from __future__ import annotations
@@ -16,46 +21,77 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.emulation.composites.base import Products, Unfused
+from dovetail.emulation.operators.base import OpCall
 
-__all__ = ["cell", "layers"]
+__all__ = ["cell", "kinds", "layers"]
 
 State = tuple[Tensor, ...]  # (h, c) of an LSTM, else (h,)
 
 
-def _lstm(gates: Tensor, hidden: Tensor, state: State) -> State:
-    i, f, g, o = (gates + hidden).chunk(4, -1)
-    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+class _Gates(NamedTuple):
+    """The functions of one layer in one direction; ``part`` numbers these."""
+
+    name: str
+    products: Products
+    part: int
+
+    def __call__(self, kind: str, number: int, x: Tensor) -> Tensor:
+        index = self.part * _FUNCTIONS[self.name][kind] + number
+        return self.products.perform(index, OpCall(kind, {"input": x}, getattr(torch, kind)))
 
 
-def _gru(gates: Tensor, hidden: Tensor, state: State) -> State:
+def _lstm(f: _Gates, gates: Tensor, hidden: Tensor, state: State) -> State:
+    into, forget, candidate, out = (gates + hidden).chunk(4, -1)
+    c = f("sigmoid", 1, forget) * state[1] + f("sigmoid", 0, into) * f("tanh", 0, candidate)
+    return f("sigmoid", 2, out) * f("tanh", 1, c), c
+
+
+def _gru(f: _Gates, gates: Tensor, hidden: Tensor, state: State) -> State:
     (ri, zi, ni), (rh, zh, nh) = gates.chunk(3, -1), hidden.chunk(3, -1)
-    z = torch.sigmoid(zi + zh)
-    n = torch.tanh(ni + torch.sigmoid(ri + rh) * nh)
+    z = f("sigmoid", 1, zi + zh)
+    n = f("tanh", 0, ni + f("sigmoid", 0, ri + rh) * nh)
     return ((state[0] - n) * z + n,)
 
 
-def _tanh(gates: Tensor, hidden: Tensor, state: State) -> State:
+def _tanh(f: _Gates, gates: Tensor, hidden: Tensor, state: State) -> State:
     del state
-    return (torch.tanh(gates + hidden),)
+    return (f("tanh", 0, gates + hidden),)
 
 
-def _relu(gates: Tensor, hidden: Tensor, state: State) -> State:
+def _relu(f: _Gates, gates: Tensor, hidden: Tensor, state: State) -> State:
     del state
-    return (torch.relu(gates + hidden),)
+    return (f("relu", 0, gates + hidden),)
 
 
-_STEPS: dict[str, Callable[[Tensor, Tensor, State], State]] = {
+_STEPS: dict[str, Callable[[_Gates, Tensor, Tensor, State], State]] = {
     "lstm": _lstm,
     "gru": _gru,
     "rnn_tanh": _tanh,
     "rnn_relu": _relu,
 }
 
+#: How often a layer in one direction calls which function.
+_FUNCTIONS: dict[str, dict[str, int]] = {
+    "lstm": {"sigmoid": 3, "tanh": 2},
+    "gru": {"sigmoid": 2, "tanh": 1},
+    "rnn_tanh": {"tanh": 1},
+    "rnn_relu": {"relu": 1},
+}
+
+
+def kinds(name: str) -> tuple[str, ...]:
+    """The kinds of operation inside ``torch.<name>``.
+
+    >>> kinds("gru")
+    ('linear', 'sigmoid', 'tanh')
+    """
+    return ("linear", *_FUNCTIONS[name])
+
 
 class _Weights(NamedTuple):
-    """Of one layer in one direction; ``first`` numbers its first product."""
+    """Of one layer in one direction; ``part`` numbers these, ``first`` its first product."""
 
+    part: int
     first: int
     input: Tensor
     hidden: Tensor
@@ -73,7 +109,7 @@ def _weights(params: Sequence[Tensor], parts: int, biases: bool) -> list[_Weight
         first, second = (own[2], own[3]) if biases else (None, None)
         projection = own[-1] if size == (5 if biases else 3) else None
         number = i * (2 if projection is None else 3)
-        found.append(_Weights(number, own[0], own[1], first, second, projection))
+        found.append(_Weights(i, number, own[0], own[1], first, second, projection))
     return found
 
 
@@ -106,7 +142,7 @@ def layers(name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Unfused | N
         directions = 2 if bidirectional else 1
         weights = _weights(params, num_layers * directions, has_biases)
         rate = dropout if train else 0.0
-        return Unfused({"linear": _products(weights)}, run)
+        return Unfused(_counts(name, weights), run)
 
     def packed(
         data: Tensor,
@@ -126,7 +162,7 @@ def layers(name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Unfused | N
         directions = 2 if bidirectional else 1
         weights = _weights(params, num_layers * directions, has_biases)
         rate = dropout if train else 0.0
-        return Unfused({"linear": _products(weights)}, run)
+        return Unfused(_counts(name, weights), run)
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Unfused | None:
         third = args[3] if len(args) > 3 else kwargs.get("has_biases", True)
@@ -135,8 +171,9 @@ def layers(name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Unfused | N
     return read
 
 
-def _products(weights: list[_Weights]) -> int:
-    return sum(2 if w.projection is None else 3 for w in weights)
+def _counts(name: str, weights: list[_Weights]) -> dict[str, int]:
+    products = sum(2 if w.projection is None else 3 for w in weights)
+    return {"linear": products, **{k: n * len(weights) for k, n in _FUNCTIONS[name].items()}}
 
 
 def _states(hx: Any) -> State:
@@ -208,7 +245,7 @@ def _direction(
 
 def _step(name: str, products: Products, gates: Tensor, state: State, w: _Weights) -> State:
     hidden = products.linear(w.first + 1, state[0], w.hidden, w.hidden_bias)
-    state = _STEPS[name](gates, hidden, state)
+    state = _STEPS[name](_Gates(name, products, w.part), gates, hidden, state)
     if w.projection is None:
         return state
     return (products.linear(w.first + 2, state[0], w.projection, None), *state[1:])
@@ -225,13 +262,13 @@ def cell(name: str) -> Callable[..., Unfused | None]:
         b_ih: Tensor | None = None,
         b_hh: Tensor | None = None,
     ) -> Unfused | None:
-        weights = _Weights(0, w_ih, w_hh, b_ih, b_hh, None)
+        weights = _Weights(0, 0, w_ih, w_hh, b_ih, b_hh, None)
 
         def run(products: Products) -> Any:
             gates = products.linear(0, input, w_ih, b_ih)
             state = _step(name, products, gates, _states(hx), weights)
             return state if len(state) > 1 else state[0]
 
-        return Unfused({"linear": 2}, run)
+        return Unfused(_counts(name, [weights]), run)
 
     return read
