@@ -82,4 +82,14 @@ void Emitter::pixel_rows(const int32_t* sum, int64_t stride, int64_t q, int64_t 
     }
 }
 
+void Emitter::places(const std::vector<Run>& runs, const int32_t* sum, int64_t stride, int64_t n,
+                     int64_t channels, int64_t p, int64_t count) const {
+  auto run = std::upper_bound(runs.begin(), runs.end(), p,
+                              [](int64_t at, const Run& r) { return at < r.p + r.length; });
+  for (; run != runs.end() && run->p < p + count; ++run) {
+    const int64_t from = std::max(p, run->p), to = std::min(p + count, run->p + run->length);
+    channel_rows(sum + (from - p), stride, n, channels, run->q + (from - run->p), to - from);
+  }
+}
+
 } // namespace dv

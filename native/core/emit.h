@@ -16,6 +16,10 @@ struct Emitter {
   // sum[pixel][channel]
   void pixel_rows(const int32_t* sum, int64_t stride, int64_t q, int64_t pixels, int64_t n,
                   int64_t channels) const;
+  // sum[channel][place]: channels from n on, places of the padded image from p on, of which the
+  // valid pixels, `runs`, are written
+  void places(const std::vector<Run>& runs, const int32_t* sum, int64_t stride, int64_t n,
+              int64_t channels, int64_t p, int64_t count) const;
 
 private:
   void one_channel(const int32_t* sum, int64_t n, int64_t q, int64_t pixels) const;

@@ -37,7 +37,7 @@ bool valid(const dv_shape& s) {
 }
 
 bool complete(const dv_shape& s, const dv_multiplier& m) {
-  return m.table && (!s.rank || (m.first && m.second && m.constant)) &&
+  return (!s.rank || (m.first && m.second && m.constant)) &&
          (!s.lookups || (m.entry && m.classes && m.step));
 }
 

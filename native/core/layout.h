@@ -57,7 +57,7 @@ struct Layout {
 
 bool valid(const dv_shape& s);
 
-// Whether the multiplier has what a shape of this rank and these lookups needs.
+// Whether the multiplier has the exact form that a shape of this rank and these lookups needs.
 bool complete(const dv_shape& s, const dv_multiplier& m);
 
 // What a lookup's lanes hold for channel k: which of the quad's 64 entries.

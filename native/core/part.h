@@ -36,8 +36,6 @@ private:
   }
   int64_t span() const { return runs.back().p + runs.back().length; }
 
-  void emit_places(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t p,
-                   int64_t places) const;
   Dot factors(int64_t group, int64_t lane, const int64_t* tap_offset) const;
   void emit_block(const int32_t* sum, int64_t group, int64_t row, int64_t rows, int64_t lane,
                   int64_t lanes) const;

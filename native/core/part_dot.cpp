@@ -29,7 +29,7 @@ void Part::emit_block(const int32_t* sum, int64_t group, int64_t row, int64_t ro
   if (l.shape.linear)
     emit.pixel_rows(sum, stride, row, rows, lane, lanes);
   else
-    emit_places(sum, stride, group * l.group_outputs + row, rows, lane, lanes);
+    emit.places(runs, sum, stride, group * l.group_outputs + row, rows, lane, lanes);
 }
 
 void Part::dot() const {

@@ -28,17 +28,6 @@ int64_t tile_rows(int64_t rows, int64_t row_bytes, int64_t bytes, int64_t other_
 
 } // namespace
 
-// Sums of channels n.. at the places p.. of the image: only valid pixels are written.
-void Part::emit_places(const int32_t* sum, int64_t stride, int64_t n, int64_t channels, int64_t p,
-                       int64_t places) const {
-  auto run = std::upper_bound(runs.begin(), runs.end(), p,
-                              [](int64_t at, const Run& r) { return at < r.p + r.length; });
-  for (; run != runs.end() && run->p < p + places; ++run) {
-    const int64_t from = std::max(p, run->p), to = std::min(p + places, run->p + run->length);
-    emit.channel_rows(sum + (from - p), stride, n, channels, run->q + (from - run->p), to - from);
-  }
-}
-
 // Offsets of all k = (tap, channel) in the image, or of the channels alone.
 std::vector<int64_t> Part::image_offsets(bool each_tap) const {
   std::vector<int64_t> offsets;
@@ -97,7 +86,7 @@ void Part::direct() const {
         emit.pixel_rows(sum, k.direct_lanes, row, 1, n + lane, lanes);
       } else {
         k.direct(s, row, lane, lanes, sum);
-        emit_places(sum, k.direct_lanes, n + row, 1, lane, lanes);
+        emit.places(runs, sum, k.direct_lanes, n + row, 1, lane, lanes);
       }
     }
   });

@@ -30,7 +30,7 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
   if (!valid(*shape))
     return DV_BAD_SHAPE;
   const Layout l(*shape);
-  if (!complete(*shape, *multiplier))
+  if (!multiplier->table || !complete(*shape, *multiplier))
     return DV_BAD_VALUE;
   if (shape->batch == 0)
     return DV_OK;

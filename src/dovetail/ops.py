@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError
-from dovetail.kernels.accumulate import plan_accumulated
+from dovetail.kernels.accumulated_mac import plan_accumulated
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import Operands, sum_dtype
 from dovetail.multipliers import Multiplier

@@ -119,6 +119,10 @@ class AdderAccumulator(Accumulator):
         del bound
         return False
 
+    def most(self, bound: int) -> int:
+        del bound
+        return -self.register.range[0]
+
     def takes_sum(self, bound: int) -> bool:
         del bound
         return False

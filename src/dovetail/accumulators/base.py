@@ -67,6 +67,14 @@ class Accumulator(ABC):
     def holds(self, bound: int) -> bool:
         """Whether integer sums of magnitude up to ``bound`` all pass through unchanged."""
 
+    def most(self, bound: int) -> int | None:
+        """The largest magnitude that an integer register ends with, of sums of up to ``bound``.
+
+        ``None``: the register holds a floating-point number.
+        """
+        del bound
+        return None
+
     @abstractmethod
     def takes_sum(self, bound: int) -> bool:
         """Whether the end follows from the exact integer sum, if that is at most ``bound``."""

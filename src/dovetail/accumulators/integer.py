@@ -76,6 +76,9 @@ class IntAccumulator(Accumulator):
     def holds(self, bound: int) -> bool:
         return bound <= self.range[1]
 
+    def most(self, bound: int) -> int:
+        return min(bound, -self.range[0])
+
     def takes_sum(self, bound: int) -> bool:
         del bound
         return self.overflow == "wrap" or self.when == "end"

@@ -17,8 +17,9 @@ from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.weights import with_stored_weight
 from dovetail.formats import IntFormat
 from dovetail.kernels import block
-from dovetail.kernels.accumulate import Totals, accumulate, code_products
+from dovetail.kernels.accumulate import Totals
 from dovetail.kernels.accumulate_values import accumulate_values, value_totals
+from dovetail.kernels.accumulated_mac import code_totals
 from dovetail.kernels.layer import code_range
 from dovetail.kernels.realisation import Operands
 
@@ -119,10 +120,9 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
         first, second = arithmetic.input, arithmetic.weight
         if isinstance(first, IntFormat) and isinstance(second, IntFormat):
             a, w, zero = call.codes()
-            bound = Operands(code_range(first), code_range(second)).bound(arithmetic.mul)
+            operands = Operands(code_range(first), code_range(second), a.device.type)
             w = w.mT if kind == "matmul" else w
-            products = code_products(a, w, arithmetic.mul, bound, call.geometry, zero)
-            return accumulate(products, acc, a.device, counting=True)
+            return code_totals(a, w, arithmetic.mul, operands, acc, call.geometry, zero)
         x, weight = call.x, with_stored_weight(call.site, call.module, call.call).weight.detach()
         if multiplies_blocks(arithmetic, call.call):
             if kind == "matmul":

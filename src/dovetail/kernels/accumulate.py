@@ -1,40 +1,22 @@
-"""Accumulators over products that are formed a few k at a time, all outputs at once.
+"""Accumulators over products that are formed a few k at a time, all outputs at once, in torch.
 
-``plan_accumulated`` decides how much of that is needed: nothing where the accumulator provably
-changes nothing, one step behind the fast sums where it wraps or acts at the end, and otherwise the
-loop over k of this module. Bit-equal to :mod:`dovetail.kernels.accumulate_reference`.
+Every accumulator, on every device; bit-equal to :mod:`dovetail.kernels.accumulate_reference`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dovetail.accumulators import Accumulator
 from dovetail.errors import DovetailError
-from dovetail.kernels.accumulate_reference import LoopedMac
-from dovetail.kernels.geometry import Geometry
-from dovetail.kernels.planner import plan_mac
-from dovetail.kernels.realisation import MacKernel, Operands, forced
-from dovetail.kernels.torch_kernels import pad_codes
-from dovetail.multipliers import Multiplier, multiplier
 
-__all__ = [
-    "AccumulatedMac",
-    "Products",
-    "Totals",
-    "accumulate",
-    "code_products",
-    "columns",
-    "plan_accumulated",
-]
+__all__ = ["Products", "Totals", "accumulate", "additions", "over_matrices", "term_length"]
 
 _SLAB = 1 << 20  # products held at once
 
@@ -66,6 +48,50 @@ class Totals(NamedTuple):
     additions: int
 
 
+def term_length(acc: Accumulator, depth: int) -> int | None:
+    """How many of ``depth`` products make one term; ``None``: each is one, none is summed.
+
+    >>> from dovetail.accumulators import accumulator
+    >>> [term_length(accumulator(a), 10) for a in ("fp16", "fp16(end)", "fp16(chunk=4)")]
+    [None, 10, 4]
+    """
+    return depth if acc.when == "end" else acc.chunk
+
+
+def additions(acc: Accumulator, depth: int) -> int:
+    """How many sums enter the register, of ``depth`` products.
+
+    >>> from dovetail.accumulators import accumulator
+    >>> [additions(accumulator(a), 10) for a in ("fp16", "fp16(tree)", "fp16(order=chunk(3))")]
+    [10, 9, 14]
+    """
+    terms = -(-depth // (term_length(acc, depth) or 1)) if depth else 0
+    if acc.order == "tree":
+        return max(terms - 1, min(terms, 1))
+    return terms + (-(-terms // acc.run) if acc.run else 0)
+
+
+def over_matrices(a: Tensor, w: Tensor, each: Callable[[Tensor, Tensor], Totals]) -> Totals:
+    """``each`` on every pair of matrices of ``a [..., M, K]`` and ``w [..., N, K]``, broadcast.
+
+    >>> over_matrices(torch.ones(2, 1, 3), torch.ones(4, 3),
+    ...               lambda a, w: Totals(a @ w.mT, None, 3)).total.shape
+    torch.Size([2, 1, 4])
+    """
+    if w.dim() == 2:
+        return each(a, w)
+    batch = torch.broadcast_shapes(a.shape[:-2], w.shape[:-2])
+    lefts, rights = (x.expand(*batch, *x.shape[-2:]).flatten(0, -3) for x in (a, w))
+    found = [each(left, right) for left, right in zip(lefts, rights, strict=True)]
+    shape = (*batch, a.shape[-2], w.shape[-2])
+    if not found:
+        return Totals(a.new_zeros(shape), w.new_zeros(shape, dtype=torch.int64), 0)
+    counts = [one.overflows for one in found if one.overflows is not None]
+    total = torch.stack([one.total for one in found]).reshape(shape)
+    overflows = torch.stack(counts).reshape(shape) if counts else None
+    return Totals(total, overflows, found[0].additions)
+
+
 def accumulate(
     products: Products, acc: Accumulator, device: torch.device, *, counting: bool = False
 ) -> Totals:
@@ -87,7 +113,7 @@ class _Registers:
         self, products: Products, acc: Accumulator, device: torch.device, counting: bool
     ) -> None:
         self.products, self.acc = products, acc
-        wide = products.length if acc.when == "end" else acc.chunk or 1
+        wide = term_length(acc, products.length) or 1
         if products.bound is not None and products.bound * wide >= 2**62:
             raise DovetailError(
                 f"accumulator '{acc}': sums of {wide} products of up to {products.bound} are "
@@ -96,7 +122,6 @@ class _Registers:
         term = None if products.bound is None else products.bound * wide
         self.zero = torch.zeros(products.shape, dtype=acc.dtype_for(term), device=device)
         self.overflows = torch.zeros_like(self.zero, dtype=torch.int64) if counting else None
-        self.additions = 0
 
     def totals(self) -> Totals:
         acc = self.acc
@@ -108,10 +133,9 @@ class _Registers:
             total = self.zero
             for term in self._terms():
                 total = self._add(total, term)
-        return Totals(total.to(acc.dtype), self.overflows, self.additions)
+        return Totals(total.to(acc.dtype), self.overflows, additions(acc, self.products.length))
 
     def _add(self, register: Tensor, term: Tensor) -> Tensor:
-        self.additions += 1
         if self.overflows is not None:
             self.overflows += self.acc.exceeds(register, term)
         return self.acc.add(register, term)
@@ -121,7 +145,7 @@ class _Registers:
 
     def _terms(self) -> Iterator[Tensor]:
         """The products, or the wide sums of each chunk of them."""
-        chunk = self.products.length if self.acc.when == "end" else self.acc.chunk
+        chunk = term_length(self.acc, self.products.length)
         wide, held = self.zero, 0
         for slab in self._slabs():
             for term in slab.unbind(0):
@@ -160,187 +184,3 @@ class _Registers:
             if held == length:
                 total, register, held = self._add(total, register), self.zero, 0
         return self._add(total, register) if held else total
-
-
-# What is multiplied with what ---------------------------------------------------------------------
-
-
-class Columns(NamedTuple):
-    """Operands by k: ``first(ks)`` and ``second(ks)`` broadcast to ``[len(ks), *shape]``."""
-
-    length: int
-    shape: tuple[int, ...]
-    first: Callable[[int, int], Tensor]
-    second: Callable[[int, int], Tensor]
-
-
-def columns(a: Tensor, w: Tensor, geometry: Geometry, pad: int = 0) -> Columns:
-    """The operands of a convolution, or of ``a [..., M, K] @ w [..., K, N]``.
-
-    >>> from dovetail.kernels.geometry import LINEAR
-    >>> columns(torch.zeros(5, 3), torch.zeros(3, 2), LINEAR).shape
-    (5, 2)
-    """
-    if geometry.spatial == 0:
-        rows, cols = a.movedim(-1, 0).unsqueeze(-1), w.movedim(-2, 0).unsqueeze(-2)
-        while rows.dim() < cols.dim():
-            rows = rows.unsqueeze(1)
-        while cols.dim() < rows.dim():
-            cols = cols.unsqueeze(1)
-        shape = tuple(torch.broadcast_shapes(rows.shape[1:], cols.shape[1:]))
-        return Columns(a.shape[-1], shape, lambda i, j: rows[i:j], lambda i, j: cols[i:j])
-    out = geometry.out_shape(a.shape, w.shape)
-    groups, per_group = geometry.groups, w.shape[0] // geometry.groups
-    image = pad_codes(a, geometry, pad)
-    image = image.reshape(a.shape[0], groups, 1, w.shape[1], *image.shape[2:])
-    places = list(product(range(w.shape[1]), *map(range, w.shape[2:])))
-    weights = w.reshape(groups, per_group, -1).movedim(-1, 0)
-    weights = weights[(..., *[None] * geometry.spatial)].unsqueeze(1)
-
-    def first(start: int, stop: int) -> Tensor:
-        return torch.stack([_pixels(image, place, geometry, out) for place in places[start:stop]])
-
-    shape = (a.shape[0], groups, per_group, *out[2:])
-    return Columns(len(places), shape, first, lambda i, j: weights[i:j])
-
-
-def _pixels(
-    image: Tensor, place: tuple[int, ...], geometry: Geometry, out: tuple[int, ...]
-) -> Tensor:
-    """The pixels that meet one weight in every output: ``[B, groups, 1, *out]``."""
-    channel, *taps = place
-    window: list[Any] = [
-        slice(tap * d, tap * d + (size - 1) * s + 1, s)
-        for tap, d, s, size in zip(taps, geometry.dilation, geometry.stride, out[2:], strict=True)
-    ]
-    index: tuple[Any, ...] = (..., *window)
-    return image.select(3, channel)[index]
-
-
-def code_products(
-    a: Tensor, w: Tensor, mul: Multiplier, bound: int, geometry: Geometry, pad_code: int
-) -> Products:
-    """Every ``f(a, w)`` of a linear layer's or a convolution's codes."""
-    second = w.mT if geometry.spatial == 0 else w
-    cols = columns(torch.atleast_2d(a), second, geometry, pad_code)
-    f = _product_of(mul, torch.int32 if bound < 2**31 else torch.int64)
-    return Products(
-        cols.length, cols.shape, bound, lambda i, j: f(cols.first(i, j), cols.second(i, j))
-    )
-
-
-def _product_of(mul: Multiplier, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
-    """``f`` on tensors that broadcast: multiplied, looked up, or evaluated."""
-    if mul.bits is None:
-        return lambda a, w: a.to(dtype) * w.to(dtype)
-    if sum(mul.bits) > 16:
-        return lambda a, w: torch.as_tensor(mul(a.cpu().numpy(), w.cpu().numpy()), device=a.device)
-    table = mul.table()
-    rows, width = table.shape
-
-    def look_up(a: Tensor, w: Tensor) -> Tensor:
-        index = (a.to(torch.int64) & (rows - 1)) * width + (w.to(torch.int64) & (width - 1))
-        return table.to(a.device).flatten()[index]
-
-    return look_up
-
-
-# As kernels ---------------------------------------------------------------------------------------
-
-
-class _Packed(NamedTuple):
-    """A weight's codes, and the same packed for the sums and for the sums of magnitudes."""
-
-    codes: Tensor
-    exact: Any
-    magnitudes: Any
-
-
-class AccumulatedMac(MacKernel):
-    """Products step by step through the accumulator, unless none of the sums can overflow.
-
-    Whatever the order, no partial sum of an output exceeds the sum of its products' magnitudes;
-    where the register holds the largest of those, the fast exact sums are the result.
-    """
-
-    name = "torch-accumulated"
-
-    def __init__(self, mul: Multiplier, operands: Operands, acc: Accumulator) -> None:
-        self.mul, self.acc, self.bound = mul, acc, operands.bound(mul)
-        magnitudes = _magnitudes(mul, operands) if acc.holds(0) else None
-        self.exact = None if magnitudes is None else plan_mac(mul, operands)
-        self.magnitudes = None if magnitudes is None else plan_mac(magnitudes, operands)
-
-    def pack(self, w: Tensor, geometry: Geometry) -> _Packed:
-        if self.exact is None or self.magnitudes is None:
-            return _Packed(w, None, None)
-        return _Packed(w, self.exact.pack(w, geometry), self.magnitudes.pack(w, geometry))
-
-    def sums(self, a: Tensor, packed: _Packed, geometry: Geometry, pad_code: int) -> Tensor:
-        shape = geometry.out_shape(a.shape, packed.codes.shape)
-        if self.exact is not None and self.magnitudes is not None and 0 not in shape:
-            largest = self.magnitudes.sums(a, packed.magnitudes, geometry, pad_code).max()
-            if self.acc.holds(int(largest)):
-                exact = self.exact.sums(a, packed.exact, geometry, pad_code)
-                return exact.to(self.acc.dtype)
-        products = code_products(a, packed.codes, self.mul, self.bound, geometry, pad_code)
-        return accumulate(products, self.acc, a.device).total.reshape(shape)
-
-
-@lru_cache(maxsize=64)
-def _magnitudes(mul: Multiplier, operands: Operands) -> Multiplier | None:
-    """``|f|`` as a multiplier, for tables of up to 8 + 8 bits."""
-    if mul.bits is None:
-        lows, highs = zip(operands.first, operands.second, strict=True)
-        if not (min(lows) >= -128 and max(highs) <= (127 if min(lows) < 0 else 255)):
-            return None
-        mul = mul.bind(8, signed=min(lows) < 0)
-    if mul.bits is None or sum(mul.bits) > 16:
-        return None
-    return multiplier(mul.table().abs().numpy(), bits=mul.bits, signed=mul.signed)
-
-
-class ReducedMac(MacKernel):
-    """Exact sums by a fast kernel; the accumulator acts on those."""
-
-    def __init__(self, kernel: MacKernel, acc: Accumulator) -> None:
-        self.kernel, self.acc, self.name = kernel, acc, kernel.name
-
-    def pack(self, w: Tensor, geometry: Geometry) -> Any:
-        return self.kernel.pack(w, geometry)
-
-    def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
-        exact = self.kernel.sums(a, packed, geometry, pad_code)
-        return self.acc.reduce(exact.to(torch.int64))
-
-
-def plan_accumulated(
-    mul: Multiplier, operands: Operands, acc: Accumulator | None, reduction: int
-) -> MacKernel:
-    """The kernel whose sums of ``reduction`` products are what ``acc`` holds in the end.
-
-    >>> from dovetail.accumulators import accumulator
-    >>> from dovetail.multipliers import multiplier
-    >>> codes = Operands((-127, 127), (-127, 127))
-    >>> plan_accumulated(multiplier("exact"), codes, accumulator("int16(saturate)"), 512).name
-    'torch-accumulated'
-    """
-    bound = operands.bound(mul) * reduction
-    kernel = plan_mac(mul, operands)
-    if acc is None or acc.holds(bound):
-        return kernel
-    if acc.takes_sum(bound):
-        return _reduced(kernel, acc)
-    return _accumulated(mul, operands, acc, forced() == "reference")
-
-
-@lru_cache(maxsize=256)
-def _reduced(kernel: MacKernel, acc: Accumulator) -> MacKernel:
-    return ReducedMac(kernel, acc)
-
-
-@lru_cache(maxsize=256)
-def _accumulated(
-    mul: Multiplier, operands: Operands, acc: Accumulator, by_definition: bool
-) -> MacKernel:
-    return LoopedMac(mul, acc) if by_definition else AccumulatedMac(mul, operands, acc)

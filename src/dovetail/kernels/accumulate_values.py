@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
 
 from dovetail.accumulators import Accumulator, accumulator
-from dovetail.kernels.accumulate import Products, Totals, accumulate, columns
+from dovetail.kernels.accumulate import Products, Totals, accumulate, over_matrices
+from dovetail.kernels.accumulate_columns import columns
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.library import conv_geometry, one_by_one
+from dovetail.kernels.native_accumulate import NativeSteps, steps_of_values
+from dovetail.kernels.realisation import forced
 
 __all__ = ["accumulate_values", "value_totals"]
 
@@ -37,6 +40,8 @@ def value_totals(
     >>> value_totals(x, w, LINEAR, accumulator("fp16")).total
     tensor([[2048.]], dtype=torch.float64)
     """
+    if (steps := _native_steps(x, weight, geometry, acc)) is not None:
+        return _natively(x, weight, geometry, steps, counting)
     cols = columns(x.double(), weight.double(), geometry)
     products = Products(
         cols.length, cols.shape, None, lambda i, j: cols.first(i, j) * cols.second(i, j)
@@ -45,6 +50,27 @@ def value_totals(
     shape = cols.shape if geometry.spatial == 0 else geometry.out_shape(x.shape, weight.shape)
     overflows = None if found.overflows is None else found.overflows.reshape(shape)
     return Totals(found.total.reshape(shape), overflows, found.additions)
+
+
+def _native_steps(
+    x: Tensor, weight: Tensor, geometry: Geometry, acc: Accumulator
+) -> NativeSteps | None:
+    """The core's steps, where products of these operands are exact in them."""
+    if forced() is not None or x.device.type != "cpu" or _wide(x, weight) == torch.float64:
+        return None
+    depth = geometry.reduction(weight.shape) if geometry.spatial else x.shape[-1]
+    steps = steps_of_values(acc)
+    return steps if steps is not None and steps.holds(depth) else None
+
+
+def _natively(
+    x: Tensor, weight: Tensor, geometry: Geometry, steps: NativeSteps, counting: bool
+) -> Totals:
+    if geometry.spatial:
+        return steps.totals(x, steps.pack(weight, geometry), counting=counting)
+    return over_matrices(
+        x, weight.mT, lambda a, w: steps.totals(a, steps.pack(w), counting=counting)
+    )
 
 
 def _wide(x: Tensor, weight: Tensor) -> torch.dtype:

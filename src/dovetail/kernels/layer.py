@@ -20,7 +20,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
 from dovetail.kernels import native
-from dovetail.kernels.accumulate import plan_accumulated
+from dovetail.kernels.accumulated_mac import plan_accumulated
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.ranges import Range, operand_range
@@ -122,7 +122,8 @@ def _planned(
     kernel = plan_accumulated(arithmetic.mul, operands, acc, reduction)
     bound = operands.bound(arithmetic.mul) * reduction
     shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction
-    fuses = bound + shift < 2**31 and (acc is None or acc.holds(bound)) and not w_fmt.affine
+    most = bound if acc is None or acc.holds(bound) else acc.most(bound)
+    fuses = most is not None and most + shift < 2**31 and not w_fmt.affine
     return _Way(kernel, fmt, w_fmt, geometry, fuses)
 
 

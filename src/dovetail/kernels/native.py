@@ -64,8 +64,8 @@ def _core() -> ctypes.CDLL | None:
     core = ctypes.CDLL(str(path))
     for name in ("dv_message", "dv_levels", "dv_level"):
         getattr(core, name).restype = ctypes.c_char_p
-    for name in ("dv_table_bytes", "dv_packed_bytes"):
-        getattr(core, name).restype = ctypes.c_int64
+    for name in ("table", "packed", "block_packed", "accumulate_packed"):
+        getattr(core, f"dv_{name}_bytes").restype = ctypes.c_int64
     core.dv_fingerprint.restype = ctypes.c_uint64
     core.dv_set_threads.restype = None
     core.dv_prepare_table.restype = None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.kernels import native
 from dovetail.kernels.block_codes import Codes, bound, code_range, encode
 from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.native_shape import address, packing_shape, running_shape
 
 __all__ = ["PackedBlocks", "block_mac", "holds", "pack", "quantize"]
 
@@ -98,8 +97,8 @@ def quantize(x: Tensor, fmt: PowerScaled) -> Codes:
     exponents = torch.empty(*x.shape[:-1], -(-length // block), dtype=torch.int32)
     native._check(
         native._loaded().dv_block_quantize(
-            *(_address(rows), ctypes.c_int64(x.numel() // length), ctypes.c_int64(length)),
-            *(ctypes.byref(_format(fmt)), _address(codes), _address(exponents)),
+            *(address(rows), ctypes.c_int64(x.numel() // length), ctypes.c_int64(length)),
+            *(ctypes.byref(_format(fmt)), address(codes), address(exponents)),
         )
     )
     padded = torch.nn.functional.pad(codes, (0, -length % block))
@@ -110,14 +109,11 @@ def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry)
     """``w`` (``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to ``second`` and packed for
     inputs in ``first``."""
     core = native._loaded()
-    core.dv_block_packed_bytes.restype = ctypes.c_int64
     taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
     codes, exponents = quantize(taps if w.dtype == torch.float64 else taps.float(), second)
     # [outputs, taps, channels]: the kernels' own order follows from it
     flat = codes.flatten(2)[..., : w.shape[1]].to(torch.int16).contiguous()
-    kernel = tuple(w.shape[2:])
-    spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True)]
-    shape = _shape(1, w.shape[1] * geometry.groups, spans, tuple(w.shape), geometry)
+    shape = packing_shape(tuple(w.shape), geometry)
     codes_are = (
         *(ctypes.byref(shape), ctypes.c_int64(first.block)),
         max(map(abs, (*code_range(first), *code_range(second)))),
@@ -130,7 +126,7 @@ def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry)
     exponents = exponents.contiguous()
     native._check(
         core.dv_block_pack(
-            *(*codes_are, _address(flat), _address(exponents), _address(data)),
+            *(*codes_are, address(flat), address(exponents), address(data)),
         )
     )
     return PackedBlocks(first, geometry, tuple(w.shape), data)
@@ -143,37 +139,13 @@ def block_mac(x: Tensor, packed: PackedBlocks, bias: Tensor | None) -> Tensor:
     if out.numel() == 0:
         return out
     x = native._need("x", x, (torch.float32,))
-    if geometry.spatial:
-        shape = _shape(x.shape[0], x.shape[1], list(x.shape[2:]), packed.shape, geometry)
-    else:
-        shape = _shape(math.prod(x.shape[:-1]), x.shape[-1], [], packed.shape, geometry)
+    shape = running_shape(x, packed.shape, geometry)
     if bias is not None:
         bias = native._need("bias", bias.float(), (torch.float32,))
     native._check(
         native._loaded().dv_block_run(
-            *(ctypes.byref(shape), ctypes.byref(_format(packed.first)), _address(packed.data)),
-            *(_address(x), None if bias is None else _address(bias), _address(out)),
+            *(ctypes.byref(shape), ctypes.byref(_format(packed.first)), address(packed.data)),
+            *(address(x), None if bias is None else address(bias), address(out)),
         )
     )
     return out
-
-
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _shape(
-    batch: int, channels: int, size: list[int], weight: tuple[int, ...], geometry: Geometry
-) -> Any:
-    def three(values: Any, rest: int) -> Any:
-        return (ctypes.c_int64 * 3)(*[rest] * (3 - len(values)), *values)
-
-    return native._Shape(
-        *(batch, channels, weight[0], geometry.groups),
-        *(three(size, 1), three(weight[2:], 1)),
-        *(three(geometry.stride, 1), three(geometry.dilation, 1)),
-        three([low for low, _ in geometry.padding], 0),
-        three([high for _, high in geometry.padding], 0),
-        int(geometry.spatial == 0),
-        0,
-    )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.native_shape import address, packing_shape, running_shape
 from dovetail.multipliers.classes import Lookups
 from dovetail.multipliers.operands import IntArray
 
@@ -167,9 +166,7 @@ class NativeMac:
         start = -buffer.data_ptr() % 64
         self._table = buffer[start : start + size]
         source = np.ascontiguousarray(table)
-        core.dv_prepare_table(
-            ctypes.c_void_p(source.ctypes.data), ctypes.c_void_p(self._table.data_ptr())
-        )
+        core.dv_prepare_table(ctypes.c_void_p(source.ctypes.data), address(self._table))
         # Linear layers have the weights as lanes, convolutions the activations.
         roles = lookups or (None, None)
         self._roles = tuple(_Role(products, role, self._table.data_ptr()) for role in roles)
@@ -243,10 +240,8 @@ class NativeMac:
             raise DovetailError(
                 f"{geometry.reduction(w.shape)} products of up to {self.max_abs} overflow 32 bits"
             )
-        # Only the weight's own sizes matter here: the smallest input that has an output will do.
-        kernel = tuple(w.shape[2:])
-        spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, kernel, strict=True)]
-        shape = self._shape(1, w.shape[1] * geometry.groups, spans, tuple(w.shape), geometry)
+        role = self._role(geometry)
+        shape = packing_shape(tuple(w.shape), geometry, self.rank, role.lookups)
         size = core.dv_packed_bytes(ctypes.byref(shape))
         if size < 0:
             raise DovetailError(f"weight codes {tuple(w.shape)} do not fit {geometry}")
@@ -254,10 +249,10 @@ class NativeMac:
         native._check(
             core.dv_pack(
                 ctypes.byref(shape),
-                self._role(geometry).reference,
-                ctypes.c_void_p(w.data_ptr()),
+                role.reference,
+                address(w),
                 int(self.signed[1]),
-                ctypes.c_void_p(data.data_ptr()),
+                address(data),
             )
         )
         return Packed(self, geometry, tuple(w.shape), data)
@@ -342,13 +337,9 @@ class NativeMac:
             raise DovetailError("these weights were packed for another multiplier")
         found = packed.sizes.get(a.shape)
         if found is None:
-            geometry = packed.geometry
+            geometry, lookups = packed.geometry, self._role(packed.geometry).lookups
             out_shape = geometry.out_shape(a.shape, packed.shape)
-            if geometry.spatial:
-                batch, channels, size = a.shape[0], a.shape[1], list(a.shape[2:])
-            else:
-                batch, channels, size = math.prod(a.shape[:-1]), a.shape[-1], []
-            shape = self._shape(batch, channels, size, packed.shape, geometry)
+            shape = running_shape(a, packed.shape, geometry, self.rank, lookups)
             if len(packed.sizes) >= _KEPT:
                 packed.sizes.clear()
             found = packed.sizes[a.shape] = shape, out_shape
@@ -363,7 +354,7 @@ class NativeMac:
             native._loaded().dv_run(
                 ctypes.byref(shape),
                 self._role(packed.geometry).reference,
-                ctypes.c_void_p(packed.data.data_ptr()),
+                address(packed.data),
                 ctypes.byref(source),
                 ctypes.byref(target),
             )
@@ -371,32 +362,3 @@ class NativeMac:
 
     def _role(self, geometry: Geometry) -> _Role:
         return self._roles[int(geometry.spatial > 0)]
-
-    def _shape(
-        self,
-        batch: int,
-        channels: int,
-        size: Sequence[int],
-        weight: tuple[int, ...],
-        geometry: Geometry,
-    ) -> native._Shape:
-        def three(values: Sequence[int], rest: int) -> Any:
-            return (ctypes.c_int64 * 3)(*[rest] * (3 - len(values)), *values)
-
-        if geometry.spatial > 3:
-            raise DovetailError(f"{geometry.spatial} spatial dimensions; the core handles 3")
-        return native._Shape(
-            batch,
-            channels,
-            weight[0],
-            geometry.groups,
-            three(size, 1),
-            three(weight[2:], 1),
-            three(geometry.stride, 1),
-            three(geometry.dilation, 1),
-            three([low for low, _ in geometry.padding], 0),
-            three([high for _, high in geometry.padding], 0),
-            int(geometry.spatial == 0),
-            self.rank,
-            self._role(geometry).lookups,
-        )
