@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import block, casts, mac, models
+from benchmarks import accumulators, block, casts, mac, models
 from dovetail.kernels import native
 
-RUNS = {"mac": mac.run, "models": models.run, "block": block.run, "casts": casts.run}
+RUNS = {
+    "mac": mac.run,
+    "models": models.run,
+    "accumulators": accumulators.run,
+    "block": block.run,
+    "casts": casts.run,
+}
 
 
 def main() -> None:
