@@ -143,12 +143,13 @@ dv_shape conv(int64_t batch, int64_t channels, int64_t outputs, int64_t groups, 
           {0, pad, 0},
           {0, pad, pad},
           0,
+          0,
           0};
 }
 
 dv_shape linear(int64_t batch, int64_t channels, int64_t outputs) {
-  return {batch,     channels,  outputs,   1,         {1, 1, 1}, {1, 1, 1},
-          {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, 1,         0};
+  return {batch,     channels,  outputs,   1, {1, 1, 1}, {1, 1, 1}, {1, 1, 1},
+          {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, 1, 0,         0};
 }
 
 dv_accumulator integer(int32_t kind, int32_t bits, int32_t low, int64_t chunk) {

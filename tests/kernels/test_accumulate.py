@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given
@@ -266,6 +268,26 @@ def test_counters():
     assert found["1"].overflows == 0
     model(x)
     assert found["0"].additions == 12
+
+
+class Product(nn.Module):
+    def forward(self, a, b):
+        return a @ b
+
+
+def test_products_of_activations_are_counted():
+    a, b = randn(2, 3, 40, seed=1), randn(2, 40, 5, seed=2)
+    model = Product()
+    rule = dv.rule(op="matmul", input="int8", weight="int8(per_tensor)", acc="int14(saturate)")
+    dv.apply_(model, dv.Recipe(rule), (a, b))
+    found = []
+    for realisation in (None, "torch-products"):
+        with using(realisation) if realisation else nullcontext(), dv.counters(model) as counted:
+            model(a, b)
+        found += counted.values()
+    assert found[0] == found[1]
+    assert found[0].outputs == 2 * 3 * 5
+    assert found[0].overflows > 0
 
 
 def test_wrapping_is_counted_where_it_happens():
