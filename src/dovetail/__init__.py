@@ -11,6 +11,7 @@ from dovetail.accumulators import Accumulator, accumulator
 from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
+from dovetail.container import Model, aware, monitoring, unaware
 from dovetail.emulation import (
     Plan,
     apply_,
@@ -46,6 +47,7 @@ __all__ = [
     "Codes",
     "DovetailError",
     "Format",
+    "Model",
     "Multiplier",
     "Plan",
     "Recipe",
@@ -55,6 +57,7 @@ __all__ = [
     "apply_",
     "approximation",
     "approximations",
+    "aware",
     "calibrate",
     "cast",
     "catalog",
@@ -67,6 +70,7 @@ __all__ = [
     "format",
     "load_encoded",
     "load_state",
+    "monitoring",
     "multiplier",
     "ops",
     "plan",
@@ -80,4 +84,5 @@ __all__ = [
     "save_encoded",
     "sparsity",
     "state",
+    "unaware",
 ]

@@ -6,9 +6,12 @@ from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.state import load_state, state
-from dovetail.emulation.taps import MacCall, Watched, exact, tap
+from dovetail.emulation.swap import is_emulated
+from dovetail.emulation.taps import MacCall, Watched, emulation_of, exact, tap
+from dovetail.emulation.trace import Arguments
 
 __all__ = [
+    "Arguments",
     "Counter",
     "MacCall",
     "Plan",
@@ -17,7 +20,9 @@ __all__ = [
     "apply_",
     "checkpoint_context",
     "counters",
+    "emulation_of",
     "exact",
+    "is_emulated",
     "load_state",
     "plan",
     "remove_",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from dovetail.arithmetic import EXACT
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
@@ -100,10 +101,10 @@ def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) 
 
 
 def _check_fields(rule: Rule, matched: list[OpAddress]) -> None:
-    """Refuse a field that none of the matched operations has."""
+    """Refuse a field that none of the matched operations has; what they have not is exact."""
     kinds = list(dict.fromkeys(address.kind for address in matched))
-    for name in rule.fields:
-        if not any(KINDS[kind].takes(name) for kind in kinds):
+    for name, value in rule.fields.items():
+        if value != getattr(EXACT, name) and not any(KINDS[kind].takes(name) for kind in kinds):
             first = KINDS[kinds[0]]
             raise DovetailError(
                 f"{rule.label}: {rule.selector} sets {name}, which {' and '.join(kinds)} "

@@ -26,7 +26,7 @@ from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
-__all__ = ["Seen", "Trace", "owners", "shields", "trace"]
+__all__ = ["Arguments", "Seen", "Trace", "owners", "shields", "trace"]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
 _BARE: dict[type[nn.Module], str] = {
@@ -35,6 +35,14 @@ _BARE: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
     **MODULES,
 }
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """An example with positional arguments and keyword arguments both."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
 
 @dataclass
@@ -232,6 +240,8 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    if isinstance(example, Arguments):
+        return example.args, example.kwargs
     if isinstance(example, Mapping):
         return (), example
     one = not isinstance(example, tuple) or isinstance(example, PackedSequence)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dovetail.arithmetic import EXACT, Arithmetic
-from dovetail.errors import DovetailError
+from dovetail.errors import DovetailError, unknown
 from dovetail.kinds import KINDS
 from dovetail.recipe.rule import Rule
 from dovetail.recipe.selectors import OpAddress
@@ -64,10 +64,23 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """The rules of an experiment file; errors name its line."""
-        from dovetail.recipe.schema import load_rules
+        """The rules of an experiment file, or of a d-Matrix configuration; errors name its line."""
+        from dovetail.recipe.dmatrix import load_configuration
 
-        return cls(*load_rules(path))
+        return load_configuration(path).recipe
+
+    @classmethod
+    def preset(cls, name: str) -> Recipe:
+        """A named recipe: ``BASELINE``, ``BASIC``, ``FP8`` or ``SBFP_WEIGHT_STORAGE``.
+
+        >>> Recipe.preset("FP8").rules[0].fields["weight"]
+        float(e=4, m=3, specials=finite)
+        """
+        from dovetail.recipe.dmatrix import PRESETS
+
+        if name not in PRESETS:
+            raise unknown("preset", str(name), PRESETS)
+        return PRESETS[name]
 
     def save(self, path: str | Path) -> None:
         """Write an experiment file with these rules; ``Recipe.load`` reads back an equal recipe."""

@@ -2,7 +2,8 @@
 
 The files are read by YAML 1.2's core rules, not PyYAML's 1.1 ones: `2:4` and `no` are text, `5e-4`
 is a number. Anything that makes a file mean two things at once is refused: duplicate keys, aliases,
-tags. Nothing in a file is ever executed.
+tags. Files of other projects may hold aliases and tags (see :class:`Dialect`). Nothing in a file is
+ever executed.
 """
 
 from __future__ import annotations
@@ -46,6 +47,25 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _AliasLoader(_Loader):
+    """With aliases: each stands for a copy of what it names."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        return super(_Loader, self).compose_node(parent, index)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a file may hold beyond plain data: aliases, and scalars with one of ``tags``."""
+
+    aliases: bool = False
+    tags: frozenset[str] = frozenset()
+
+
+_PLAIN = Dialect()
+#: Aliases can name one another, so that a short file holds endless data.
+_MOST_VALUES = 200_000
+
 for _name, _pattern in (("bool", _BOOL), ("int", _INT), ("float", _FLOAT), ("null", _NULL)):
     _Loader.add_implicit_resolver(_PREFIX + _name, re.compile(rf"^(?:{_pattern.pattern})$"), None)
 
@@ -66,6 +86,7 @@ class Document:
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
     overrides: dict[Location, str] = field(default_factory=dict)
+    dialect: Dialect = _PLAIN
 
     def where(self, path: Sequence[Key], *, key: bool = False) -> str:
         """`file:line:column` of the value at `path` (of its key with `key=True`).
@@ -187,16 +208,17 @@ def describe(value: Any) -> str:
     return "a mapping" if isinstance(value, dict) else "a list"
 
 
-def parse(text: str, name: str) -> Document:
+def parse(text: str, name: str, dialect: Dialect = _PLAIN) -> Document:
     """Read YAML text; malformed text is refused with `name:line:column`.
 
     >>> parse("a: 1\\na: 2", "a.yaml")
     Traceback (most recent call last):
     dovetail.errors.DovetailError: a.yaml:2:1: the key 'a' is given twice (first on line 1)
     """
-    document = Document(name, None)
+    document = Document(name, None, dialect=dialect)
+    loader = _AliasLoader if dialect.aliases else _Loader
     try:
-        node = _Loader(text).get_single_node()
+        node = loader(text).get_single_node()
         document.data = _plain(node, (), document) if node is not None else None
     except yaml.MarkedYAMLError as error:
         raise _malformed(error, name, text) from None
@@ -210,7 +232,7 @@ def parse(text: str, name: str) -> Document:
     return document
 
 
-def read(path: str | Path) -> Document:
+def read(path: str | Path, dialect: Dialect = _PLAIN) -> Document:
     """Read a YAML file; messages name it by the last part of its path."""
     path = Path(path)
     try:
@@ -223,7 +245,7 @@ def read(path: str | Path) -> Document:
         raise DovetailError(f"{path.name} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise DovetailError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    return parse(text, path.name)
+    return parse(text, path.name, dialect)
 
 
 def _neighbours(path: Path) -> str:
@@ -252,11 +274,15 @@ def _malformed(error: yaml.MarkedYAMLError, name: str, text: str) -> DovetailErr
 def _plain(node: yaml.Node, path: Location, document: Document) -> Any:
     place = (node.start_mark.line + 1, node.start_mark.column + 1)
     document.values[path] = place
+    if len(document.values) > _MOST_VALUES:
+        raise DovetailError(f"{document.name}: its aliases unfold to more than a file can mean")
     where = f"{document.name}:{place[0]}:{place[1]}"
     if isinstance(node, yaml.SequenceNode) and node.tag == _PREFIX + "seq":
         return [_plain(child, (*path, i), document) for i, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode) and node.tag == _PREFIX + "map":
         return _mapping(node, path, document)
+    if isinstance(node, yaml.ScalarNode) and node.tag in document.dialect.tags:
+        return str(node.value)
     if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_PREFIX) in _SCALARS:
         try:
             return _SCALARS[node.tag.removeprefix(_PREFIX)](node.value)
