@@ -109,3 +109,17 @@ def test_what_the_shorthand_cannot_say(spelling, message):
     with pytest.raises(DovetailError) as caught:
         to_shorthand(spelling)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "today"),
+    [
+        ("FP[1|8|23](N)", "FP[1|8|23,127](_N)"),
+        ("FP[1|4|3](N)", "FP[1|4|3,7](_N)"),
+        ("FP[1|5|2](FS)", "FP[1|5|2,15](FS)"),
+        ("BFP[4|8]{128,-1}(N)", "BFP[4|8]{128,-1}(SN)"),
+        ("BFP[4|8]{128}(S)", "BFP[4|8]{128}(SS)"),
+    ],
+)
+def test_the_oldest_spellings(oldest: str, today: str) -> None:
+    assert format(oldest) == format(today)

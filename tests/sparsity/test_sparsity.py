@@ -134,3 +134,8 @@ def test_patterns_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sparsity("quarter(per_output)") == Sparsity(TopK(0.25, per_output=True))
     with pytest.raises(DovetailError, match="exists already"):
         dv.register_sparsity("topk")(quarter)
+
+
+@pytest.mark.parametrize("text", ["TOPK{0.5}", "BTOPK{4:8,-1}", " BTOPK{2:4,1} "])
+def test_the_oldest_files_leave_the_flag_out(text):
+    assert sparsity(text) == sparsity(text.strip() + "(U)")

@@ -6,7 +6,8 @@
     BERN                  each by itself, with its score as the probability
 
 ``BTK8_4_LD`` and ``BTK8_4_FD`` name ``BTOPK{4:8,-1}(U)`` and ``BTOPK{4:8,1}(U)``, and so on with 2.
-The flag M means learned scores; without it, and without a score, magnitudes decide.
+The flag M means learned scores; without it, and without a score, magnitudes decide. The oldest
+files leave the flag out.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class _Parser:
         self.take(r"\{", "'{'")
         pattern = self.top_k() if head == "TOPK" else self.block_top_k()
         self.take(r"\}", "'}'")
+        if not self.text[self.at :].strip():
+            return Sparsity(pattern)
         self.take(r"\(", "'('")
         flag = self.take("[UM]", "U or M")
         self.take(r"\)", "')'")

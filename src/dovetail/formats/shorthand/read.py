@@ -2,7 +2,8 @@
 
     SAME
     XP[n,±f](XYZ)             fixed point: X C clamps, Y S symmetric, Z rounding N U D S
-    FP[s|e|m,b](XY)           floating point: X F flushes subnormals, Y rounding
+    FP[s|e|m,b](XY)           floating point: X F flushes subnormals, Y rounding; the oldest files
+                              leave out b, the IEEE bias, and X
     BFP[n|8]{k}(YZ)           block floating point; (Z) alone is symmetric
     SBFP<XP...><FP...>{k}     scaled block floating point
     MXFPp[EeMm]{k}, MXINTn{k} OCP MX
@@ -88,6 +89,10 @@ class _Parser:
         self.skip()
         return self.text.startswith(character, self.at)
 
+    def follows_alone(self) -> bool:
+        """Whether one letter stands between here and the closing bracket."""
+        return re.compile(r"\s*[A-Z]\s*\)").match(self.text, self.at) is not None
+
     def number(self, low: int, high: int, what: str) -> int:
         self.skip()
         start = self.at
@@ -165,11 +170,14 @@ class _Parser:
         exponent = self.number(1, 8, "a number of exponent bits")
         self.take("|")
         mantissa = self.number(0, 23, "a number of mantissa bits")
-        self.take(",")
-        low = 127 if exponent == 8 else (1 << exponent) - 128
-        bias = self.number(low, 127, "an exponent bias")
+        bias = (1 << exponent - 1) - 1
+        if self.follows(","):
+            self.take(",")
+            low = 127 if exponent == 8 else (1 << exponent) - 128
+            bias = self.number(low, 127, "an exponent bias")
         self.take("](")
-        flush = self.letter("F_", "F to flush subnormals or _") == "F"
+        # One letter alone is the rounding.
+        flush = not self.follows_alone() and self.letter("F_", "F to flush subnormals or _") == "F"
         rounding = self.rounding()
         self.take(")")
         half = (signed, exponent, mantissa, bias) == (True, 5, 10, 15)
@@ -205,8 +213,8 @@ class _Parser:
         block, axis = self.tensor()
         self.take("(")
         symmetric = True
-        # One letter alone is the rounding; 'S' alone too, so look at what follows it.
-        if re.compile(r"\s*[SA_]\s*[NUDS]").match(self.text, self.at):
+        # One letter alone is the rounding, 'S' alone too.
+        if not self.follows_alone():
             symmetric = self.letter("SA_", "S for symmetric or _") == "S"
         rounding = self.rounding()
         self.take(")")
