@@ -36,7 +36,7 @@ from dovetail.multipliers import (
 from dovetail.recipe import Recipe, Rule, rule
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
-from dovetail.training import fit
+from dovetail.training import Pruning, fit
 
 __version__ = "0.1.0"
 
@@ -50,6 +50,7 @@ __all__ = [
     "Model",
     "Multiplier",
     "Plan",
+    "Pruning",
     "Recipe",
     "Rule",
     "Sparsity",

@@ -15,6 +15,7 @@ from dovetail.formats import format as to_format
 from dovetail.kinds import KINDS
 from dovetail.multipliers import Multiplier, multiplier
 from dovetail.sparsity import Sparsity, sparsity
+from dovetail.sparsity.scores import GRADIENT_SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,6 +68,11 @@ class Arithmetic:
     def multiplies_codes(self) -> bool:
         """Whether products are formed from the operands' integer codes."""
         return _has_codes(self.input) and _has_codes(self.weight)
+
+    @property
+    def scores_gradients(self) -> bool:
+        """Whether calibration must run backward passes, of which the weights' scores are made."""
+        return self.sparsity is not None and self.sparsity.score in GRADIENT_SCORES
 
     def with_(self, changes: Mapping[str, object]) -> Arithmetic:
         """This arithmetic with some fields replaced."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from dovetail._png import png
 from dovetail.multipliers import Multiplier
 
 __all__ = ["HeatMap", "heat_map"]
@@ -52,17 +51,7 @@ class HeatMap:
         palette = bytes(c for step in range(256) for c in (BELOW if step < 127 else ABOVE))
         alpha = bytes(_alpha(step - 127) for step in range(256))
         pixels = (steps[::-1] + 127).astype(np.uint8)
-        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-        height, width = pixels.shape
-        header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-        chunks = [
-            (b"IHDR", header),
-            (b"PLTE", palette),
-            (b"tRNS", alpha),
-            (b"IDAT", zlib.compress(rows, 9)),
-            (b"IEND", b""),
-        ]
-        return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+        return png(pixels, palette, alpha)
 
 
 def heat_map(mul: Multiplier) -> HeatMap:
@@ -96,7 +85,3 @@ def _operands(bits: int, signed: bool) -> npt.NDArray[np.int64]:
 def _alpha(step: int) -> int:
     """Opacity of a colour step: 0 for no error, then from faint but visible to full."""
     return 0 if step == 0 else min(255, 24 + round(231 * abs(step) / 127))
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -19,7 +19,7 @@ from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS, Kind
 from dovetail.multipliers import Multiplier, relative_energy
 
-__all__ = ["LayerRow", "LayerTable", "Total", "layers", "shown"]
+__all__ = ["LayerRow", "LayerTable", "Total", "arguments", "layers", "shown"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def layers(model: nn.Module, batch: Any) -> LayerTable:
     >>> row.macs, row.arithmetic, row.rule
     (64, 'int8 × int8 by mul8s_1KVM@v2022', 'rule 1')
     """
-    inputs, keywords = _arguments(batch, device_of(model))
+    inputs, keywords = arguments(batch, device_of(model))
     references: dict[str, list[Tensor]] = {}
     tallies: dict[str, _Tally] = {}
 
@@ -206,6 +206,8 @@ def _summary(arithmetic: Arithmetic, kind: Kind) -> str:
     if "mul" in spelt:
         spelt["mul"] = shown(arithmetic.mul)
     text = f"{spelt.get('input', 'float')} × {spelt.get('weight', 'float')}"
+    if "sparsity" in spelt:
+        text += f" kept {spelt['sparsity']}"
     for name, word in (("mul", "by"), ("acc", "in"), ("bias", "+"), ("output", "→")):
         if name in spelt:
             text += f" {word} {spelt[name]}"
@@ -236,7 +238,9 @@ def _mean_energy(rows: tuple[LayerRow, ...]) -> float | None:
     return sum(energy * count for energy, count in known) / macs
 
 
-def _arguments(batch: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(batch: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch as the positional and keyword arguments of a model, on its device."""
+
     def move(value: Any) -> Any:
         return value.to(device) if isinstance(value, Tensor) else value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -155,6 +156,62 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def sparsity(
+    name: Annotated[
+        str, typer.Argument(help="A sparsity, such as 2:4 or topk(0.3).", show_default=False)
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="Outputs of the weight.")] = 32,
+    columns: Annotated[int, typer.Option(min=1, help="Inputs of the weight.")] = 64,
+    png: Annotated[Path | None, typer.Option(help="Write a picture to this file.")] = None,
+    json: Json = False,
+) -> None:
+    """One sparsity: its mask of a random weight, drawn, and what hardware could make of it."""
+    import torch
+
+    from dovetail.sparsity import draw, save_png, statistics
+    from dovetail.sparsity import sparsity as to_sparsity
+
+    value = to_sparsity(name)
+    weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    value.pattern.check(weight.shape)
+    mask = value.pattern.mask(weight.abs())
+    facts = {"name": str(value), **statistics(mask).to_dict()}
+    if png is not None:
+        save_png(mask, png)
+    if json:
+        say_json(facts)
+        return
+    shown = table(f"{value} on a random weight {rows} x {columns}", "Fact", ">Value")
+    for key, fact in facts.items():
+        if isinstance(fact, dict):
+            for part, amount in fact.items():
+                shown.add_row(f"{key.replace('_', ' ')} {part}", _shown(amount))
+        elif key != "name":
+            shown.add_row(key.replace("_", " "), _shown(fact))
+    say(shown, "\n" + draw(mask, min(width(), 100)))
+
+
+@app.command()
+def sparsities(json: Json = False) -> None:
+    """The sparsities, scores and backward modes that a rule can name."""
+    from dovetail.sparsity import pattern_names, score_names
+    from dovetail.sparsity.value import BACKWARD
+
+    known = {"patterns": pattern_names(), "scores": score_names(), "backward": list(BACKWARD)}
+    if json:
+        say_json(known)
+        return
+    say(
+        *(f"{key}: {', '.join(names)}" for key, names in known.items()),
+        "\nAs in sparsity: 2:4, 1:4(axis=0), topk(0.3, per_output), blocks(16, 4, 0.25),\n"
+        "bernoulli(0.5, seed=1), 2:4(fixed, score=wanda),\n"
+        "topk(0.1, score=learned, backward=joint), or the d-Matrix\n"
+        "shorthand: TOPK{0.5}(U), BTOPK{4:8,-1}(U), BERN, DENSE.\n"
+        "'dovetail show sparsity NAME' draws one.",
+    )
 
 
 @app.command()

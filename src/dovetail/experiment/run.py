@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.analysis import accuracy, layers, report, sqnr_db
@@ -153,6 +154,7 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
             epochs=spec.fit.epochs,
             lr=spec.fit.lr,
             seed=spec.fit.seed,
+            prune=spec.fit.prune,
             progress=steps.shown,
         )
         with steps.step("measuring the retrained network"):
@@ -190,14 +192,19 @@ def _emulated(
     plan = apply_(model, recipe, work.example)
     device = device_of(model)
     batches = itertools.islice(work.calibration, file.spec.calibrate.batches)
+    backward = any(op.arithmetic.scores_gradients for op in plan)
     with (
         steps.step("calibrating"),
         mode(model, training=False),
-        torch.no_grad(),
+        torch.set_grad_enabled(backward),
         calibrate(model, observer=file.spec.calibrate.observer),
     ):
         for batch in batches:
-            model(*inputs_and_target(batch, device)[0])
+            inputs, target = inputs_and_target(batch, device)
+            output = model(*inputs)
+            if backward:
+                cross_entropy(output, target).backward()
+    model.zero_grad(set_to_none=True)
     return model, plan
 
 

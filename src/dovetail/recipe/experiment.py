@@ -28,6 +28,7 @@ from dovetail.kinds import GROUPS, KINDS
 from dovetail.multipliers import multiplier
 from dovetail.recipe.rule import FIELDS, Rule, rule
 from dovetail.recipe.yaml_source import describe
+from dovetail.sparsity import schedule
 
 __all__ = [
     "CalibrateSpec",
@@ -216,12 +217,22 @@ class CalibrateSpec(_Spec):
     observer: str = Field("minmax", description="how a range follows from what was seen")
 
 
+def _prune(value: str) -> str:
+    return str(schedule(value))
+
+
+Prune = Annotated[str, AfterValidator(_prune)]
+
+
 class FitSpec(_Spec):
     """Retraining under the emulated arithmetic."""
 
     epochs: int = Field(1, ge=1, description="passes over the training data")
     lr: float = Field(5e-4, gt=0, description="learning rate at the start")
     seed: int | None = Field(None, ge=0, description="of the order; the experiment's if left out")
+    prune: Prune | None = Field(
+        None, description="how sparse weights are taken away: cubic, linear(begin=0.1, end=0.5)"
+    )
 
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {

@@ -9,10 +9,13 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from dovetail.sparsity.drawing import draw, save_png
 from dovetail.sparsity.patterns import Bernoulli, Blocks, Dense, NofM, Pattern, TopK
 from dovetail.sparsity.registry import pattern_names, register_sparsity, sparsity
+from dovetail.sparsity.schedules import Schedule, schedule
 from dovetail.sparsity.scores import register_score, score, score_names
 from dovetail.sparsity.shorthand import to_shorthand
+from dovetail.sparsity.statistics import Statistics, statistics
 from dovetail.sparsity.value import Sparsity
 
 __all__ = [
@@ -21,14 +24,20 @@ __all__ = [
     "Dense",
     "NofM",
     "Pattern",
+    "Schedule",
     "Sparsity",
+    "Statistics",
     "TopK",
+    "draw",
     "pattern_names",
     "register_score",
     "register_sparsity",
+    "save_png",
+    "schedule",
     "score",
     "score_names",
     "sparsity",
+    "statistics",
     "to_shorthand",
 ]
 

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError, unknown
 
-__all__ = ["DATA_SCORES", "register_score", "score", "score_names"]
+__all__ = ["DATA_SCORES", "GRADIENT_SCORES", "register_score", "score", "score_names"]
 
 Score = Callable[[Tensor], Tensor]
 
-#: Scores that come of what calibration batches show.
-DATA_SCORES = ("wanda", "gradient", "movement")
+#: Scores that come of what calibration batches show, and those of backward passes among them.
+GRADIENT_SCORES = ("gradient", "movement")
+DATA_SCORES = ("wanda", *GRADIENT_SCORES)
 _BUILT_IN = ("magnitude", *DATA_SCORES, "learned")
 _registered: dict[str, Score] = {}
 

@@ -1,5 +1,6 @@
 """Training: winning back what an approximation costs."""
 
 from dovetail.training.fit import FitResult, fit
+from dovetail.training.pruning import Pruning
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "Pruning", "fit"]

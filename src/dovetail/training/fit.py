@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.errors import DovetailError
+from dovetail.sparsity import Schedule
+from dovetail.training.pruning import Pruning
 
 __all__ = ["FitResult", "fit"]
 
@@ -53,6 +55,7 @@ def fit(
     optimizer: Callable[..., Optimizer] | None = None,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
     seed: int | None = None,
+    prune: str | Schedule | None = None,
     progress: bool = True,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> FitResult:
@@ -61,8 +64,10 @@ def fit(
     ``optimizer(parameters, lr=lr)`` makes the optimizer (default: Adam); its learning rate falls
     from ``lr`` to 0 along a half cosine. ``loss(output, target)`` is a scalar tensor (default:
     cross entropy). With a ``seed``, data order, dropout and stochastic rounding repeat, and the
-    global random generator is left as it was. ``on_epoch(epoch, mean_loss)`` is called after each
-    epoch, counted from 1. Each module's train/eval mode is restored at the end, also on errors.
+    global random generator is left as it was. ``prune`` takes the weights of sparse operations
+    away step by step (:class:`dovetail.training.Pruning`). ``on_epoch(epoch, mean_loss)`` is called
+    after each epoch, counted from 1. Each module's train/eval mode is restored at the end, also on
+    errors.
 
     Raises :class:`DovetailError` for a loader without batches, a model without anything to train,
     and at the first loss that is not finite, before its step is taken.
@@ -87,6 +92,7 @@ def fit(
     criterion = loss or F.cross_entropy
     device = device_of(model)
     batches = _length(loader)
+    pruning = None if prune is None else _pruning(model, prune, epochs, batches)
     losses: list[float] = []
     steps = 0
     with (
@@ -110,6 +116,8 @@ def fit(
                 step_on.zero_grad(set_to_none=True)
                 value.backward()
                 step_on.step()
+                if pruning is not None:
+                    pruning.step()
                 total += value.item()
                 tick(epoch)
             if count == 0:
@@ -118,7 +126,17 @@ def fit(
             steps += count
             if on_epoch is not None:
                 on_epoch(epoch, losses[-1])
+    if pruning is not None:
+        pruning.finish()
     return FitResult(tuple(losses), steps, lr, seed)
+
+
+def _pruning(
+    model: nn.Module, schedule: str | Schedule, epochs: int, batches: int | None
+) -> Pruning:
+    if batches is None:
+        raise DovetailError("prune needs a loader with a length: a schedule has an end")
+    return Pruning(model, schedule, epochs * max(1, batches))
 
 
 def _length(loader: Iterable[Any]) -> int | None:
