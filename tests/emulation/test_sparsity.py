@@ -308,6 +308,15 @@ def test_norms_count_an_input_as_often_as_its_weight_meets_it(layer: nn.Module) 
     assert torch.allclose(own, met)
 
 
+def test_ranges_are_those_of_the_sparse_network() -> None:
+    model = net(nn.Linear(16, 8, bias=False))
+    apply(model, "1:16", output="int8")
+    with dv.calibrate(model):
+        model(X)
+    largest = F.linear(X, pruned(model[0].weight, "1:16")).abs().max()
+    assert model[0]._dovetail_linear_output_scale == largest / 127
+
+
 @pytest.mark.parametrize(("name", "sign"), [("gradient", None), ("movement", -1.0)])
 def test_scores_of_gradients(name: str, sign: float | None) -> None:
     model = net(nn.Linear(16, 4))

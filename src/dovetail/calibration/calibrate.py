@@ -24,7 +24,8 @@ __all__ = ["calibrate"]
 
 @contextmanager
 def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
-    """Within, the emulated ``model`` runs exactly, and what its ranges and scores need is gathered.
+    """Within, the emulated ``model`` runs without casts, and what its ranges and scores need is
+    gathered; weights are sparse already, unless their scores are gathered.
 
     On leaving, every static integer format of an input or output gets its scale and zero point:
     from ``observer`` (``minmax``, ``percentile(99.9)``), or from the format's own

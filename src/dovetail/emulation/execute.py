@@ -11,7 +11,9 @@ from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.operate import operate
 from dovetail.emulation.operators import OpCall, slot_of
+from dovetail.emulation.scoring import weight_of, with_weight
 from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
+from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.taps import watched
 from dovetail.emulation.weights import with_stored_weight
 from dovetail.kernels import eager
@@ -24,15 +26,29 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
     if emulation.status == EMULATE:
         y = _emulate(site, module, call) if isinstance(call, Call) else operate(site, module, call)
     else:
-        scorer = emulation.scorers.get(site.op.key) if emulation.status == OBSERVE else None
-        y = (call if scorer is None else scorer.watch(call)).exact()
-        if emulation.status == OBSERVE:
+        observing = emulation.status == OBSERVE
+        y = (_observable(emulation, site, module, call) if observing else call).exact()
+        if observing:
             _observe(emulation, site, call, y)
     if emulation.taps:
         seen = watched(site, module, call, y.detach())
         for tap in emulation.taps:
             tap(site.op, seen)
     return y
+
+
+def _observable(
+    emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall
+) -> Call | OpCall:
+    """The exact call whose ranges are gathered: with its sparse weight, as that changes them, or,
+    where its scores are only being gathered, with all of it."""
+    scorer = emulation.scorers.get(site.op.key)
+    if scorer is not None:
+        watched_call: Call | OpCall = scorer.watch(call)
+        return watched_call
+    if site.sparsity is None:
+        return call
+    return with_weight(call, sparse_weight(site, module, weight_of(call)))
 
 
 def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -> None:
