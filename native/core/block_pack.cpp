@@ -88,12 +88,7 @@ struct LaneWriter {
 
 const BlockKernels& block_kernels(int64_t level) { return *LEVELS[level]; }
 
-int64_t block_level() {
-  for (int64_t i = 0; i < (int64_t)(sizeof LEVELS / sizeof *LEVELS); i++)
-    if (!strcmp(LEVELS[i]->name, kernels().name))
-      return i;
-  return 0;
-}
+int64_t block_level() { return level_in(LEVELS); }
 
 bool valid(const BlockCodes& c) {
   return c.block >= 1 && c.block <= 1 << 22 && c.most >= 0 && c.most <= 32768 && c.digits >= 0 &&

@@ -27,7 +27,9 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("driver", ["native_test", "cast_test", "block_test", "accumulate_test"])
+@pytest.mark.parametrize(
+    "driver", ["native_test", "cast_test", "block_test", "accumulate_test", "float_test"]
+)
 def test_native_core_is_clean(driver):
     if not all(shutil.which(tool, path=PATH) for tool in ("cmake", "ninja", "c++")):
         pytest.skip("the sanitizer build needs cmake, ninja and a C++ compiler")
