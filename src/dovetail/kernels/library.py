@@ -140,6 +140,13 @@ def computed_matmul(
 
 
 def _batched(x: Tensor, weight: Tensor, first: Range, second: Range, rule: Arithmetic) -> Tensor:
+    def mac(a: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+        return layer.emulate(a, w, None, first, second, rule, geometry)
+
+    return batched(x, weight, mac)
+
+
+def batched(x: Tensor, weight: Tensor, mac: Callable[[Tensor, Tensor, Geometry], Tensor]) -> Tensor:
     """Products of matrices as few calls of a layer: what is shared is multiplied once, and the
     pairs that share nothing are the groups of one convolution with a window of one pixel."""
     batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
@@ -148,19 +155,15 @@ def _batched(x: Tensor, weight: Tensor, first: Range, second: Range, rule: Arith
     if 0 in (*shape, depth):
         return x.new_zeros(shape)
     if weight.shape[:-2].numel() == 1:
-        y = layer.emulate(x, weight.reshape(depth, columns).mT, None, first, second, rule, LINEAR)
-        return y.reshape(shape)
+        return mac(x, weight.reshape(depth, columns).mT, LINEAR).reshape(shape)
     if x.shape[:-2].numel() == 1:
-        every = weight.mT.reshape(-1, depth)
-        y = layer.emulate(x.reshape(-1, depth), every, None, first, second, rule, LINEAR)
+        y = mac(x.reshape(-1, depth), weight.mT.reshape(-1, depth), LINEAR)
         y = y.reshape(x.shape[-2], -1, columns).movedim(0, 1)
         return y.reshape(shape).contiguous()
     left = x.expand(*batch, *x.shape[-2:]).mT.reshape(1, -1, x.shape[-2])
     right = weight.expand(*batch, depth, columns).mT.reshape(-1, depth, 1)
-    groups = Geometry.conv(1, groups=batch.numel())
-    y = layer.emulate(left, right, None, first, second, rule, groups)
-    product: Tensor = y.reshape(*batch, columns, x.shape[-2]).mT.contiguous()
-    return product
+    y = mac(left, right, Geometry.conv(1, groups=batch.numel()))
+    return y.reshape(*batch, columns, x.shape[-2]).mT.contiguous()
 
 
 def _linear_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:

@@ -10,7 +10,12 @@ from dovetail.multipliers.facts import CircuitFacts
 from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.metrics import ErrorMetrics, SumErrors
 from dovetail.multipliers.models import Fidelity, Model
-from dovetail.multipliers.registry import families, multiplier, register_multiplier
+from dovetail.multipliers.registry import (
+    any_multiplier,
+    families,
+    multiplier,
+    register_multiplier,
+)
 
 __all__ = [
     "CircuitFacts",
@@ -22,6 +27,7 @@ __all__ = [
     "Model",
     "Multiplier",
     "SumErrors",
+    "any_multiplier",
     "catalog",
     "families",
     "float_multiplier",

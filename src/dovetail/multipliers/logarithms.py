@@ -15,7 +15,7 @@ from dovetail.errors import unknown
 from dovetail.multipliers.magnitudes import OnMagnitudes, check_whole, leading_one
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed, spell_bits
 
-__all__ = ["ALM", "MBM", "alm", "mbm"]
+__all__ = ["ALM", "MBM", "LMul", "alm", "l_mul", "mbm"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,31 +69,30 @@ class ALM(OnMagnitudes):
             "alm", adder=self.adder, m=self.m, bits=spell_bits(self.bits), signed=self.signed
         )
 
-    @property
-    def _fraction(self) -> int:
-        """The fraction bits of a logarithm: enough for every operand."""
-        return max(self.bits) - 1
-
-    def _logarithm(self, magnitude: IntArray) -> IntArray:
-        """``p + x`` in units of ``2**-fraction``."""
-        p = leading_one(magnitude)
-        x = (magnitude - (np.int64(1) << p)) << (self._fraction - p)
-        return np.asarray((p << self._fraction) + x)
-
-    def _power(self, logarithm: IntArray) -> IntArray:
-        """``2**p * (1 + x)``, rounded down."""
-        p, ones = logarithm >> self._fraction, np.int64(1) << self._fraction
-        return np.asarray((ones + logarithm % ones) << p >> self._fraction)
-
     def _magnitude(self, first: IntArray, second: IntArray) -> IntArray:
-        left, right = self._logarithm(first), self._logarithm(second)
-        product = self._power(_lower_part_add(left, right, self.adder, self.m))
+        fraction = max(self.bits) - 1
+        left, right = _logarithm(first, fraction), _logarithm(second, fraction)
+        product = _power(_lower_part_add(left, right, self.adder, self.m), fraction)
         return np.asarray(np.where((first == 0) | (second == 0), 0, product))
 
     def _bound(self) -> int:
         """Neither adder exceeds the sum by as much as ``2**m``."""
-        first, second = (self._logarithm(np.array(largest)) for largest in self._largest())
-        return int(self._power(first + second + (1 << self.m)))
+        fraction = max(self.bits) - 1
+        first, second = (_logarithm(np.array(largest), fraction) for largest in self._largest())
+        return int(_power(first + second + (1 << self.m), fraction))
+
+
+def _logarithm(magnitude: IntArray, fraction: int) -> IntArray:
+    """``p + x`` in units of ``2**-fraction``: with max(bits) - 1 of them, exact."""
+    p = leading_one(magnitude)
+    x = (magnitude - (np.int64(1) << p)) << (fraction - p)
+    return np.asarray((p << fraction) + x)
+
+
+def _power(logarithm: IntArray, fraction: int) -> IntArray:
+    """``2**p * (1 + x)``, rounded down."""
+    p, ones = logarithm >> fraction, np.int64(1) << fraction
+    return np.asarray((ones + logarithm % ones) << p >> fraction)
 
 
 def _lower_part_add(left: IntArray, right: IntArray, adder: str, m: int) -> IntArray:
@@ -121,3 +120,50 @@ def alm(adder: str = "soa", m: int = 3, bits: int | Bits = 8, signed: bool = Tru
     width, signs = as_bits(bits, lowest=2), as_signed(signed)
     check_whole("m", m, 0, max(width) - 1)
     return ALM(adder, m, width, signs)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LMul(OnMagnitudes):
+    """See `l_mul`."""
+
+    offset: int
+    bits: Bits
+    signed: bool
+
+    def __repr__(self) -> str:
+        return spell_call(
+            "l_mul", offset=self.offset, bits=spell_bits(self.bits), signed=self.signed
+        )
+
+    def _magnitude(self, first: IntArray, second: IntArray) -> IntArray:
+        fraction = max(self.bits) - 1
+        total = _logarithm(first, fraction) + _logarithm(second, fraction)
+        product = _power(total + (1 << fraction - self.offset), fraction)
+        return np.asarray(np.where((first == 0) | (second == 0), 0, product))
+
+    def _bound(self) -> int:
+        """The product grows with both magnitudes."""
+        first, second = (np.array(largest) for largest in self._largest())
+        return int(self._magnitude(first, second))
+
+
+def l_mul(offset: int | None = None, bits: int | Bits = 8, signed: bool = True) -> LMul:
+    """L-Mul: the logarithms ``p + x`` are added as in Mitchell's, and ``2**-offset`` with them.
+
+    Made for floating-point numbers, ``multiplier("l_mul", format="bf16")``: their bit patterns are
+    such logarithms, so a product is one integer addition of patterns, whose carry runs from the
+    fraction into the exponent. By default, for m fraction bits (a format's mantissa; of integers,
+    one less than the wider operand has), ``offset = m`` up to m = 3, then 3 for m = 4 and 4 above.
+    Paper: H. Luo, W. Sun, "Addition is All You Need for Energy-efficient Language Models", arXiv
+    2410.00907 (2024); its formula ``1 + x + y + 2**-offset`` leaves the carry out, which its
+    program has.
+
+    >>> l_mul(bits=8, signed=False)([128, 192, 255, 0], [128, 192, 255, 7])
+    array([17408, 34816, 68608,     0])
+    """
+    width, signs = as_bits(bits, lowest=2), as_signed(signed)
+    fraction = max(width) - 1
+    if offset is None:
+        offset = fraction if fraction <= 3 else 3 if fraction == 4 else 4
+    check_whole("offset", offset, 1, fraction)
+    return LMul(offset, width, signs)

@@ -19,11 +19,12 @@ from dovetail.multipliers.catalog import find_circuit, nearest_circuits
 from dovetail.multipliers.error_tolerant import etm
 from dovetail.multipliers.exact import exact
 from dovetail.multipliers.families import broken_array, drum, mitchell, truncate
+from dovetail.multipliers.floating import NAME as FLOAT_NAME
 from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.functions import from_callable
 from dovetail.multipliers.importers import SUFFIXES, from_file
 from dovetail.multipliers.kept import KEPT_KINDS, recall
-from dovetail.multipliers.logarithms import alm, mbm
+from dovetail.multipliers.logarithms import alm, l_mul, mbm
 from dovetail.multipliers.models import Model
 from dovetail.multipliers.partial_products import array
 from dovetail.multipliers.remainders import iterative_log, kulkarni, roba
@@ -32,7 +33,7 @@ from dovetail.multipliers.sign_magnitude import SignMagnitude, sign_magnitude
 from dovetail.multipliers.table import from_table
 from dovetail.multipliers.truncated import truncated
 
-__all__ = ["families", "multiplier", "register_multiplier"]
+__all__ = ["any_multiplier", "families", "multiplier", "register_multiplier"]
 
 Factory = Callable[..., Multiplier]
 _F = TypeVar("_F", bound=Factory)
@@ -57,6 +58,7 @@ _FAMILIES: dict[str, Factory] = {
     "mitchell": mitchell,
     "mbm": mbm,
     "alm": alm,
+    "l_mul": l_mul,
     "iterative_log": iterative_log,
     "roba": roba,
     "kulkarni": kulkarni,
@@ -80,9 +82,9 @@ def multiplier(
     family, ``"drum(k=6, bits=8)"`` or ``"drum", k=6, bits=8``; a table, any 2-d integer array or
     tensor (``signed=``, ``bits=``); the path of a ``.npy``, ``.c`` or ``.h`` file (``signed=``,
     ``bits=``, ``function=``, ``check=``); a callable ``f(first, second)`` (``bits=8``,
-    ``signed=``); or a `Multiplier`, returned as it is. First = input, second = weight. With
-    ``format=``, a family multiplies the significands of that floating-point format
-    (`float_multiplier`).
+    ``signed=``); or a multiplier, returned as it is. First = input, second = weight. With
+    ``format=``, or a text that says so, a family multiplies the significands of that
+    floating-point format, and ``output=`` is the format of its products (`float_multiplier`).
 
     >>> multiplier("mul8s_1KV9")
     mul8s_1KV9@v2022
@@ -90,20 +92,30 @@ def multiplier(
     True
     >>> multiplier(lambda a, w: a * w, bits=4).errors().wce
     0
+    >>> multiplier("l_mul", format="bf16") == multiplier("l_mul(format='bf16')")
+    True
     """
-    if format is not None:
-        return float_multiplier(format, _for_significands(spec, args, kwargs))
-    if isinstance(spec, Multiplier):
+    if format is None:
+        return any_multiplier(spec, *args, **kwargs)
+    output = kwargs.pop("output", None)
+    return float_multiplier(format, _for_significands(spec, args, kwargs), output)
+
+
+def any_multiplier(spec: Any, *args: Any, **kwargs: Any) -> Multiplier | FloatMultiplier:
+    """`multiplier`, of integers or of floating-point numbers as the text says.
+
+    >>> any_multiplier("mitchell(format=fp8_e5m2)"), any_multiplier("kulkarni(bits=4)")
+    (mitchell(format=fp8_e5m2), kulkarni(bits=4, signed=True))
+    """
+    if isinstance(spec, (Multiplier, FloatMultiplier)):
         _nothing_more(spec, args, kwargs)
         return spec
     if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(SUFFIXES)):
         return _call(from_file, f"the file '{spec}'", (spec, *args), kwargs)
     if isinstance(spec, str):
-        return _from_text(spec, args, kwargs)
+        return _floating_text(spec, args, kwargs) or _from_text(spec, args, kwargs)
     if isinstance(spec, (np.ndarray, torch.Tensor, list, tuple)):
         return _call(from_table, "a table", (spec, *args), kwargs)
-    if isinstance(spec, FloatMultiplier):
-        raise DovetailError(f"{spec!r} multiplies floats, for which there are no kernels; call it")
     if isinstance(spec, Model):
         raise DovetailError(
             f"{spec!r} approximates a multiplier and is none; use {spec.of!r} itself, or "
@@ -183,6 +195,23 @@ def _for_significands(spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return spell_call(name, *written, *args, **given, **kwargs)
 
 
+def _floating_text(
+    text: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> FloatMultiplier | None:
+    """The multiplier of floats that ``text`` spells, if it does: by a family's ``format=``, or as
+    ``float_multiplier(bf16, mantissa=...)``."""
+    name, written, given = parse_call(text)
+    if name == FLOAT_NAME:
+        options = {**given, **kwargs}
+        _bound(float_multiplier, f"'{name}'", (*written, *args), options)
+        return float_multiplier(*written, *args, **options)
+    if "format" not in given:
+        return None
+    fmt, output = given.pop("format"), given.pop("output", kwargs.pop("output", None))
+    spec = _for_significands(spell_call(name, *written, **given), args, kwargs)
+    return float_multiplier(fmt, spec, output)
+
+
 def _from_text(text: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Multiplier:
     name, written, keywords = parse_call(text)
     if twice := sorted(set(keywords) & set(kwargs)):
@@ -217,11 +246,17 @@ def _call(
     function: Callable[..., Multiplier], what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Multiplier:
     """``function(*args, **kwargs)``, a wrong parameter being the user's error."""
+    _bound(function, what, args, kwargs)
+    return function(*args, **kwargs)
+
+
+def _bound(
+    function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise DovetailError(f"{what}: {error}; parameters: {_parameters(function)}") from None
-    return function(*args, **kwargs)
 
 
 def _parameters(function: Callable[..., Any]) -> str:
@@ -233,7 +268,9 @@ def _parameters(function: Callable[..., Any]) -> str:
     return f"({', '.join(shown)})"
 
 
-def _nothing_more(spec: Multiplier, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _nothing_more(
+    spec: Multiplier | FloatMultiplier, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     if args or kwargs:
         extra = [repr(value) for value in args] + [f"{key}=..." for key in kwargs]
         raise DovetailError(f"{spec!r} is complete and takes no {', '.join(extra)}")
