@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from dovetail.accumulators import Accumulator, FloatAccumulator, accumulator
 from dovetail.approximations import Approximation, approximation
 from dovetail.errors import DovetailError, unknown
-from dovetail.formats import Format, IntFormat
+from dovetail.formats import FloatFormat, Format, IntFormat
 from dovetail.formats import format as to_format
 from dovetail.kinds import KINDS
-from dovetail.multipliers import Multiplier, multiplier
+from dovetail.multipliers import FloatMultiplier, Multiplier, any_multiplier, multiplier
+from dovetail.multipliers.floating import within
 from dovetail.sparsity import Sparsity, sparsity
 from dovetail.sparsity.scores import GRADIENT_SCORES
 
@@ -34,7 +35,8 @@ class Arithmetic:
     it. ``fn`` is how a function such as softmax is computed. ``grad`` is what the backward pass
     uses: ``ste`` passes gradients straight through the casts where they did not clip,
     ``ste(unclipped)`` everywhere; the product's gradient is that of the exact product of the cast
-    operands.
+    operands. A floating-point multiplier takes operands of its own format, or of formats within it,
+    and its products are summed in float32, in order of k, unless ``acc`` says otherwise.
 
     >>> from dovetail.formats import format
     >>> Arithmetic(input=format("int8"), weight=format("int4")).is_exact
@@ -48,7 +50,7 @@ class Arithmetic:
     bias: Format | None = None
     output: Format | None = None
     sparsity: Sparsity | None = None
-    mul: Multiplier = field(default_factory=lambda: multiplier("exact"))
+    mul: Multiplier | FloatMultiplier = field(default_factory=lambda: multiplier("exact"))
     acc: Accumulator | None = None
     fn: Approximation | None = None
     grad: str = "ste"
@@ -67,7 +69,15 @@ class Arithmetic:
     @property
     def multiplies_codes(self) -> bool:
         """Whether products are formed from the operands' integer codes."""
-        return _has_codes(self.input) and _has_codes(self.weight)
+        codes = _has_codes(self.input) and _has_codes(self.weight)
+        return codes and not isinstance(self.mul, FloatMultiplier)
+
+    @property
+    def code_multiplier(self) -> Multiplier:
+        """The multiplier of codes; refused where floating-point numbers are multiplied."""
+        if isinstance(self.mul, FloatMultiplier):
+            raise DovetailError(f"mul={self.mul} multiplies floating-point numbers, not codes")
+        return self.mul
 
     @property
     def scores_gradients(self) -> bool:
@@ -113,11 +123,14 @@ class Arithmetic:
 
     def _check_product(self, kind: str) -> None:
         if not self.multiplies_codes:
-            if self.mul != EXACT.mul:
+            if isinstance(self.mul, FloatMultiplier):
+                self._check_floats(self.mul)
+            elif self.mul != EXACT.mul:
                 raise DovetailError(
                     f"mul={self.mul} multiplies integer codes, but "
                     f"input={self.input or 'exact'} and weight={self.weight or 'exact'}: "
-                    f"give both an integer format such as {_fitting(self.mul)}"
+                    f"give both an integer format such as {_fitting(self.mul)}, or name the "
+                    f"floating-point format, as in 'mitchell(format=bf16)'"
                 )
             if self.acc is not None and not isinstance(self.acc, FloatAccumulator):
                 raise DovetailError(
@@ -125,12 +138,20 @@ class Arithmetic:
                     f"weight={self.weight or 'exact'}: give both an integer format such as 'int8', "
                     "or sum floating-point products in a register such as 'fp16'"
                 )
-            self._check_calibrated(kind)
             return
         self._check_width("input", self.input, 0)
         self._check_width("weight", self.weight, 1)
         self._check_granularity("input", self.input, None)
         self._check_granularity("weight", self.weight, None if kind == "matmul" else 0)
+
+    def _check_floats(self, mul: FloatMultiplier) -> None:
+        """Operands are values of the multiplier's format, though they may be of a narrower one."""
+        for slot, fmt in (("input", self.input), ("weight", self.weight)):
+            if not isinstance(fmt, FloatFormat) or not within(fmt, mul.format):
+                raise DovetailError(
+                    f"{slot}={fmt or 'exact'}: mul={mul} multiplies values of '{mul.format!r}'; "
+                    f"give the {slot} that format, or one all of whose values it has"
+                )
 
     def _check_calibrated(self, kind: str) -> None:
         """Activations are calibrated to one range each."""
@@ -143,14 +164,15 @@ class Arithmetic:
                 )
 
     def _check_width(self, slot: str, fmt: Format | None, operand: int) -> None:
-        if self.mul.bits is None or not isinstance(fmt, IntFormat):
+        mul = self.code_multiplier
+        if mul.bits is None or not isinstance(fmt, IntFormat):
             return
-        width, signed = self.mul.bits[operand], self.mul.signed
+        width, signed = mul.bits[operand], mul.signed
         low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, 2**width - 1)
         if fmt.qmin < low or fmt.qmax > high:
             raise DovetailError(
-                f"{slot}={fmt} has codes {fmt.qmin}..{fmt.qmax}, but mul={self.mul} takes "
-                f"{low}..{high}: the nearest format that fits is {_fitting(self.mul, operand)}"
+                f"{slot}={fmt} has codes {fmt.qmin}..{fmt.qmax}, but mul={mul} takes "
+                f"{low}..{high}: the nearest format that fits is {_fitting(mul, operand)}"
             )
 
     def _check_granularity(self, slot: str, fmt: Format | None, allowed: int | None) -> None:
@@ -176,7 +198,7 @@ def _fitting(mul: Multiplier, operand: int = 0) -> str:
 
 _PARSERS: dict[str, Callable[[str], object]] = {
     "sparsity": sparsity,
-    "mul": multiplier,
+    "mul": any_multiplier,
     "acc": accumulator,
     "fn": approximation,
     "grad": str,

@@ -17,7 +17,7 @@ from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.taps import MacCall, Watched, exact, tap
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS, Kind
-from dovetail.multipliers import Multiplier, relative_energy
+from dovetail.multipliers import FloatMultiplier, Multiplier, relative_energy
 
 __all__ = ["LayerRow", "LayerTable", "Total", "arguments", "layers", "shown"]
 
@@ -157,7 +157,7 @@ class _Tally:
         if self.multiplies_codes:
             a, w, pad_code = watched.codes()
             geometry = None if self.op.kind == "matmul" else watched.geometry
-            count = changed_products(a, w, self.op.arithmetic.mul, geometry, pad_code)
+            count = changed_products(a, w, self.op.arithmetic.code_multiplier, geometry, pad_code)
             self.changed = count if self.changed is None else self.changed + count
 
     @property
@@ -176,7 +176,7 @@ class _Tally:
             changed=None if self.changed is None else self.changed.share,
             isolated_db=decibels(*self.isolated),
             accumulated_db=None if self.accumulated is None else decibels(*self.accumulated),
-            energy=relative_energy(arithmetic.mul) if self.multiplies_codes else None,
+            energy=relative_energy(arithmetic.code_multiplier) if self.multiplies_codes else None,
         )
 
 
@@ -184,7 +184,7 @@ def _plus(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, 
     return one[0] + other[0], one[1] + other[1]
 
 
-def shown(mul: Multiplier) -> str:
+def shown(mul: Multiplier | FloatMultiplier) -> str:
     """What a reader calls ``mul``: its spelling, or the name of one whose spelling is a digest.
 
     >>> from dovetail.multipliers import multiplier

@@ -15,11 +15,11 @@ import torch
 from dovetail._optional import optional
 from dovetail.analysis.heatmap import heat_map
 from dovetail.analysis.layers import shown
+from dovetail.multipliers import FloatMultiplier, Multiplier
 
 if TYPE_CHECKING:
     from dovetail.analysis.layers import LayerTable
     from dovetail.experiment.result import RunResult, Stage
-    from dovetail.multipliers import Multiplier
 
 __all__ = ["versions", "write"]
 
@@ -76,7 +76,16 @@ def _render(result: RunResult, command: str) -> str:
         tiles=_tiles(result),
         stages=[_stage(stage) for stage in result.stages],
         bars=_layer_bars(result.layers),
-        multipliers=[_card(mul) for mul in result.multipliers.values() if mul.errors().wce],
+        multipliers=[
+            _card(mul)
+            for mul in result.multipliers.values()
+            if isinstance(mul, Multiplier) and mul.errors().wce
+        ],
+        float_multipliers=[
+            {"name": shown(mul), "errors": mul.errors()}
+            for mul in result.multipliers.values()
+            if isinstance(mul, FloatMultiplier)
+        ],
         command=command,
         versions=versions(),
     )

@@ -11,7 +11,7 @@ from dovetail.cli.console import NONE, percent, ratio, say, say_json, table
 from dovetail.cli.options import Json
 
 if TYPE_CHECKING:
-    from dovetail.multipliers import Multiplier
+    from dovetail.multipliers import FloatMultiplier, Multiplier
     from dovetail.multipliers.explanation import Explanation
 
 __all__ = ["app"]
@@ -82,21 +82,24 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="A circuit, a family such as 'drum(k=6)', or a .npy, .c or .h file.",
+            help="A circuit, a family such as 'drum(k=6)' or 'l_mul(format=bf16)', or a .npy, .c "
+            "or .h file.",
             show_default=False,
         ),
     ],
     json: Json = False,
 ) -> None:
     """Errors, cost, structure, and how the emulation would compute it."""
-    from dovetail.multipliers import multiplier
+    from dovetail.multipliers import FloatMultiplier, any_multiplier
 
-    m = multiplier(name)
-    facts = _facts(m)
+    m = any_multiplier(name)
+    facts = _float_facts(m) if isinstance(m, FloatMultiplier) else _facts(m)
     if json:
         say_json(facts)
-        return
-    say(_sheet(facts, m.explain()))
+    elif isinstance(m, FloatMultiplier):
+        say(_float_sheet(facts, m))
+    else:
+        say(_sheet(facts, m.explain()))
 
 
 def _facts(m: Multiplier) -> dict[str, Any]:
@@ -144,5 +147,25 @@ def _sheet(facts: dict[str, Any], found: Explanation) -> Table:
             ("delay", f"{cost['delay_ns']:.4g} ns", ""),
         ]
     for row in [*rows, *found.lines()]:
+        sheet.add_row(*row)
+    return sheet
+
+
+def _float_facts(m: FloatMultiplier) -> dict[str, Any]:
+    return {"name": repr(m), "errors": m.errors().to_dict(), "structure": m.explain().to_dict()}
+
+
+def _float_sheet(facts: dict[str, Any], m: FloatMultiplier) -> Table:
+    errors = facts["errors"]
+    sheet = table(facts["name"], "", "", "")
+    sheet.show_header = False
+    rows = [
+        ("mean relative error", percent(errors["mred"], 3), f"MRED, over {errors['method']}"),
+        ("worst", percent(errors["worst"], 3), "relative to the exact product"),
+        ("bias", percent(errors["bias"], 3), "mean error, likewise"),
+        ("wrong products", percent(errors["ep"], 2), "EP"),
+        ("overflows", percent(errors["overflow"], 2), "to infinity or NaN"),
+    ]
+    for row in [*rows, *m.explain().lines()]:
         sheet.add_row(*row)
     return sheet

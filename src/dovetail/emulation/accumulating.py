@@ -14,14 +14,17 @@ from dovetail.emulation.block_products import multiplies_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.planned import PlannedOp
+from dovetail.emulation.smooth import with_exact_gradient
 from dovetail.emulation.weights import with_stored_weight
 from dovetail.formats import IntFormat
 from dovetail.kernels import block
 from dovetail.kernels.accumulate import Totals
 from dovetail.kernels.accumulate_values import accumulate_values, value_totals
 from dovetail.kernels.accumulated_mac import code_totals
+from dovetail.kernels.float_torch import float_totals
 from dovetail.kernels.layer import code_range
 from dovetail.kernels.realisation import Operands
+from dovetail.multipliers import FloatMultiplier
 
 __all__ = ["Counter", "accumulated", "counters"]
 
@@ -31,19 +34,13 @@ def accumulated(call: Call, acc: Accumulator) -> Tensor:
 
     The gradient is that of the exact product: its value is added and subtracted again.
     """
-    tensors = [t for t in (call.x, call.weight, call.bias) if t is not None]
     plain = call.plain
     x, weight = _operands(plain.kind, plain.x.detach(), plain.weight.detach())
     bias = None if call.bias is None else call.bias.detach()
     value = accumulate_values(x, weight, bias, plain.geometry, acc)
     if call.x.dim() == 1:
         value = value.squeeze(0)
-    transformed = torch._C._are_functorch_transforms_active()
-    if not transformed and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
-        return value
-    smooth = call.exact()
-    fixed = smooth.detach()
-    return value - torch.where(torch.isfinite(fixed), fixed - smooth, torch.zeros_like(fixed))
+    return with_exact_gradient(value, call)
 
 
 def _operands(kind: str, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +119,7 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             a, w, zero = call.codes()
             operands = Operands(code_range(first), code_range(second), a.device.type)
             w = w.mT if kind == "matmul" else w
-            return code_totals(a, w, arithmetic.mul, operands, acc, call.geometry, zero)
+            return code_totals(a, w, arithmetic.code_multiplier, operands, acc, call.geometry, zero)
         x, weight = call.x, with_stored_weight(call.site, call.module, call.call).weight.detach()
         if multiplies_blocks(arithmetic, call.call):
             if kind == "matmul":
@@ -132,7 +129,10 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             x = cast_slot(x, first, "input", call.site, call.module)
         if second is not None:
             weight = cast_slot(weight, second, "weight", call.site, call.module)
-        return value_totals(*_operands(kind, x, weight), call.geometry, acc, counting=True)
+        x, weight = _operands(kind, x, weight)
+        if isinstance(arithmetic.mul, FloatMultiplier):
+            return float_totals(x, weight, call.geometry, arithmetic.mul, acc, counting=True)
+        return value_totals(x, weight, call.geometry, acc, counting=True)
 
     with tap(model, watch):
         yield counts

@@ -9,14 +9,17 @@ from dovetail.emulation.accumulating import accumulated
 from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.float_products import product_of_floats
 from dovetail.emulation.operate import operate
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.scoring import weight_of, with_weight
 from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
+from dovetail.emulation.smooth import with_gradient_of
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.taps import watched
 from dovetail.emulation.weights import with_stored_weight
 from dovetail.kernels import eager
+from dovetail.multipliers import FloatMultiplier
 
 __all__ = ["execute"]
 
@@ -81,6 +84,8 @@ def _product_of_values(site: Site, module: nn.Module, call: Call) -> Tensor:
     if arithmetic.weight is not None:
         weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
     operands = call.with_operands(x, weight, call.bias)
+    if isinstance(arithmetic.mul, FloatMultiplier):
+        return product_of_floats(operands, arithmetic.mul, acc)
     return operands.exact() if acc is None else accumulated(operands, acc)
 
 
@@ -89,9 +94,7 @@ def _product_of_codes(site: Site, module: nn.Module, call: Call) -> Tensor:
         # Ops registered with torch.library have no derivative under torch.func: take the value
         # from the op, the derivative from an expression that has one, and add exact zeros.
         value = _op(site, module, call.with_operands(*_detached(call)))
-        smooth = _straight_through(site, module, call)
-        fixed = smooth.detach()
-        return value - torch.where(torch.isfinite(fixed), fixed - smooth, torch.zeros_like(fixed))
+        return with_gradient_of(value, _straight_through(site, module, call))
     return _op(site, module, call)
 
 

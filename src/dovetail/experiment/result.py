@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dovetail.analysis import Interval
     from dovetail.analysis.layers import LayerTable
     from dovetail.emulation import Plan
-    from dovetail.multipliers import Multiplier
+    from dovetail.multipliers import FloatMultiplier, Multiplier
     from dovetail.training.fit import FitResult
 
 __all__ = ["RunResult", "Stage", "plain"]
@@ -53,7 +53,7 @@ class RunResult:
     stages: tuple[Stage, ...]
     layers: LayerTable
     plan: Plan
-    multipliers: Mapping[str, Multiplier]
+    multipliers: Mapping[str, Multiplier | FloatMultiplier]
     fit: FitResult | None
     met: tuple[str, ...]
     missed: tuple[str, ...]
@@ -92,7 +92,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _facts(multiplier: Multiplier) -> dict[str, Any]:
+def _facts(multiplier: Multiplier | FloatMultiplier) -> dict[str, Any]:
     cost, factors = multiplier.cost, multiplier.factors()
     return {
         "errors": multiplier.errors().to_dict(),

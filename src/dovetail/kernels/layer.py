@@ -119,8 +119,8 @@ def _planned(
 ) -> _Way:
     fmt, w_fmt, acc = integer(arithmetic.input), integer(arithmetic.weight), arithmetic.acc
     operands = Operands(code_range(fmt), code_range(w_fmt), device)
-    kernel = plan_accumulated(arithmetic.mul, operands, acc, reduction)
-    bound = operands.bound(arithmetic.mul) * reduction
+    kernel = plan_accumulated(arithmetic.code_multiplier, operands, acc, reduction)
+    bound = operands.bound(arithmetic.code_multiplier) * reduction
     shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction
     most = bound if acc is None or acc.holds(bound) else acc.most(bound)
     fuses = most is not None and most + shift < 2**31 and not w_fmt.affine

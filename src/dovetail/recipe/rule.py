@@ -13,7 +13,7 @@ from dovetail.approximations import Approximation, approximation
 from dovetail.arithmetic import GRADIENTS
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import format as to_format
-from dovetail.multipliers import multiplier
+from dovetail.multipliers import any_multiplier
 from dovetail.recipe.selectors import Selector
 from dovetail.sparsity import Sparsity, sparsity
 
@@ -132,7 +132,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bias": _format,
     "output": _format,
     "sparsity": _sparsity,
-    "mul": multiplier,
+    "mul": any_multiplier,
     "acc": _accumulator,
     "fn": _approximation,
     "grad": _gradient,
