@@ -24,6 +24,22 @@ public:
 
 private:
   unsigned before_;
+#elif defined(__aarch64__)
+  ExactFloats() : before_(get()) { set(0); }
+  ~ExactFloats() { set(before_); }
+
+private:
+  static uint64_t get() {
+    uint64_t state;
+    asm volatile("mrs %0, fpcr" : "=r"(state));
+    return state;
+  }
+  static void set(uint64_t state) { asm volatile("msr fpcr, %0" : : "r"(state)); }
+
+  uint64_t before_;
+#else
+  ExactFloats() {}
+  ~ExactFloats() {}
 #endif
 };
 

@@ -24,7 +24,7 @@ public:
 
 private:
   // Memory above this is not kept; under the sanitizers none is, so that they see every overrun.
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(DOVETAIL_SANITIZE)
   static constexpr int64_t KEPT = 0;
 #else
   static constexpr int64_t KEPT = int64_t(64) << 20;

@@ -3,7 +3,11 @@
 #include "kernels/simd.h"
 
 // Input and output may be the same memory, element by element, but overlap in no other way.
+#if defined(__clang__)
+#define DV_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
+#else
 #define DV_ELEMENTWISE _Pragma("GCC ivdep")
+#endif
 
 namespace {
 

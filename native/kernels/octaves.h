@@ -1,5 +1,6 @@
 // Formats that repeat in every octave: a table of the mantissa's leading bits and one comparison.
 #pragma once
+#include "kernels/bits.h"
 #include "kernels/casts.h"
 #include "kernels/lanes.h"
 #include "kernels/steps.h"
@@ -42,7 +43,7 @@ void octaves(const float* x, int64_t n, const dv::Octaves& format, float* out) {
     return octaves_in_registers<6>(x, n, format, out);
 #endif
   const dv::Octaves f = format;
-#pragma GCC ivdep
+  DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++) {
     int32_t given;
     memcpy(&given, &x[i], sizeof given);

@@ -5,8 +5,8 @@
 // what lies below a place of t that depends on k alone. Adding one at that place carries from the
 // fraction into exponent and regime, which is what the next posit is.
 #pragma once
+#include "kernels/bits.h"
 #include "kernels/casts.h"
-#include "kernels/simd.h"
 
 namespace {
 
@@ -14,7 +14,7 @@ template <int MODE> void posit(const float* x, int64_t n, const dv::Posit& forma
   const int32_t all = 0x7fffffff, infinite = 0x7f800000, one = 0x3f800000;
   const dv::Posit p = format;
   const int32_t below_regime = 23 + p.es;
-#pragma GCC ivdep
+  DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++) {
     int32_t given;
     memcpy(&given, &x[i], sizeof given);

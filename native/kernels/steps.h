@@ -1,5 +1,6 @@
 // Step functions: which of a sorted list of keys is the last one not above a number.
 #pragma once
+#include "kernels/bits.h"
 #include "kernels/casts.h"
 #include "kernels/lanes.h"
 #include "kernels/nearest.h"
@@ -109,7 +110,7 @@ void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
       }))
     return;
   const dv::Steps t = table;
-#pragma GCC ivdep
+  DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++)
     out[i] = step_of(x[i], t);
 }
@@ -123,7 +124,7 @@ void steps_real(const float* x, const float* by, const float* times, int64_t n, 
       }))
     return;
   const dv::Steps t = table;
-#pragma GCC ivdep
+  DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++)
     out[i] = step_real(x[i], by[i], times[i], divide, t);
 }
@@ -139,10 +140,11 @@ void steps_real_runs(const float* x, const float* by, const float* times, int64_
       }))
     return;
   const dv::Steps t = table;
-  for (int64_t r = 0; r < runs; r++)
-#pragma GCC ivdep
+  for (int64_t r = 0; r < runs; r++) {
+    DV_ELEMENTWISE
     for (int64_t i = r * block; i < (r + 1) * block; i++)
       out[i] = step_real(x[i], by[r], times[r], divide, t);
+  }
 }
 
 } // namespace
