@@ -1,17 +1,13 @@
 // The casts' C interface on every level, with buffers of the exact size, so that the sanitizers see
 // any read or write outside them. Results are compared with plain arithmetic in doubles.
 #include "dovetail_cast.h"
+#include "support.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <string>
 #include <vector>
 
 namespace {
-
-uint32_t state = 1;
-uint32_t next() { return state = state * 1664525u + 1013904223u; }
 
 int failures = 0;
 void expect(bool right, const char* what) {
@@ -235,17 +231,11 @@ void steps_and_integers() {
 } // namespace
 
 int main() {
-  const std::string levels = dv_levels();
-  for (size_t from = 0; from < levels.size();) {
-    const size_t space = levels.find(' ', from);
-    const size_t to = space == std::string::npos ? levels.size() : space;
-    dv_set_level(levels.substr(from, to - from).c_str());
-    from = to + 1;
+  each_level([] {
     elements();
     blocks();
     posits_and_octaves();
     steps_and_integers();
-  }
-  printf("%s: %d failures\n", levels.c_str(), failures);
-  return failures != 0;
+  });
+  return conclude(failures);
 }
