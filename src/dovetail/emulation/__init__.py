@@ -2,6 +2,7 @@
 
 from dovetail.emulation.accumulating import Counter, counters
 from dovetail.emulation.apply import apply_, remove_
+from dovetail.emulation.fold import fold_
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
@@ -22,6 +23,7 @@ __all__ = [
     "counters",
     "emulation_of",
     "exact",
+    "fold_",
     "is_emulated",
     "load_state",
     "plan",
