@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from dovetail.cli.console import say, say_json, width
 from dovetail.cli.options import File, Json, Set
 
 __all__ = ["plan"]
 
 
-def plan(file: File, set_: Set = None, json: Json = False) -> None:
+Tree = Annotated[bool, typer.Option("--tree", help="Draw the modules as a tree instead.")]
+
+
+def plan(file: File, set_: Set = None, tree: Tree = False, json: Json = False) -> None:
     """Show who gets what, and from which rule. Nothing is measured or written."""
+    from dovetail.analysis import tree as drawn
     from dovetail.emulation import plan as plan_for
     from dovetail.experiment import subject
     from dovetail.recipe.schema import load
@@ -21,4 +29,4 @@ def plan(file: File, set_: Set = None, json: Json = False) -> None:
         say_json(resolved.to_dict())
         return
     say(f"{work.name} under the {len(experiment.recipe)} rules of {file}\n")
-    say(resolved.table(width()).rstrip())
+    say(drawn(work.model, resolved, width()) if tree else resolved.table(width()).rstrip())
