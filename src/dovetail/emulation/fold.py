@@ -34,8 +34,8 @@ def fold_(model: nn.Module) -> list[str]:
     Operations that are not a module's own (``F.linear`` on a parameter) are left as they are.
 
     Refused before anything is changed: a rounding that would round its own result once more
-    (stochastic, or an affine one whose scale comes out different), and parameters that two operations
-    share but round differently.
+    (stochastic, or an affine one whose scale comes out different), and parameters that two
+    operations share but round differently.
 
     >>> import dovetail as dv
     >>> net = nn.Linear(64, 2)
