@@ -15,9 +15,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dovetail.errors import DovetailError, unknown
-from dovetail.zoo import data, digits, resnet
+from dovetail.zoo import data, dcgan, digits, language, mobilenet, resnet, unet
 
-__all__ = ["build", "checkpoint", "data", "digits", "names", "resnet", "train"]
+__all__ = [
+    "build",
+    "checkpoint",
+    "data",
+    "dcgan",
+    "digits",
+    "language",
+    "mobilenet",
+    "names",
+    "resnet",
+    "train",
+    "unet",
+]
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,13 @@ _ZOO = {
     "digits-cnn": _Entry(
         digits.DigitsCNN, digits.train, Path(__file__).with_name("digits-cnn.safetensors")
     ),
+    "dcgan-generator": _Entry(dcgan.Generator),
+    "dcgan-discriminator": _Entry(dcgan.Discriminator),
+    "lstm-lm": _Entry(language.LSTMLanguageModel),
+    "mobilenet-v2": _Entry(mobilenet.mobilenet_v2),
     "resnet18": _Entry(resnet.resnet18),
     "resnet50": _Entry(resnet.resnet50),
+    "unet": _Entry(unet.UNet),
 }
 
 
@@ -40,7 +57,8 @@ def names() -> list[str]:
     """The models of the zoo.
 
     >>> names()
-    ['digits-cnn', 'resnet18', 'resnet50']
+    ['dcgan-discriminator', 'dcgan-generator', 'digits-cnn', 'lstm-lm', 'mobilenet-v2', 'resnet18',
+     'resnet50', 'unet']
     """
     return sorted(_ZOO)
 
