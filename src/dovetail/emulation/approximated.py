@@ -15,7 +15,7 @@ __all__ = ["approximated"]
 
 def approximated(call: OpCall, fn: Approximation) -> Tensor:
     """The approximation's result; its gradient is the exact function's unless ``fn`` says more."""
-    operands, attributes = call.restored, call.attributes
+    operands, attributes = call.operands, call.attributes
     if fn.grad == "approximation" or not _is_followed(operands.values()):
         return fn.compute(call.kind, operands, attributes)
     fixed = {name: value.detach() for name, value in operands.items()}

@@ -101,7 +101,7 @@ def _addmm(
 ) -> Call | None:
     if beta != 1 or alpha != 1 or bias.dim() != 1:
         return None
-    return Call("linear", x, weight.mT, bias, LINEAR)
+    return Call("linear", x, kept(weight, "transposed", lambda: weight.mT), bias, LINEAR)
 
 
 def _matmul(x: Tensor, weight: Tensor) -> Call:

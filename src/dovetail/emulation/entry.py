@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from dovetail.emulation.calls import COVERED, Call, Reader
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.execute import execute
-from dovetail.emulation.operators import OPERATORS, OpCall, Operator
+from dovetail.emulation.mode import WHOLE
+from dovetail.emulation.operators import (
+    OPERATORS,
+    WHOLE_MODULES,
+    OpCall,
+    Operator,
+    WholeModule,
+)
 from dovetail.emulation.site import Emulation, Site
 from dovetail.errors import DovetailError
 
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "table_of"]
 
-Reads = Reader | Operator | Composite
+Reads = Reader | Operator | WholeModule | Composite
 
 _TABLES: dict[frozenset[str], dict[Any, Reads]] = {}
 
@@ -33,6 +40,8 @@ def table_of(kinds: Iterable[str]) -> dict[Any, Reads]:
         table |= {f: r for f, r in COVERED.items() if r.kind in wanted}
         table |= {f: o for f, o in OPERATORS.items() if not o.kinds.isdisjoint(wanted)}
         table |= {f: c for f, c in COMPOSITES.items() if not c.kinds.isdisjoint(wanted)}
+        if not WHOLE_MODULES.kinds.isdisjoint(wanted):
+            table[WHOLE] = WHOLE_MODULES
         _TABLES[wanted] = table
     return _TABLES[wanted]
 
@@ -127,9 +136,6 @@ class _Emulated(Products):
         sites: dict[tuple[str, int], Site | None],
     ) -> None:
         self.emulation, self.module, self.sites = emulation, module, sites
-
-    def touches(self, kind: str, index: int) -> bool:
-        return self.sites.get((kind, index)) is not None
 
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
         site = self.sites[(call.kind, index)]

@@ -10,6 +10,7 @@ from dovetail.emulation.block_products import multiplies_blocks, product_of_bloc
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.float_products import product_of_floats
+from dovetail.emulation.hidden import visible
 from dovetail.emulation.operate import operate
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.scoring import weight_of, with_weight
@@ -58,7 +59,7 @@ def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -
     for name, value in {**call.operands, "output": y}.items():
         observer = emulation.observers.get((site.op.key, slot_of(name)))
         if observer is not None:
-            observer.update(value.detach())
+            observer.update(visible(call.kind, value.detach()))
 
 
 def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:

@@ -20,10 +20,13 @@ from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 if TYPE_CHECKING:
     from dovetail.emulation.entry import Entry
 
-__all__ = ["ENTRY", "Mode", "checkpoint_context", "run"]
+__all__ = ["ENTRY", "WHOLE", "Mode", "call_as_one", "checkpoint_context", "run", "run_as_one"]
 
 #: The key in a module's ``__dict__`` under which its entry stands.
 ENTRY = "_dovetail"
+
+#: The key in an entry's table under which stands how a module that is one operation is read.
+WHOLE = "module"
 
 
 class Mode(TorchFunctionMode):
@@ -62,12 +65,28 @@ def run(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs:
     lifted = _lift() if torch._C._len_torch_function_stack() else []
     try:
         if not entry.table:
-            return _under(lifted[:-1], forward, module, args, kwargs)
+            return _under(lifted[:-1], forward, (module, *args), kwargs)
         with Mode(entry, module):
-            return _under(lifted[:-1], forward, module, args, kwargs)
+            return _under(lifted[:-1], forward, (module, *args), kwargs)
     finally:
         for mode in reversed(lifted):
             _push_mode(mode)
+
+
+def run_as_one(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    """Like :func:`run` for a module that is one operation: what it calls is nobody's."""
+    entry = module.__dict__.get(ENTRY)
+    if entry is None:
+        return forward(module, *args, **kwargs)
+    return _as_one(Mode(entry, module), WHOLE, forward, (module, *args), kwargs)
+
+
+def call_as_one(key: Any, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function that is one operation, known as ``key``: what it calls is nobody's."""
+    place = _topmost()
+    if place < 0:
+        return func(*args, **kwargs)
+    return _as_one(torch._C._get_function_stack_at(place), key, func, args, kwargs)
 
 
 def checkpoint_context() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
@@ -90,6 +109,20 @@ def checkpoint_context() -> tuple[AbstractContextManager[Any], AbstractContextMa
     return nullcontext(), again
 
 
+def _as_one(
+    mode: Any, key: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    lifted = _lift() if torch._C._len_torch_function_stack() else []
+    try:
+        reader = mode.entry.table.get(key)
+        if reader is None:
+            return _under(lifted[:-1], func, args, kwargs)
+        return _under(lifted[:-1], mode.entry.handle, (mode, reader, func, args, kwargs), {})
+    finally:
+        for each in reversed(lifted):
+            _push_mode(each)
+
+
 def _topmost() -> int:
     """Where the topmost mode of ours stands on the stack; -1 if there is none."""
     place = torch._C._len_torch_function_stack() - 1
@@ -107,18 +140,17 @@ def _lift() -> list[TorchFunctionMode]:
 
 def _under(
     above: list[TorchFunctionMode],
-    forward: Callable[..., Any],
-    module: nn.Module,
+    func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run with the user's modes back on top."""
+    """Call with the user's modes back on top."""
     if not above:
-        return forward(module, *args, **kwargs)
+        return func(*args, **kwargs)
     for mode in reversed(above):
         _push_mode(mode)
     try:
-        return forward(module, *args, **kwargs)
+        return func(*args, **kwargs)
     finally:
         for _ in above:
             _pop_mode()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.approximated import approximated
 from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.hidden import hidden
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import sparse_weight
+from dovetail.formats import Format
 
 __all__ = ["operate"]
 
@@ -22,9 +25,17 @@ def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
         fmt = getattr(arithmetic, slot)
         if slot == "weight":
             value = sparse_weight(site, module, value)
-        operands[name] = value if fmt is None else cast_slot(value, fmt, slot, site, module)
+        operands[name] = value if fmt is None else _cast(value, fmt, slot, site, module)
     cast = call.with_operands(operands)
     y = cast.exact() if arithmetic.fn is None else approximated(cast, arithmetic.fn)
     if arithmetic.output is not None:
-        y = cast_slot(y, arithmetic.output, "output", site, module)
+        y = _cast(y, arithmetic.output, "output", site, module)
     return y
+
+
+def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+    """The cast, which a mask's numbers pass unseen."""
+    far = hidden(site.op.kind, x)
+    if far is None:
+        return cast_slot(x, fmt, slot, site, module)
+    return torch.where(far, x, cast_slot(x.masked_fill(far, 0.0), fmt, slot, site, module))

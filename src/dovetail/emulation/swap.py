@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dovetail.emulation.mode import ENTRY, run
+from dovetail.emulation.composites.rotary import rebound, refresh
+from dovetail.emulation.mode import ENTRY, run, run_as_one
+from dovetail.emulation.operators.modules import class_kind
 from dovetail.errors import DovetailError
 
 __all__ = ["BUFFER_PREFIX", "Emulated", "is_emulated", "swap_in", "swap_out"]
@@ -24,6 +26,7 @@ class Emulated:
     """Mixin placed first in the derived class."""
 
     _dovetail_base: type[nn.Module]
+    _dovetail_kind: str | None
 
     def __init_subclass__(cls, **_: Any) -> None:
         """Keep silent, or registries in the user's base classes would see a second class."""
@@ -68,17 +71,24 @@ _classes: dict[type[nn.Module], type[nn.Module]] = {}
 def _derived(base: type[nn.Module]) -> type[nn.Module]:
     if base not in _classes:
         _classes[base] = _derive(base)
-    return _classes[base]
+    derived = _classes[base]
+    refresh(derived.__dict__["_dovetail_inner"].__func__, base.forward)
+    return derived
 
 
 def _derive(base: type[nn.Module]) -> type[nn.Module]:
+    kind = class_kind(base)
+    enter, inner = (run if kind is None else run_as_one), rebound(base.forward)
+
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return run(base.forward, self, *args, **kwargs)
+        return enter(inner, self, *args, **kwargs)
 
     names = {
         "forward": forward,
         "_dovetail_base": base,
+        "_dovetail_inner": staticmethod(inner),
+        "_dovetail_kind": kind,
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,

@@ -18,8 +18,9 @@ from dovetail.emulation import operators
 from dovetail.emulation.calls import COVERED, UNCOVERED, Call, flipped
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
-from dovetail.emulation.mode import Mode
-from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, slot_of
+from dovetail.emulation.hidden import visible
+from dovetail.emulation.mode import WHOLE, Mode
+from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, class_kind, slot_of
 from dovetail.emulation.scoring import weight_of
 from dovetail.emulation.swap import is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
@@ -71,7 +72,7 @@ class Seen:
         for name, value in values.items():
             slot = slot_of(name)
             if slot in KINDS[call.kind].activations and value.numel():
-                low, high = torch.aminmax(value.detach().float())
+                low, high = torch.aminmax(visible(call.kind, value.detach()).float())
                 before = self.ranges.get(slot, (low, high))
                 self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
 
@@ -92,6 +93,7 @@ class _Recorder:
         **COVERED,
         **OPERATORS,
         **COMPOSITES,
+        WHOLE: operators.WHOLE_MODULES,
         **UNCOVERED,
         **operators.UNCOVERED,
     }
@@ -119,7 +121,7 @@ class _Recorder:
         if isinstance(call, (Call, OpCall)):
             self.record(mode.module, mode.next_index(call.kind), call, result)
         elif call is None:
-            name = reader if isinstance(reader, str) else getattr(func, "__name__", reader.kind)
+            name = reader if isinstance(reader, str) else getattr(func, "__name__", str(func))
             self.trace.uncovered[f"{self.path or '.'}:{name}"] = name
         return result
 
@@ -139,9 +141,6 @@ class _Recorded(Products):
         self.recorder, self.module = recorder, mode.module
         self.first = {kind: mode.counts.get(kind, 0) for kind in counts}
         mode.counts.update({kind: self.first[kind] + n for kind, n in counts.items()})
-
-    def touches(self, kind: str, index: int) -> bool:  # noqa: ARG002
-        return True
 
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
         result = call.exact()
@@ -231,7 +230,8 @@ def _bare_kind(module: nn.Module) -> str | None:
     module that holds its output projection."""
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return None
-    return next((kind for cls, kind in _BARE.items() if isinstance(module, cls)), None)
+    whole = class_kind(type(module)) if "forward" not in module.__dict__ else None
+    return whole or next((kind for cls, kind in _BARE.items() if isinstance(module, cls)), None)
 
 
 def class_names(module: nn.Module) -> tuple[str, ...]:

@@ -41,9 +41,6 @@ class Exact(Products):
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def touches(self, kind: str, index: int) -> bool:
-        return True
-
     def perform(self, index: int, call: Call | OpCall) -> torch.Tensor:
         self.asked.append((call.kind, index))
         return call.exact()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dovetail.emulation.composites import attention, recurrent, sums
+from dovetail.emulation.composites import attention, recurrent, rotary, sums
 from dovetail.emulation.composites.base import Composite, Products, Unfused, binder
 from dovetail.emulation.operators.base import packet
 
@@ -74,4 +74,5 @@ COMPOSITES: dict[Any, Composite] = {
         ["matmul"],
         lambda args, kwargs: None if kwargs else sums.einsum(*args),
     ),
+    **_each([rotary.ROTATE], "apply_rotary_pos_emb", [rotary.ROTATE], rotary.read),
 }

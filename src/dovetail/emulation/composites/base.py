@@ -25,10 +25,6 @@ class Products(ABC):
     """
 
     @abstractmethod
-    def touches(self, kind: str, index: int) -> bool:
-        """Whether anything but torch's own result is asked of an operation."""
-
-    @abstractmethod
     def perform(self, index: int, call: Call | OpCall) -> Tensor:
         """The result of one product or operator."""
 

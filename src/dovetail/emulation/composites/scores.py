@@ -59,7 +59,8 @@ def attend(
     if mask is None:
         return _softmax(products, scores)
     if mask.added is not None:
-        scores = _add(products, scores, mask.added)
+        operands = {"input": scores, "other": mask.added}
+        scores = products.perform(0, OpCall("add", operands, torch.add))
     if mask.hidden is not None:
         scores = scores.masked_fill(mask.hidden, -math.inf)
     if not safe:
@@ -77,32 +78,5 @@ def drop(products: Products, weights: Tensor, rate: float) -> Tensor:
     return products.perform(0, OpCall("dropout", {"input": weights}, F.dropout, attributes))
 
 
-def _add(products: Products, scores: Tensor, mask: Tensor) -> Tensor:
-    """The sum; where the mask is so low that it hides, it is no operand, and the sum exact."""
-    if not products.touches("add", 0):
-        return scores + mask
-    far = _hides(mask)
-    operands = {"input": scores, "other": mask.masked_fill(far, 0.0)}
-    near = products.perform(0, OpCall("add", operands, torch.add))
-    return torch.where(far, scores + mask, near)
-
-
 def _softmax(products: Products, scores: Tensor) -> Tensor:
-    if not products.touches("softmax", 0):
-        return F.softmax(scores, -1)
-    hidden = _hides(scores)
-    return products.perform(
-        0,
-        OpCall(
-            "softmax",
-            {"input": scores.masked_fill(hidden, 0.0)},
-            F.softmax,
-            {"dim": -1},
-            restore=lambda seen: torch.where(hidden, scores, seen),
-        ),
-    )
-
-
-def _hides(values: Tensor) -> Tensor:
-    """Where a value is minus infinity, or the lowest number that models use in its place."""
-    return values <= torch.finfo(values.dtype).min / 2
+    return products.perform(0, OpCall("softmax", {"input": scores}, F.softmax, {"dim": -1}))

@@ -6,10 +6,22 @@ from typing import Any
 
 from torch import nn
 
-from dovetail.emulation.operators import activations, elementwise, lookups, norms, pools
+from dovetail.emulation.operators import activations, elementwise, lookups, modules, norms, pools
 from dovetail.emulation.operators.base import OpCall, Operator, slot_of
+from dovetail.emulation.operators.modules import WholeModule, class_kind, follows_torch
 
-__all__ = ["MODULES", "OPERATORS", "UNCOVERED", "OpCall", "Operator", "slot_of"]
+__all__ = [
+    "MODULES",
+    "OPERATORS",
+    "UNCOVERED",
+    "WHOLE_MODULES",
+    "OpCall",
+    "Operator",
+    "WholeModule",
+    "class_kind",
+    "follows_torch",
+    "slot_of",
+]
 
 _FILES = (activations, elementwise, lookups, norms, pools)
 
@@ -20,6 +32,9 @@ OPERATORS: dict[Any, Operator] = {f: o for file in _FILES for f, o in file.OPERA
 MODULES: dict[type[nn.Module], str] = {
     module: kind for file in _FILES for module, kind in file.MODULES.items()
 }
+
+#: How to read a module that is one operator of its own.
+WHOLE_MODULES = WholeModule(frozenset(modules.NAMES.values()))
 
 #: Functions that do what an operator does, but that no rule reaches: a plan lists them.
 UNCOVERED: dict[Any, str] = pools.UNCOVERED

@@ -25,8 +25,7 @@ class OpCall:
     """One call of an operator: its castable tensors by slot, and the function that takes them.
 
     ``attributes`` are the call's other arguments, ``mutable`` the names of those that it writes to;
-    ``target`` is the tensor that an in-place call writes to. ``restore`` puts values that no cast
-    may touch, such as masked scores, back into the input once it is cast.
+    ``target`` is the tensor that an in-place call writes to.
     """
 
     kind: str
@@ -35,18 +34,10 @@ class OpCall:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     target: Tensor | None = None
     mutable: frozenset[str] = frozenset()
-    restore: Callable[[Tensor], Tensor] | None = None
-
-    @property
-    def restored(self) -> Mapping[str, Tensor]:
-        """The operands as the function takes them."""
-        if self.restore is None:
-            return self.operands
-        return {**self.operands, "input": self.restore(self.operands["input"])}
 
     def exact(self) -> Tensor:
         """What torch itself computes."""
-        result: Tensor = self.function(**self.restored, **self.attributes)
+        result: Tensor = self.function(**self.operands, **self.attributes)
         return result
 
     def without_effects(self) -> OpCall:
@@ -127,10 +118,11 @@ def slot_name(place: int) -> str:
 def slot_of(name: str) -> str:
     """The slot that an operand belongs to.
 
-    >>> slot_of("input_3"), slot_of("weight")
-    ('input', 'weight')
+    >>> slot_of("input_3"), slot_of("weight"), slot_of("weight_storage")
+    ('input', 'weight', 'weight_storage')
     """
-    return "input" if name.startswith("input_") else name
+    slot, _, place = name.rpartition("_")
+    return slot if place.isdigit() else name
 
 
 def _is_default(value: Any, default: Any) -> bool:
