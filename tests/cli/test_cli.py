@@ -96,6 +96,18 @@ def test_check_compares_every_number(file, tmp_path, capsys) -> None:
     assert "give only the folder" in refused(capsys, "run", file, "--check", out)
 
 
+def test_plan_draws_a_tree_and_a_graph(file, tmp_path, capsys) -> None:
+    assert main(["plan", str(file), "--tree", "--graph", str(tmp_path / "g.mmd")]) == 0
+    out, _ = capsys.readouterr()
+    assert "conv1 Conv2d  input=int8, weight=int8, mul=mul8s_1L2N@v2022" in out
+    assert (tmp_path / "g.mmd").read_text().startswith("flowchart TD\n")
+    assert main(["plan", str(file), "--graph", str(tmp_path / "g.dot")]) == 0
+    capsys.readouterr()
+    assert (tmp_path / "g.dot").read_text().startswith("digraph {\n")
+    message = refused(capsys, "plan", file, "--graph", tmp_path / "g.svg")
+    assert "unknown kind of graph '.svg'" in message
+
+
 def test_plan_says_who_gets_what_from_which_rule(file, capsys) -> None:
     assert main(["plan", str(file)]) == 0
     out = capsys.readouterr().out

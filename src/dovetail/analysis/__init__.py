@@ -1,6 +1,7 @@
 """What an emulation costs and where: accuracy, per-layer noise and energy, and the report."""
 
 from dovetail.analysis.costs import CostRow, Costs, costs
+from dovetail.analysis.graph import Edge, Graph, Node, graph
 from dovetail.analysis.layers import LayerRow, LayerTable, Total, layers
 from dovetail.analysis.masks import MaskRow, MaskTable, masks
 from dovetail.analysis.metrics import Interval, accuracy, sqnr_db, wilson
@@ -9,14 +10,18 @@ from dovetail.analysis.tree import tree
 __all__ = [
     "CostRow",
     "Costs",
+    "Edge",
+    "Graph",
     "Interval",
     "LayerRow",
     "LayerTable",
     "MaskRow",
     "MaskTable",
+    "Node",
     "Total",
     "accuracy",
     "costs",
+    "graph",
     "layers",
     "masks",
     "sqnr_db",

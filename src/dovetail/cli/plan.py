@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +15,16 @@ __all__ = ["plan"]
 
 Tree = Annotated[bool, typer.Option("--tree", help="Draw the modules as a tree instead.")]
 
+Graph = Annotated[
+    Path | None,
+    typer.Option("--graph", help="Write the graph of operations: FILE.mmd Mermaid, FILE.dot."),
+]
 
-def plan(file: File, set_: Set = None, tree: Tree = False, json: Json = False) -> None:
-    """Show who gets what, and from which rule. Nothing is measured or written."""
+
+def plan(
+    file: File, set_: Set = None, tree: Tree = False, graph: Graph = None, json: Json = False
+) -> None:
+    """Show who gets what, and from which rule. Nothing is measured."""
     from dovetail.analysis import tree as drawn
     from dovetail.emulation import plan as plan_for
     from dovetail.experiment import subject
@@ -25,8 +33,21 @@ def plan(file: File, set_: Set = None, tree: Tree = False, json: Json = False) -
     experiment = load(file, set_ or ())
     work = subject(experiment)
     resolved = plan_for(work.model, experiment.recipe, work.example)
+    if graph is not None:
+        _draw(graph, work.model, experiment.recipe, work.example)
     if json:
         say_json(resolved.to_dict())
         return
     say(f"{work.name} under the {len(experiment.recipe)} rules of {file}\n")
     say(drawn(work.model, resolved, width()) if tree else resolved.table(width()).rstrip())
+
+
+def _draw(path: Path, model: Any, recipe: Any, example: Any) -> None:
+    from dovetail.analysis import graph
+    from dovetail.errors import unknown
+
+    if path.suffix not in (".mmd", ".dot"):
+        raise unknown("kind of graph", path.suffix, (".mmd", ".dot"))
+    drawn = graph(model, recipe, example)
+    text = drawn.mermaid() if path.suffix == ".mmd" else drawn.dot()
+    path.write_text(text, encoding="utf-8")

@@ -77,11 +77,17 @@ class Seen:
                 self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
 
 
+#: Where an operation was called: the module's path, the kind, and how often before in that call.
+Place = tuple[str, str, int]
+#: Is shown every operation as it is called.
+Watch = Callable[[Place, "Call | OpCall", Tensor], None]
+
+
 @dataclass
 class Trace:
     """Everything the example called. ``uncovered`` maps ``path:op`` to the op's name."""
 
-    seen: dict[tuple[str, str, int], Seen] = field(default_factory=dict)
+    seen: dict[Place, Seen] = field(default_factory=dict)
     uncovered: dict[str, str] = field(default_factory=dict)
     has_example: bool = False
 
@@ -98,8 +104,10 @@ class _Recorder:
         **operators.UNCOVERED,
     }
 
-    def __init__(self, trace: Trace, path: str, types: tuple[str, ...]) -> None:
-        self.trace, self.path, self.types = trace, path, types
+    def __init__(
+        self, trace: Trace, path: str, types: tuple[str, ...], watch: Watch | None
+    ) -> None:
+        self.trace, self.path, self.types, self.watch = trace, path, types, watch
 
     def handle(
         self,
@@ -132,6 +140,8 @@ class _Recorder:
             address = OpAddress(self.path, call.kind, index, self.types)
             self.trace.seen[key] = Seen(address, module)
         self.trace.seen[key].add(call, result)
+        if self.watch is not None:
+            self.watch(key, call, result)
 
 
 class _Recorded(Products):
@@ -171,11 +181,12 @@ def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield path, module
 
 
-def trace(model: nn.Module, example: Any) -> Trace:
+def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
     """Run ``model`` on ``example`` in eval mode without gradients, and record; nothing changes.
 
     ``example`` is a tensor, a tuple of positional arguments, a dict of keyword arguments, or
-    ``None``: then the modules that exist for one operation are listed, unseen.
+    ``None``: then the modules that exist for one operation are listed, unseen. ``watch`` is shown
+    every operation as it is called.
     """
     for path, module in model.named_modules():
         if is_emulated(module):
@@ -194,7 +205,7 @@ def trace(model: nn.Module, example: Any) -> Trace:
                 found.seen[(path, kind, 0)] = Seen(address, module, weight=_weight(module, kind))
         return _named(found)
     args, kwargs = _arguments(example)
-    with _recording(model, found), _undisturbed(model):
+    with _recording(model, found, watch), _undisturbed(model):
         model(*args, **kwargs)
     return _named(found)
 
@@ -249,12 +260,12 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 
 @contextmanager
-def _recording(model: nn.Module, found: Trace) -> Iterator[None]:
+def _recording(model: nn.Module, found: Trace, watch: Watch | None) -> Iterator[None]:
     swapped: list[nn.Module] = []
     try:
         for path, module in owners(model):
             names = class_names(module)
-            swap_in(module, _Recorder(found, path, names))
+            swap_in(module, _Recorder(found, path, names, watch))
             swapped.append(module)
         for module in shields(model):
             swap_in(module, _Shield())
