@@ -219,3 +219,15 @@ def test_the_shipped_example_in_a_process_of_its_own(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "retrained" in done.stdout
+
+
+def test_multiplier_show_prints_the_published_figures_of_a_circuit_without_products(capsys) -> None:
+    assert main(["multiplier", "show", "mul8u_197B"]) == 0
+    out, _ = capsys.readouterr()
+    assert "mul8u_197B@v2022, as published" in out
+    assert "mean |error|" in out
+    assert "Import its table or its C model" in out
+    assert main(["multiplier", "show", "mul8u_197B", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["published"]["mae"] == 119
+    assert facts["products"] is None

@@ -13,6 +13,7 @@ from dovetail.cli.options import Json
 if TYPE_CHECKING:
     from dovetail.multipliers import FloatMultiplier, Multiplier
     from dovetail.multipliers.explanation import Explanation
+    from dovetail.multipliers.facts import CircuitFacts
 
 __all__ = ["app"]
 
@@ -91,7 +92,12 @@ def show(
 ) -> None:
     """Errors, cost, structure, and how the emulation would compute it."""
     from dovetail.multipliers import FloatMultiplier, any_multiplier
+    from dovetail.multipliers.catalog import figures_only
 
+    figures = figures_only(name)
+    if figures is not None:
+        _show_figures(*figures, json=json)
+        return
     m = any_multiplier(name)
     facts = _float_facts(m) if isinstance(m, FloatMultiplier) else _facts(m)
     if json:
@@ -100,6 +106,38 @@ def show(
         say(_float_sheet(facts, m))
     else:
         say(_sheet(facts, m.explain()))
+
+
+def _show_figures(facts: CircuitFacts, remedy: str, *, json: bool) -> None:
+    """What is published of a circuit whose products do not ship with dovetail."""
+    cost = facts.cost.to_dict()
+    if json:
+        plain = {"name": facts.spelling, "bits": list(facts.bits), "signed": facts.signed}
+        errors = {"mae": facts.mae, "wce": facts.wce, "mre": facts.mre, "ep": facts.ep}
+        say_json({**plain, "published": errors, "cost": cost, "products": None, "remedy": remedy})
+        return
+    sheet = table(f"{facts.spelling}, as published", "", "", "")
+    sheet.show_header = False
+    operand = f"{'int' if facts.signed else 'uint'}{facts.bits[0]}"
+    for row in [
+        ("operands", f"{operand} × {operand}", "input × weight"),
+        ("mean |error|", f"{facts.mae:g}", "MAE"),
+        ("  relative", percent(facts.mre, 3), "MRE"),
+        ("worst |error|", f"{facts.wce:g}", "WCE"),
+        ("wrong products", percent(facts.ep, 2), "EP"),
+        *_cost_rows(cost),
+    ]:
+        sheet.add_row(*row)
+    say(sheet, remedy)
+
+
+def _cost_rows(cost: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        ("energy", f"{cost['energy_pj']:.4g} pJ", cost["source"]),
+        ("power", f"{cost['power_mw']:.4g} mW", ""),
+        ("area", f"{cost['area_um2']:.4g} um2", ""),
+        ("delay", f"{cost['delay_ns']:.4g} ns", ""),
+    ]
 
 
 def _facts(m: Multiplier) -> dict[str, Any]:
@@ -139,13 +177,9 @@ def _sheet(facts: dict[str, Any], found: Explanation) -> Table:
     if cost is None:
         rows.append(("energy", NONE, "no cost is known"))
     else:
-        rows += [
-            ("energy", f"{cost['energy_pj']:.4g} pJ", cost["source"]),
-            ("  relative", ratio(facts["relative_energy"]), "to the exact circuit of its width"),
-            ("power", f"{cost['power_mw']:.4g} mW", ""),
-            ("area", f"{cost['area_um2']:.4g} um2", ""),
-            ("delay", f"{cost['delay_ns']:.4g} ns", ""),
-        ]
+        energy, *rest = _cost_rows(cost)
+        to = "to the exact circuit of its width"
+        rows += [energy, ("  relative", ratio(facts["relative_energy"]), to), *rest]
     for row in [*rows, *found.lines()]:
         sheet.add_row(*row)
     return sheet

@@ -11,7 +11,7 @@ from dovetail.multipliers.cost import Cost
 from dovetail.multipliers.facts import CircuitFacts, all_facts
 from dovetail.multipliers.partial_products import PartialProducts
 
-__all__ = ["DEFAULT_VERSION", "CatalogCircuit", "catalog", "find_circuit"]
+__all__ = ["DEFAULT_VERSION", "CatalogCircuit", "catalog", "figures_only", "find_circuit"]
 
 DEFAULT_VERSION = "v2022"
 
@@ -75,6 +75,21 @@ def find_circuit(name: str) -> CatalogCircuit | None:
     if facts.mask is None:
         raise DovetailError(_without_mask(facts))
     return CatalogCircuit(facts.mask, facts.bits, facts.signed, facts.spelling)
+
+
+def figures_only(name: str) -> tuple[CircuitFacts, str] | None:
+    """The published figures of a circuit whose products are not known, and how to come by them.
+
+    None for every other name.
+
+    >>> figures_only("mul8u_197B")[0].mae, figures_only("mul8s_1KV9")
+    (119.0, None)
+    """
+    stem, _, version = name.partition("@")
+    named = [c for c in all_facts().values() if c.name == stem and version in ("", c.version)]
+    if not named or any(circuit.mask is not None for circuit in named):
+        return None
+    return named[0], _without_mask(named[0])
 
 
 def _without_mask(facts: CircuitFacts) -> str:
