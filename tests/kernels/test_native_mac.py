@@ -58,6 +58,23 @@ def test_few_error_classes_run_as_products_where_that_is_faster(level, count):
         assert name == "native-factored"
 
 
+def test_a_single_row_reads_the_form_of_fewest_bytes():
+    native.set_isa(native.levels()[-1])
+    try:
+        kernel = plan_mac(dv.multiplier("mul8s_1KVA"), SYMMETRIC)
+        if kernel.name != "native-factored":
+            pytest.skip("five int8 products are the best plan with matrix tiles only")
+        w = torch.randint(-127, 128, (70, 50), dtype=torch.int8)
+        packed = kernel.pack(w, LINEAR)
+        assert packed.many.mac.rank == 5 and packed.one.mac.rank == 1
+        a = torch.randint(-127, 128, (1, 50), dtype=torch.int8)
+        single = kernel.sums(a, packed, LINEAR, 0)
+        assert torch.equal(single, kernel.sums(a.expand(2, 50), packed, LINEAR, 0)[:1])
+        assert torch.equal(single[0], kernel.sums(a[0], packed, LINEAR, 0))
+    finally:
+        native.set_isa(None)
+
+
 def test_a_table_without_structure_is_looked_up(level):
     table = np.random.default_rng(0).integers(-9999, 9999, (256, 256))
     assert equal(dv.multiplier(table, signed=True), SYMMETRIC) == "native-table"

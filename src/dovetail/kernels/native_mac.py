@@ -8,6 +8,8 @@ the result is the same, and exact.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,6 +61,25 @@ def _classes(mul: Multiplier, operands: Operands) -> Form | None:
     return None if cost is None else class_bytes(mul, operands, int(COSTS[native.isa()][1] / cost))
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A linear layer's weight, packed for many rows, and once a single one comes for that."""
+
+    many: Packed
+    codes: Tensor
+    mac: NativeMac  # of fewer bytes per weight
+
+    @cached_property
+    def one(self) -> Packed:
+        return self.mac.pack(self.codes)
+
+
+def _for_rows(packed: Any, a: Tensor) -> Any:
+    if not isinstance(packed, _Rows):
+        return packed
+    return packed.one if a.numel() == a.shape[-1] else packed.many
+
+
 class _Native(MacKernel):
     """What all share: the core's byte interface, and the way out where 32 bits do not suffice."""
 
@@ -73,9 +94,10 @@ class _Native(MacKernel):
         return self.mac.pack(w.to(self.mac.dtypes[1]), geometry)
 
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
+        packed = _for_rows(packed, a)
         if not isinstance(packed, Packed):
             return self.portable.sums(a, packed, geometry, pad_code)
-        return self.mac.codes(a.to(self.mac.dtypes[0]), packed, pad_code)
+        return packed.mac.codes(a.to(self.mac.dtypes[0]), packed, pad_code)
 
     def fused(
         self,
@@ -88,9 +110,10 @@ class _Native(MacKernel):
     ) -> Tensor | None:
         del geometry
         step, zero, low, high = quantizer
-        if not isinstance(packed, Packed) or not self.mac.fits(packed.depth, zero):
+        packed = _for_rows(packed, x)
+        if not isinstance(packed, Packed) or not packed.mac.fits(packed.depth, zero):
             return None
-        return self.mac.quantized(
+        return packed.mac.quantized(
             x,
             packed,
             scale=step,
@@ -114,12 +137,25 @@ def _factored_cost(mul: Multiplier, operands: Operands) -> float:
 
 @register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
 class NativeFactored(_Native):
-    """An int8 product over the factors of both operands."""
+    """An int8 product over the factors of both operands.
+
+    A single row takes as long as its weights take to read: a byte for every factor. Where
+    `NativeClasses` reads fewer, a single row of a linear layer runs as that.
+    """
 
     name = "native-factored"
 
     def __init__(self, mul: Multiplier, operands: Operands) -> None:
         super().__init__(mul, operands, _mac(_factors(mul, operands), mul, operands))
+        form = _classes(mul, operands)
+        fewer = form is not None and form.rank + form.looked_up < self.mac.rank
+        self.single = _mac(form, mul, operands) if fewer else None
+
+    def pack(self, w: Tensor, geometry: Geometry) -> Any:
+        packed = super().pack(w, geometry)
+        if self.single is None or geometry.spatial or not isinstance(packed, Packed):
+            return packed
+        return _Rows(packed, w.to(self.mac.dtypes[1]), self.single)
 
 
 def _classes_hold(mul: Multiplier, operands: Operands) -> bool:
