@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import accumulators, block, casts, mac, models
+from benchmarks import accumulators, block, casts, costs, mac, models
 from dovetail.kernels import native
 
 RUNS = {
     "mac": mac.run,
     "models": models.run,
+    "costs": costs.run,
     "accumulators": accumulators.run,
     "block": block.run,
     "casts": casts.run,

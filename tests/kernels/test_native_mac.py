@@ -66,7 +66,7 @@ def test_a_single_row_reads_the_form_of_fewest_bytes():
             pytest.skip("five int8 products are the best plan with matrix tiles only")
         w = torch.randint(-127, 128, (70, 50), dtype=torch.int8)
         packed = kernel.pack(w, LINEAR)
-        assert packed.many.mac.rank == 5 and packed.one.mac.rank == 1
+        assert (packed.many.mac.rank, packed.one.mac.rank) == (5, 1)
         a = torch.randint(-127, 128, (1, 50), dtype=torch.int8)
         single = kernel.sums(a, packed, LINEAR, 0)
         assert torch.equal(single, kernel.sums(a.expand(2, 50), packed, LINEAR, 0)[:1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,17 +32,23 @@ from dovetail.multipliers import Multiplier
 
 __all__ = ["NativeClasses", "NativeFactored", "NativeTable"]
 
-#: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/mac.md):
-#: per rank of a factored product, and of a table, at each instruction-set level.
+
+class Costs(NamedTuple):
+    """Time of a large layer as a ratio to torch float32, one thread, above `BESIDES`."""
+
+    rank: float  # of each int8 product
+    lookup: float | None  # of each byte by class; None: never the best plan
+    table: float  # of a whole table
+
+
+#: At each instruction-set level; ``python -m benchmarks costs`` measures them.
 COSTS = {
-    "scalar": (13.0, 7.5),
-    "avx2": (1.8, 4.6),
-    "avx512": (1.25, 3.4),
-    "avx512vnni": (0.28, 2.4),
-    "amx": (0.12, 2.4),
+    "scalar": Costs(13.0, None, 7.4),
+    "avx2": Costs(1.7, None, 4.5),
+    "avx512": Costs(1.2, None, 3.3),
+    "avx512vnni": Costs(0.28, 0.6, 2.3),
+    "amx": Costs(0.11, 0.6, 2.3),
 }
-#: The same of one lookup by class; without byte permutes it is never the best plan.
-LOOKUP_COSTS = {"avx512vnni": 0.6, "amx": 0.6}
 BESIDES = 0.1  # quantisation and the like, whatever the rank
 
 
@@ -50,15 +56,17 @@ def _factors(mul: Multiplier, operands: Operands) -> Form | None:
     """Factors that fit the core, up to the rank at which looking products up is as fast."""
     if not (native.available() and holds(mul, operands)):
         return None
-    per_rank, table = COSTS[native.isa()]
-    return factor_bytes(mul, operands, int((table - BESIDES) / per_rank))
+    costs = COSTS[native.isa()]
+    return factor_bytes(mul, operands, int(costs.table / costs.rank))
 
 
 def _classes(mul: Multiplier, operands: Operands) -> Form | None:
     if not (native.available() and holds(mul, operands)):
         return None
-    cost = LOOKUP_COSTS.get(native.isa())
-    return None if cost is None else class_bytes(mul, operands, int(COSTS[native.isa()][1] / cost))
+    costs = COSTS[native.isa()]
+    if costs.lookup is None:
+        return None
+    return class_bytes(mul, operands, int(costs.table / costs.lookup))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +140,7 @@ def _factored_holds(mul: Multiplier, operands: Operands) -> bool:
 def _factored_cost(mul: Multiplier, operands: Operands) -> float:
     form = _factors(mul, operands)
     assert form is not None
-    return BESIDES + COSTS[native.isa()][0] * form.rank
+    return BESIDES + COSTS[native.isa()].rank * form.rank
 
 
 @register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
@@ -163,9 +171,10 @@ def _classes_hold(mul: Multiplier, operands: Operands) -> bool:
 
 
 def _classes_cost(mul: Multiplier, operands: Operands) -> float:
-    form, level = _classes(mul, operands), native.isa()
+    form, costs = _classes(mul, operands), COSTS[native.isa()]
     assert form is not None
-    return BESIDES + COSTS[level][0] * form.rank + LOOKUP_COSTS[level] * form.looked_up
+    assert costs.lookup is not None
+    return BESIDES + costs.rank * form.rank + costs.lookup * form.looked_up
 
 
 @register_realisation("mac", when=_classes_hold, cost=_classes_cost, name="native-classes")
@@ -191,7 +200,7 @@ def _table_holds(mul: Multiplier, operands: Operands) -> bool:
 
 def _table_cost(mul: Multiplier, operands: Operands) -> float:
     del mul, operands
-    return COSTS[native.isa()][1]
+    return BESIDES + COSTS[native.isa()].table
 
 
 @register_realisation("mac", when=_table_holds, cost=_table_cost, name="native-table")
