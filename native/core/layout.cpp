@@ -137,4 +137,18 @@ std::vector<Run> Layout::runs(int64_t batch) const {
   return all;
 }
 
+std::vector<int64_t> Layout::targets(int64_t batch) const {
+  std::vector<int64_t> target;
+  for (const Run& run : runs(batch)) {
+    target.resize((size_t)(run.p + run.length), -1);
+    for (int64_t i = 0; i < run.length; i++) {
+      const int64_t q = run.q + i;
+      target[(size_t)(run.p + i)] =
+          shape.linear ? q * shape.outputs
+                       : q / out_pixels * out_pixels * shape.outputs + q % out_pixels;
+    }
+  }
+  return target;
+}
+
 } // namespace dv

@@ -41,6 +41,8 @@ struct Layout {
   std::vector<int64_t> tap_offsets(int64_t batch) const;
   int64_t place(int64_t image, int64_t pixel) const; // of an output pixel
   std::vector<Run> runs(int64_t batch) const;        // all valid outputs, longest stretches
+  // Of each place the output element of the first channel, -1 where there is none.
+  std::vector<int64_t> targets(int64_t batch) const;
 
   // Packed weights: two int32 per output (sum of codes, what is taken off the dot kernels' sums),
   // then per group the operand. Factored: rows [outputs][taps][quads][4] for convolutions; for

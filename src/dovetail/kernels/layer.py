@@ -123,7 +123,7 @@ def _planned(
     bound = operands.bound(arithmetic.code_multiplier) * reduction
     shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction
     most = bound if acc is None or acc.holds(bound) else acc.most(bound)
-    fuses = most is not None and most + shift < 2**31 and not w_fmt.affine
+    fuses = most is not None and most + shift < 2**kernel.sum_bits and not w_fmt.affine
     return _Way(kernel, fmt, w_fmt, geometry, fuses)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dovetail.kernels import native, native_mac, reference, torch_kernels
+from dovetail.kernels import native, native_mac, native_wide, reference, torch_kernels
 from dovetail.kernels.realisation import MacKernel, Operands, candidates, forced
 from dovetail.multipliers import Multiplier
 
 __all__ = ["plan_mac"]
 
 # Imported for their registrations.
-_MODULES = (native_mac, reference, torch_kernels)
+_MODULES = (native_mac, native_wide, reference, torch_kernels)
 
 
 def plan_mac(mul: Multiplier, operands: Operands) -> MacKernel:

@@ -42,6 +42,8 @@ class MacKernel(ABC):
     """A realisation bound to a multiplier and the operands' ranges."""
 
     name: str
+    #: Sums, zero-point terms included, must stay below ``2**sum_bits`` for :meth:`fused`.
+    sum_bits: int = 31
 
     @abstractmethod
     def pack(self, w: Tensor, geometry: Geometry) -> Any:
