@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import accumulators, block, casts, costs, mac, models
+from benchmarks import accumulators, block, casts, costs, mac, models, wide
 from dovetail.kernels import native
 
 RUNS = {
     "mac": mac.run,
     "models": models.run,
     "costs": costs.run,
+    "wide": wide.run,
     "accumulators": accumulators.run,
     "block": block.run,
     "casts": casts.run,

@@ -82,7 +82,9 @@ def test_a_table_without_structure_is_looked_up(level):
 
 def test_the_zero_multiplier(level):
     zero = dv.multiplier(np.zeros((256, 256), dtype=np.int64), signed=True)
-    assert equal(zero, SYMMETRIC) != "native-table"
+    # Without instructions for bytes, products of 16-bit numbers are the faster ones, or float32's.
+    cheaper = {"scalar": "torch-factored", "avx2": "native-wide", "avx512": "native-wide"}
+    assert equal(zero, SYMMETRIC) == cheaper.get(level, "native-factored")
 
 
 @pytest.mark.parametrize("name", ["exact", "drum(k=6, bits=8, signed=True)", "mul8s_1KVA"])

@@ -28,7 +28,8 @@ def run(*command: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "driver", ["native_test", "cast_test", "block_test", "accumulate_test", "float_test"]
+    "driver",
+    ["native_test", "cast_test", "block_test", "accumulate_test", "float_test", "wide_test"],
 )
 def test_native_core_is_clean(driver):
     if not all(shutil.which(tool, path=PATH) for tool in ("cmake", "ninja", "c++")):

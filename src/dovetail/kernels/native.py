@@ -64,7 +64,7 @@ def _core() -> ctypes.CDLL | None:
     core = ctypes.CDLL(str(path))
     for name in ("dv_message", "dv_levels", "dv_level"):
         getattr(core, name).restype = ctypes.c_char_p
-    for name in ("table", "packed", "block_packed", "accumulate_packed"):
+    for name in ("table", "packed", "block_packed", "accumulate_packed", "wide_packed"):
         getattr(core, f"dv_{name}_bytes").restype = ctypes.c_int64
     core.dv_fingerprint.restype = ctypes.c_uint64
     core.dv_set_threads.restype = None

@@ -25,7 +25,7 @@ from dovetail.multipliers import Multiplier
 
 __all__ = ["NativeWide"]
 
-#: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/results/wide.md): per
+#: Time of a large layer, one thread, as a ratio to torch float32 (benchmarks/wide.py): per
 #: segment of 16-bit factors, and of products in the float patterns of a logarithm.
 COSTS = {
     "scalar": (2.8, 8.5),
@@ -86,8 +86,6 @@ class NativeWide(MacKernel):
         self.words, self.bound = words, operands.bound(mul)
         self._segments = np.array(words.segments, dtype=np.int32)
         self._struct = _struct(words, self._segments)
-        core = native._loaded()
-        core.dv_wide_packed_bytes.restype = ctypes.c_int64
 
     def pack(self, w: Tensor, geometry: Geometry) -> _Packed:
         weight = tuple(w.shape)
