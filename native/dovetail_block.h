@@ -35,13 +35,16 @@ DV_EXPORT int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length
 
 // Weights in the order of the kernels of the level in use: codes [outputs, taps, channels /
 // groups] and exponents [outputs, taps, blocks]. `most` bounds the codes of both operands, and
-// `digits` their bits from the first one to the last.
+// `digits` their bits from the first one to the last. `few`: rows are so few at a time that reading
+// the weights takes longer than multiplying them.
 DV_EXPORT int64_t dv_block_packed_bytes(const dv_shape*, int64_t block, int32_t most,
-                                        int32_t digits);
+                                        int32_t digits, int32_t few);
 DV_EXPORT int32_t dv_block_pack(const dv_shape*, int64_t block, int32_t most, int32_t digits,
-                                const int16_t* codes, const int32_t* exponents, void* out);
+                                int32_t few, const int16_t* codes, const int32_t* exponents,
+                                void* out);
 
-// x [batch, channels, spatial] (linear: [batch, channels]) is rounded to the format and multiplied.
+// x [batch, channels, spatial] (linear: [batch, channels], of any number of groups) is rounded to
+// the format and multiplied.
 // `bias` (null: none) is added last. DV_BAD_LEVEL if another level packed the weights, DV_BAD_VALUE
 // if they were packed for other blocks or smaller codes.
 DV_EXPORT int32_t dv_block_run(const dv_shape*, const dv_block_format*, const void* packed,

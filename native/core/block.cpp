@@ -201,7 +201,7 @@ int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
 int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const void* packed,
                      const float* x, const float* bias, float* out) {
   using namespace dv;
-  if (!valid(*shape))
+  if (!valid(*shape, true))
     return DV_BAD_SHAPE;
   if (!sound(*format))
     return DV_BAD_VALUE;

@@ -10,10 +10,11 @@ namespace dv {
 extern const BlockKernels& block_kernels(int64_t level);
 extern int64_t block_level(); // the number of the level in use
 
-// Codes of both operands: magnitude, and bits from their first one to their last.
+// Codes of both operands: magnitude, and bits from their first one to their last. Few rows meet
+// weights that are as short as can be, as reading them is most of the work.
 struct BlockCodes {
   int64_t block;
-  int32_t most, digits;
+  int32_t most, digits, few;
 };
 
 bool valid(const BlockCodes& codes);

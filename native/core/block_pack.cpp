@@ -33,7 +33,8 @@ int64_t largest_dot(const Layout& l, const BlockCodes& c) {
 }
 
 const BlockForm& fitting(const BlockForm* form, const BlockCodes& c, int64_t bound) {
-  while (c.most > form->most || c.digits > form->digits || bound > form->bound)
+  while (c.most > form->most || c.digits > form->digits || bound > form->bound ||
+         (c.few && form->folded))
     form++;
   return *form;
 }
@@ -64,23 +65,27 @@ struct LaneWriter {
     scale[at * sizes.k.lanes + lane] = kept;
     if (kept == kept && !zero)
       range.add(kept);
+    uint8_t* to = panel + (at * sizes.units * sizes.k.lanes + lane) * 4;
+    if (sizes.f.folded)
+      put<2>(to, n, [=](int64_t i) { return upper_half((float)code[i] * (fold ? s : 1.0f)); });
+    else if (sizes.f.width == 1)
+      put<1>(to, n, [=](int64_t i) { return (uint16_t)code[i]; });
+    else
+      put<2>(to, n, [=](int64_t i) { return (uint16_t)code[i]; });
     int32_t sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-      put(at, i,
-          sizes.f.folded ? upper_half((float)code[i] * (fold ? s : 1.0f)) : (uint16_t)code[i]);
+    for (int64_t i = 0; i < n; i++)
       sum += code[i];
-    }
     start[at * sizes.k.lanes + lane] = (sizes.biased ? BIASED : 0) - sizes.f.offset * sum;
   }
 
-  // The lower bytes of an element, of which there may be only one.
-  void put(int64_t at, int64_t i, uint16_t element) const {
-    const int64_t per = 4 / sizes.f.width;
-    const int64_t unit = at * sizes.units + i / per, byte = i % per * sizes.f.width;
-    uint8_t* to = panel + (unit * sizes.k.lanes + lane) * 4 + byte;
-    to[0] = (uint8_t)element;
-    if (sizes.f.width == 2)
-      to[1] = (uint8_t)(element >> 8);
+  // The lower bytes of elements, of which there may be only one each.
+  template <int WIDTH, typename Element>
+  void put(uint8_t* to, int64_t n, const Element& element) const {
+    constexpr int64_t PER = 4 / WIDTH;
+    for (int64_t i = 0; i < n; i++) {
+      const uint16_t e = element(i);
+      memcpy(to + i / PER * sizes.k.lanes * 4 + i % PER * WIDTH, &e, WIDTH);
+    }
   }
 };
 
@@ -114,19 +119,20 @@ BlockSizes::BlockSizes(const Layout& l, const BlockCodes& codes, int64_t level)
 
 } // namespace dv
 
-int64_t dv_block_packed_bytes(const dv_shape* shape, int64_t block, int32_t most, int32_t digits) {
-  const dv::BlockCodes c{block, most, digits};
-  if (!dv::valid(*shape) || !dv::valid(c))
+int64_t dv_block_packed_bytes(const dv_shape* shape, int64_t block, int32_t most, int32_t digits,
+                              int32_t few) {
+  const dv::BlockCodes c{block, most, digits, few};
+  if (!dv::valid(*shape, true) || !dv::valid(c))
     return -1;
   const dv::Layout layout(*shape);
   return dv::BlockSizes(layout, c, dv::block_level()).packed_bytes(layout);
 }
 
 int32_t dv_block_pack(const dv_shape* shape, int64_t block, int32_t most, int32_t digits,
-                      const int16_t* codes, const int32_t* exponents, void* out) {
+                      int32_t few, const int16_t* codes, const int32_t* exponents, void* out) {
   using namespace dv;
-  const BlockCodes c{block, most, digits};
-  if (!valid(*shape))
+  const BlockCodes c{block, most, digits, few};
+  if (!valid(*shape, true))
     return DV_BAD_SHAPE;
   if (!valid(c))
     return DV_BAD_VALUE;

@@ -16,7 +16,7 @@ int64_t out_size(const dv_shape& s, int i) {
 
 } // namespace
 
-bool valid(const dv_shape& s) {
+bool valid(const dv_shape& s, bool grouped_linear) {
   if (s.batch < 0 || s.channels < 1 || s.outputs < 1 || s.groups < 1 || s.rank < 0 || s.rank > 64)
     return false;
   if (s.lookups < 0 || s.lookups > (s.rank ? 16 : 0))
@@ -33,7 +33,7 @@ bool valid(const dv_shape& s) {
     if (s.linear && (s.in[i] != 1 || s.kernel[i] != 1 || s.stride[i] != 1 || s.low[i] || s.high[i]))
       return false;
   }
-  return !s.linear || s.groups == 1;
+  return !s.linear || s.groups == 1 || grouped_linear;
 }
 
 bool complete(const dv_shape& s, const dv_multiplier& m) {

@@ -57,7 +57,8 @@ struct Layout {
   int64_t header() const { return (shape.outputs * 8 + 63) / 64 * 64; }
 };
 
-bool valid(const dv_shape& s);
+// Only products of blocks know the groups of a linear layer.
+bool valid(const dv_shape& s, bool grouped_linear = false);
 
 // Whether the multiplier has the exact form that a shape of this rank and these lookups needs.
 bool complete(const dv_shape& s, const dv_multiplier& m);

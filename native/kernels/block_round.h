@@ -24,7 +24,15 @@ inline float power(int32_t e) {
 
 inline int32_t largest_of(const float* x, int64_t n) {
   int32_t most = 0;
-  for (int64_t i = 0; i < n; i++) {
+  int64_t i = 0;
+#if defined(__AVX512BW__)
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i all = _mm512_setzero_si512();
+  for (; i + 16 <= n; i += 16)
+    all = _mm512_max_epi32(all, _mm512_and_si512(_mm512_loadu_si512(x + i), magnitude));
+  most = _mm512_reduce_max_epi32(all);
+#endif
+  for (; i < n; i++) {
     const int32_t u = bits_of(x[i]) & 0x7fffffff;
     most = u > most ? u : most;
   }
@@ -61,7 +69,7 @@ template <typename T> struct Integers {
   float missing_scale() const { return float_of(INFINITE | 0x400000); }
   Code missing() const { return (Code)offset; }
   Code zero() const { return (Code)offset; }
-  Code code(float v) const { return (Code)((int32_t)v + offset); }
+  int32_t code(float v) const { return (int32_t)v + offset; }
 };
 
 struct Folded {
@@ -77,53 +85,105 @@ struct Folded {
   float missing_scale() const { return 1.0f; }
   Code missing() const { return 0x7fc0; }
   Code zero() const { return 0; }
-  Code code(float v) const { return (Code)((uint32_t)bits_of(v * by) >> 16); }
+  int32_t code(float v) const { return (int32_t)((uint32_t)bits_of(v * by) >> 16); }
 };
 
-// The codes of a block whose units are 2^unit. Scaling up is exact; scaling down may round values
-// that are far below half a unit. Adding 1.5 * 2^(23 + d) to a number below 2^22 rounds it to a
-// multiple of 2^d; d is chosen so that `digits` bits behind the leading one stay.
-template <typename Kept>
-void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format& f,
-                 const Kept& kept, typename Kept::Code* __restrict out) {
-  const int32_t shift = -unit > 127 ? 127 : -unit;
-  const float by = power(shift), rest = power(-unit - shift);
-  const float least = (float)f.least, most = (float)f.most;
-  const int32_t floor = (127 + f.digits) << 23, add = ((23 - f.digits) << 23) | 0x400000;
-  for (int64_t i = 0; i < n; i++) {
-    float v = x[i] * by * rest;
+// What turns the values of a block whose units are 2^unit into codes. Scaling up is exact; scaling
+// down may round values that are far below half a unit. Adding 1.5 * 2^(23 + d) to a number below
+// 2^22 rounds it to a multiple of 2^d; d is chosen so that `digits` bits behind the leading one
+// stay.
+struct Steps {
+  float by, rest, least, most;
+  int32_t floor, add;
+
+  Steps(int32_t unit, const dv_block_format& f) {
+    const int32_t shift = -unit > 127 ? 127 : -unit;
+    by = power(shift), rest = power(-unit - shift);
+    least = (float)f.least, most = (float)f.most;
+    floor = (127 + f.digits) << 23, add = ((23 - f.digits) << 23) | 0x400000;
+  }
+
+  float round(float x) const {
+    float v = x * by * rest;
     int32_t e = bits_of(v) & 0x7f800000;
     e = e > floor ? e : floor;
     const float magic = float_of(e + add);
     v = (v + magic) - magic;
     v = v > least ? v : least;
-    v = v < most ? v : most;
-    out[i] = kept.code(v);
+    return v < most ? v : most;
   }
+};
+
+// Elements that are rounded together: their codes are made in 32 bits and narrowed at once, which
+// compilers do not manage by themselves for as few as a block has.
+constexpr int64_t TOGETHER = 16;
+
+template <typename Code> void narrow(const int32_t* from, Code* to) {
+#if defined(__AVX512BW__)
+  const __m512i wide = _mm512_load_si512(from);
+  if constexpr (sizeof(Code) == 1)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(wide));
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(wide));
+#else
+  for (int64_t i = 0; i < TOGETHER; i++)
+    to[i] = (Code)from[i];
+#endif
 }
+
+template <typename Kept>
+void round_block(const float* x, int64_t n, int32_t unit, const dv_block_format& f,
+                 const Kept& kept, typename Kept::Code* __restrict out) {
+  const Steps steps(unit, f);
+  int64_t i = 0;
+  for (; i + TOGETHER <= n; i += TOGETHER) {
+    alignas(64) int32_t code[TOGETHER];
+    for (int64_t j = 0; j < TOGETHER; j++)
+      code[j] = kept.code(steps.round(x[i + j]));
+    narrow(code, out + i);
+  }
+  for (; i < n; i++)
+    out[i] = (typename Kept::Code)kept.code(steps.round(x[i]));
+}
+
+// Blocks whose scales are found together, before any of them is rounded: neither waits for the
+// other.
+constexpr int64_t BLOCKS_TOGETHER = 32;
 
 template <typename Kept>
 void round_row(const float* x, int64_t length, const dv_block_format& format, Kept kept,
                int64_t size, typename Kept::Code* out, float* scale, int64_t step) {
   const dv_block_format f = format; // a copy: stores to `out` cannot change it
-  for (int64_t from = 0; from < length; from += f.block, out += size, scale += step) {
-    const int64_t n = length - from < f.block ? length - from : f.block;
-    const int32_t most = largest_of(x + from, n);
-    int64_t done = 0;
-    if (most == 0) {
-      *scale = 1.0f;
-    } else if (most >= INFINITE) {
-      *scale = kept.missing_scale();
-      for (; done < n; done++)
-        out[done] = kept.missing();
-    } else {
-      const int32_t unit = scale_exponent(float_of(most), f) + f.quantum;
-      *scale = kept.scale(unit);
-      round_block(x + from, n, unit, f, kept, out);
-      done = n;
+  float largest[BLOCKS_TOGETHER];
+  int32_t unit[BLOCKS_TOGETHER];
+  const int64_t blocks = (length + f.block - 1) / f.block;
+  for (int64_t first = 0; first < blocks; first += BLOCKS_TOGETHER) {
+    const int64_t some = blocks - first < BLOCKS_TOGETHER ? blocks - first : BLOCKS_TOGETHER;
+    for (int64_t b = 0; b < some; b++) {
+      const int64_t from = (first + b) * f.block;
+      largest[b] =
+          float_of(largest_of(x + from, length - from < f.block ? length - from : f.block));
     }
-    for (; done < size; done++)
-      out[done] = kept.zero();
+    for (int64_t b = 0; b < some; b++)
+      unit[b] = scale_exponent(largest[b], f) + f.quantum;
+    for (int64_t b = 0; b < some; b++, out += size, scale += step) {
+      const int64_t from = (first + b) * f.block;
+      const int64_t n = length - from < f.block ? length - from : f.block;
+      int64_t done = 0;
+      if (largest[b] == 0) {
+        *scale = 1.0f;
+      } else if (bits_of(largest[b]) >= INFINITE) {
+        *scale = kept.missing_scale();
+        for (; done < n; done++)
+          out[done] = kept.missing();
+      } else {
+        *scale = kept.scale(unit[b]);
+        round_block(x + from, n, unit[b], f, kept, out);
+        done = n;
+      }
+      for (; done < size; done++)
+        out[done] = kept.zero();
+    }
   }
 }
 

@@ -57,20 +57,19 @@ inline void tile_dot(const dv::BlockDot& d, int64_t step, bool odd, const uint8_
   }
 }
 
-template <int ROWS> inline void add_tile(const float* dot, __m512 (&total)[ROWS]) {
+inline void add_tile(const float* dot, __m512 (&total)[TILE]) {
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
+  for (int i = 0; i < TILE; i++)
     total[i] = _mm512_add_ps(total[i], _mm512_load_ps(dot + i * TILE));
 }
 
 // A pipeline of three blocks, because a tile's dots are late: one is multiplied, the dots of the
 // one before are stored, and those of the one before that are added.
-template <int ROWS>
 void near_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, int64_t stride) {
   alignas(64) float dot[2][TILE * TILE];
-  __m512 total[ROWS];
+  __m512 total[TILE];
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
+  for (int i = 0; i < TILE; i++)
     total[i] = _mm512_setzero_ps();
   const uint8_t* lanes = d.lanes + half * 64;
   int64_t turn = 0;
@@ -105,7 +104,7 @@ void near_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, in
   }
   const __m512 bias = _mm512_loadu_ps(d.bias + half * TILE);
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
+  for (int i = 0; i < TILE; i++)
     Vector::store(out + i * stride + half * TILE, Vector::one_nan(_mm512_add_ps(total[i], bias)));
 }
 
@@ -125,15 +124,13 @@ void far_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, int
     finish_row(out + i * stride, d.bias + half * TILE, TILE);
 }
 
-void tiles(const dv::BlockDot& d, int64_t rows, float* out, int64_t stride) {
+void tiles(const dv::BlockDot& d, int64_t, float* out, int64_t stride) {
   const int64_t steps = (d.units + TILE_UNITS - 1) / TILE_UNITS, step = d.units / steps;
   for (int64_t half = 0; half < 2; half++)
     if (d.far)
       far_tile(d, half, step, out, stride);
-    else if (rows == 1)
-      near_tile<1>(d, half, step, out, stride);
     else
-      near_tile<TILE>(d, half, step, out, stride);
+      near_tile(d, half, step, out, stride);
 }
 
 constexpr dv::BlockForm TILES = {2,     0,    true,       32768,       8,         1 << 24,

@@ -48,7 +48,7 @@ std::vector<float> channels_last(const std::vector<float>& x, int64_t channels, 
 }
 
 // Groups of channels are rounded by themselves.
-bool block_case(const dv_shape& s, const dv_block_format& f, int32_t binades) {
+bool block_case(const dv_shape& s, const dv_block_format& f, int32_t binades, int32_t few) {
   const Loops loops(s);
   const int64_t channels = loops.channels, taps = loops.taps;
   const int64_t blocks = (channels + f.block - 1) / f.block;
@@ -64,9 +64,10 @@ bool block_case(const dv_shape& s, const dv_block_format& f, int32_t binades) {
   if (f.digits == 22) // integers
     for (digits = 0; (most - 1) >> digits;)
       digits++;
-  std::vector<uint8_t> packed((size_t)dv_block_packed_bytes(&s, f.block, most, digits));
+  std::vector<uint8_t> packed((size_t)dv_block_packed_bytes(&s, f.block, most, digits, few));
   std::vector<float> y(loops.results());
-  if (dv_block_pack(&s, f.block, most, digits, b.codes.data(), b.exponents.data(), packed.data()) ||
+  if (dv_block_pack(&s, f.block, most, digits, few, b.codes.data(), b.exponents.data(),
+                    packed.data()) ||
       dv_block_run(&s, &f, packed.data(), x.data(), bias.data(), y.data()))
     return false;
   for (size_t i = 0; i < y.size(); i++) {

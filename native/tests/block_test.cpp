@@ -7,6 +7,7 @@ int main() {
       linear(1, 7, 130),
       linear(45, 71, 39),
       linear(20, 300, 3),
+      linear(17, 3 * 40, 3 * 9, 3),
       conv(2, 5, 13, 1, 7, 3, 1, 1),
       conv(1, 6, 10, 2, 9, 3, 2, 1),
       conv(3, 70, 5, 1, 4, 1, 1, 0),
@@ -17,11 +18,12 @@ int main() {
     for (const dv_shape& shape : shapes)
       for (const dv_block_format& format : BLOCK_FORMATS)
         for (int32_t binades : {3, 50})
-          if (!block_case(shape, format, binades)) {
-            printf("%s: outputs %d, block %d differ\n", dv_level(), (int)shape.outputs,
-                   (int)format.block);
-            failures++;
-          }
+          for (int32_t few : {0, 1})
+            if (!block_case(shape, format, binades, few)) {
+              printf("%s: outputs %d, block %d differ\n", dv_level(), (int)shape.outputs,
+                     (int)format.block);
+              failures++;
+            }
   });
   return conclude(failures);
 }

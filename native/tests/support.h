@@ -16,12 +16,13 @@ inline int32_t uniform(int32_t low, int32_t high) {
   return low + (int32_t)((next() >> 8) % (uint32_t)(high - low + 1));
 }
 
-inline dv_shape linear(int64_t batch, int64_t channels, int64_t outputs) {
+inline dv_shape linear(int64_t batch, int64_t channels, int64_t outputs, int64_t groups = 1) {
   dv_shape s{};
   s.batch = batch;
   s.channels = channels;
   s.outputs = outputs;
-  s.groups = s.linear = 1;
+  s.groups = groups;
+  s.linear = 1;
   for (int i = 0; i < 3; i++)
     s.in[i] = s.kernel[i] = s.stride[i] = s.dilation[i] = 1;
   return s;
@@ -29,8 +30,7 @@ inline dv_shape linear(int64_t batch, int64_t channels, int64_t outputs) {
 
 inline dv_shape conv(int64_t batch, int64_t channels, int64_t outputs, int64_t groups, int64_t side,
                      int64_t kernel, int64_t stride, int64_t pad) {
-  dv_shape s = linear(batch, channels, outputs);
-  s.groups = groups;
+  dv_shape s = linear(batch, channels, outputs, groups);
   s.linear = 0;
   s.in[1] = side;
   s.in[2] = side + 1;

@@ -241,6 +241,27 @@ def test_matmul(realisation):
     assert same(block.matmul(x, y[0], fmt, fmt), got[:, :1])
 
 
+@pytest.mark.parametrize(
+    "shapes", [((2, 3, 4, 20), (20, 5)), ((4, 20), (3, 20, 5)), ((0, 4, 20), (20, 5))]
+)
+def test_matmul_by_definition(realisation, shapes):
+    x, y = spread(*shapes[0], binades=3), spread(*shapes[1], seed=1, binades=3)
+    fmt, fp16 = dv.format("mxint8(block=8)"), dv.accumulator("fp16")
+    for acc in (None, fp16):
+        got = block.matmul(x, y, fmt, fmt, acc)
+        with using("reference"):
+            assert same(got, block.matmul(x, y, fmt, fmt, acc))
+        assert got.shape == (x @ y).shape
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 40])  # few rows meet weights in another order
+def test_few_rows_and_many(realisation, rows):
+    w, fmt = extreme(spread(70, 100, seed=1)), dv.format("mxint8(block=16)")
+    x = extreme(spread(40, 100))
+    whole = block.emulate(x, w, None, fmt, fmt, LINEAR)
+    assert same(block.emulate(x[:rows], w, None, fmt, fmt, LINEAR), whole[:rows])
+
+
 def test_packed_weights_follow_the_weight():
     x, w = spread(3, 40), torch.nn.Parameter(spread(4, 40, seed=1))
     with torch.no_grad():

@@ -6,8 +6,8 @@ holds is chosen. All are bit-equal. An accumulator other than ``fp32`` in order 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from dovetail.kernels.weight_cache import cached
 __all__ = ["emulate", "matmul", "matmul_totals", "qualifies", "totals"]
 
 _FP32 = accumulator("fp32")
+_FEW_ROWS = 8  #: up to which reading the weight takes longer than multiplying it
 
 
 def emulate(
@@ -64,11 +65,12 @@ def emulate(
         if bias is not None:
             y = y + bias.detach().float().reshape(-1, *[1] * geometry.spatial)
     elif acc is None and _is_native(x, a, w) and not name.startswith("torch"):
+        few = geometry.spatial == 0 and x.numel() <= _FEW_ROWS * x.shape[-1]
 
         def pack() -> native_block.PackedBlocks:
-            return native_block.pack(weight, a, w, geometry)
+            return native_block.pack(weight, a, w, geometry, few)
 
-        key = ("blocks", native.isa(), a, w, geometry)
+        key = ("blocks", native.isa(), a, w, geometry, few)
         packed = cached(weight, key, pack) if keep else pack()
         y = native_block.block_mac(x.detach().float(), packed, bias)
     else:
@@ -127,13 +129,13 @@ def matmul(
     tensor([[3.],
             [3.]])
     """
+    formats = (first, second)
     if weight.dim() == 2:
-        return emulate(x, weight.mT, None, first, second, LINEAR, acc, keep=False)
-    parts = [
-        emulate(row, column, None, first, second, LINEAR, acc, keep=False)
-        for row, column in _pairs(x, weight)
-    ]
-    return _batched(parts, x, weight)
+        return emulate(x, weight.mT, None, *formats, LINEAR, acc, keep=False)
+    groups = _Groups(x, weight)
+    return groups.joined(
+        emulate(*groups.operands, None, *formats, groups.geometry, acc, keep=False)
+    )
 
 
 def matmul_totals(
@@ -148,27 +150,31 @@ def matmul_totals(
     >>> matmul_totals(x, w, fmt, fmt, fp8).overflows.flatten()
     tensor([2, 2])
     """
-    parts = [totals(row, column, first, second, LINEAR, acc) for row, column in _pairs(x, weight)]
-    overflows = [part.overflows for part in parts if part.overflows is not None]
-    return Totals(
-        _batched([part.total for part in parts], x, weight),
-        _batched(overflows, x, weight),
-        max((part.additions for part in parts), default=0),
-    )
+    groups = _Groups(x, weight)
+    found = totals(*groups.operands, first, second, groups.geometry, acc)
+    overflows = None if found.overflows is None else groups.joined(found.overflows)
+    return Totals(groups.joined(found.total), overflows, found.additions)
 
 
-def _pairs(x: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The matrices of a batched matmul, the second one transposed."""
-    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
-    rows = x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
-    columns = weight.expand(*batch, *weight.shape[-2:]).reshape(-1, *weight.shape[-2:])
-    return zip(rows, columns.mT, strict=True)
+class _Groups:
+    """The matrices of a batched matmul as the groups of one linear layer."""
 
+    def __init__(self, x: Tensor, weight: Tensor) -> None:
+        self.batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
+        self.count, (self.rows, inner), columns = prod(self.batch), x.shape[-2:], weight.shape[-1]
+        left = x.expand(*self.batch, self.rows, inner).reshape(self.count, self.rows, inner)
+        right = weight.mT.expand(*self.batch, columns, inner)
+        self.columns = columns
+        self.operands = (
+            left.movedim(1, 0).reshape(self.rows, self.count * inner),
+            right.reshape(self.count * columns, inner),
+        )
+        self.geometry = replace(LINEAR, groups=max(self.count, 1))
 
-def _batched(parts: list[Tensor], x: Tensor, weight: Tensor) -> Tensor:
-    batch = torch.broadcast_shapes(x.shape[:-2], weight.shape[:-2])
-    shape = (*batch, x.shape[-2], weight.shape[-1])
-    return torch.stack(parts).reshape(shape) if parts else x.new_zeros(shape)
+    def joined(self, y: Tensor) -> Tensor:
+        """``[rows, matrices * columns]`` in the shape of the matmul."""
+        apart = y.reshape(self.rows, self.count, self.columns).movedim(1, 0)
+        return apart.reshape(*self.batch, self.rows, self.columns)
 
 
 def _is_native(x: Tensor, first: BlockFloat | MXFormat, second: BlockFloat | MXFormat) -> bool:

@@ -47,7 +47,8 @@ def block_mac(
     geometry: Geometry,
     acc: Accumulator | None = None,
 ) -> Tensor:
-    """``x [..., K]`` by ``w [N, K]``, or ``x [B, C, *spatial]`` by ``w [O, C/groups, *kernel]``.
+    """``x [..., groups * K]`` by ``w [N, K]``, or ``x [B, C, *spatial]`` by
+    ``w [O, C/groups, *kernel]``.
 
     >>> from dovetail.formats import format
     >>> from dovetail.kernels.geometry import LINEAR
@@ -57,9 +58,17 @@ def block_mac(
     """
     shape = geometry.out_shape(x.shape, w.shape)
     if geometry.spatial == 0:
-        rows = [_blocks(row, first) for row in x.reshape(-1, x.shape[-1]).tolist()]
+        rows = [
+            [_blocks(group, first) for group in row]
+            for row in x.reshape(-1, geometry.groups, w.shape[1]).tolist()
+        ]
         columns = [_blocks(row, second) for row in w.tolist()]
-        terms = [_terms([row], [column]) for row in rows for column in columns]
+        per_group = len(columns) // geometry.groups
+        terms = [
+            _terms([row[n // per_group]], [column])
+            for row in rows
+            for n, column in enumerate(columns)
+        ]
     else:
         terms = list(_conv(x, w, first, second, geometry, shape))
     sums = [_sum(found, acc) for found in terms]

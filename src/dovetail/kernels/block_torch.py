@@ -123,7 +123,7 @@ class _Work:
         self.narrow = _narrow(first, second)
         self.exact = torch.float32 if self.narrow else torch.float64
         x = _wide(x.detach())
-        rows = x.reshape(-1, channels)[:, None] if geometry.spatial == 0 else _pixels(x, groups)
+        rows = _pixels(x, groups) if geometry.spatial else x.reshape(-1, groups, channels)
         self.blocks = encode(rows, first)
 
     def taps(self) -> Iterator[tuple[Codes, Codes]]:
@@ -135,7 +135,7 @@ class _Work:
     def arranged(self, total: Tensor) -> Tensor:
         """A tensor of ``shape`` in the shape of the result."""
         if self.geometry.spatial == 0:
-            return total.reshape(self.out)
+            return total.movedim(0, 1).reshape(self.out)
         # [groups, B * pixels, outputs] to [B, groups * outputs, *pixels]
         y = total.reshape(self.shape[0], self.out[0], *self.out[2:], -1)
         return y.movedim(-1, 1).movedim(2, 0).reshape(self.out)

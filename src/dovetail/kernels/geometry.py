@@ -78,7 +78,7 @@ class Geometry:
     def out_shape(self, a: Sequence[int], w: Sequence[int]) -> tuple[int, ...]:
         """The result's shape for operands of shapes ``a`` and ``w``, checked against each other."""
         if self.spatial == 0:
-            if len(w) != 2 or len(a) < 1 or a[-1] != w[-1]:
+            if len(w) != 2 or len(a) < 1 or a[-1] != w[-1] * self.groups:
                 raise DovetailError(
                     f"linear takes a [..., K] and w [N, K]; got a {tuple(a)} and w {tuple(w)}"
                 )

@@ -89,46 +89,59 @@ def _format(fmt: PowerScaled) -> _Format:
 
 def quantize(x: Tensor, fmt: PowerScaled) -> Codes:
     """As :func:`dovetail.kernels.block_codes.encode`, in the core where it rounds to ``fmt``."""
-    length = x.shape[-1]
-    if not (_rounds(fmt) and x.dtype == torch.float32 and x.device.type == "cpu" and x.numel()):
+    if not _takes(x, fmt):
         return encode(x, fmt)
-    rows, block = x.detach().contiguous(), min(fmt.block, length)
+    codes, exponents = _quantized(x, fmt)
+    block = min(fmt.block, x.shape[-1])
+    padded = torch.nn.functional.pad(codes, (0, -x.shape[-1] % block))
+    return Codes(padded.unflatten(-1, (-1, block)).float(), exponents)
+
+
+def _takes(x: Tensor, fmt: PowerScaled) -> bool:
+    plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
+    return plain and _rounds(fmt)
+
+
+def _quantized(x: Tensor, fmt: PowerScaled) -> tuple[Tensor, Tensor]:
+    """Codes int16 ``[..., K]`` and exponents int32 ``[..., blocks]``."""
+    if not _takes(x, fmt):
+        found = encode(x, fmt)
+        return found.codes.flatten(-2)[..., : x.shape[-1]].to(torch.int16), found.exponents
+    length = x.shape[-1]
+    rows = x.detach().contiguous()
     codes = torch.empty(x.shape, dtype=torch.int16)
-    exponents = torch.empty(*x.shape[:-1], -(-length // block), dtype=torch.int32)
+    exponents = torch.empty(*x.shape[:-1], -(-length // fmt.block), dtype=torch.int32)
     native._check(
         native._loaded().dv_block_quantize(
             *(address(rows), ctypes.c_int64(x.numel() // length), ctypes.c_int64(length)),
             *(ctypes.byref(_format(fmt)), address(codes), address(exponents)),
         )
     )
-    padded = torch.nn.functional.pad(codes, (0, -length % block))
-    return Codes(padded.unflatten(-1, (-1, block)).float(), exponents)
+    return codes, exponents
 
 
-def pack(w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry) -> PackedBlocks:
+def pack(
+    w: Tensor, first: PowerScaled, second: PowerScaled, geometry: Geometry, few: bool = False
+) -> PackedBlocks:
     """``w`` (``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to ``second`` and packed for
-    inputs in ``first``."""
+    inputs in ``first``; ``few``: for so few rows that reading the weight is what takes time."""
     core = native._loaded()
     taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
-    codes, exponents = quantize(taps if w.dtype == torch.float64 else taps.float(), second)
     # [outputs, taps, channels]: the kernels' own order follows from it
-    flat = codes.flatten(2)[..., : w.shape[1]].to(torch.int16).contiguous()
+    codes, exponents = _quantized(taps if w.dtype == torch.float64 else taps.float(), second)
     shape = packing_shape(tuple(w.shape), geometry)
     codes_are = (
         *(ctypes.byref(shape), ctypes.c_int64(first.block)),
         max(map(abs, (*code_range(first), *code_range(second)))),
         max(_digits(first), _digits(second)),
+        int(few),
     )
     size = core.dv_block_packed_bytes(*codes_are)
     if size < 0:
         native._check(1)
     data = torch.empty(size, dtype=torch.uint8)
-    exponents = exponents.contiguous()
-    native._check(
-        core.dv_block_pack(
-            *(*codes_are, address(flat), address(exponents), address(data)),
-        )
-    )
+    codes, exponents = codes.contiguous(), exponents.contiguous()
+    native._check(core.dv_block_pack(*codes_are, address(codes), address(exponents), address(data)))
     return PackedBlocks(first, geometry, tuple(w.shape), data)
 
 
