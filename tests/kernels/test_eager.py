@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dovetail as dv
-from dovetail.kernels.eager import plainly_eager
+from dovetail._eager import is_unwatched
 from helpers import INT8, build, randn
 
 
@@ -42,12 +42,12 @@ def emulated() -> tuple[nn.Module, torch.Tensor]:
 
 def test_ordinary_tensors_without_gradients():
     x, weight = randn(2, 5), nn.Parameter(randn(3, 5))
-    assert not plainly_eager(x, weight)
+    assert not is_unwatched(x, weight)
     with torch.no_grad():
-        assert plainly_eager(x, weight, None)
+        assert is_unwatched(x, weight, None)
     with torch.inference_mode():
-        assert plainly_eager(x, weight)
-    assert not plainly_eager(x.as_subclass(Strange), None)
+        assert is_unwatched(x, weight)
+    assert not is_unwatched(x.as_subclass(Strange), None)
 
 
 @pytest.mark.parametrize(
@@ -64,15 +64,15 @@ def test_ordinary_tensors_without_gradients():
 def test_whatever_watches_sees_the_op(watching):
     x = randn(2, 5)
     with watching():
-        assert not plainly_eager(x)
-    assert plainly_eager(x)
+        assert not is_unwatched(x)
+    assert is_unwatched(x)
 
 
 def test_transforms_and_tracing_see_the_op():
     seen = []
 
     def watch(x):
-        seen.append(plainly_eager(x))
+        seen.append(is_unwatched(x))
         return x + 1
 
     torch.vmap(watch)(randn(2, 5))

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dovetail._eager import constant
 from dovetail.approximations.minimax import minimax
 from dovetail.approximations.steps import Steps
-from dovetail.formats.tracing import constant
 
 __all__ = ["SPACINGS", "Pieces", "edges", "fit_pieces"]
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dovetail._eager import constant
 from dovetail.approximations.base import Unary, check_gradient
 from dovetail.approximations.functions import Function, function
 from dovetail.approximations.minimax import minimax
@@ -24,7 +25,6 @@ from dovetail.approximations.reductions import Direct, Gate, Reduction
 from dovetail.approximations.steps import Steps, intermediate
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, cast
-from dovetail.formats.tracing import constant
 
 __all__ = ["Base2", "Piecewise", "Poly", "Pwl", "Table"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
 from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
@@ -14,7 +15,6 @@ from dovetail.formats.quantization import unclipped
 from dovetail.formats.realise import inside, is_stochastic, round_integers, round_values
 from dovetail.formats.registry import known
 from dovetail.formats.shaped import Shaped
-from dovetail.formats.tracing import is_eager
 
 __all__ = ["as_integer", "cast", "cast_groups", "fake_quantize", "straight_through"]
 

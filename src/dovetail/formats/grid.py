@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
 from dovetail.formats.blocks import Blocks, blocks_of
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import extremes, observed_range, scale_zero_point
 from dovetail.formats.scaled import NVFP4
-from dovetail.formats.tracing import is_eager
 
 __all__ = ["Grid", "given_scale", "grid_of", "groups_of", "tensor_scale"]
 

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.tracing import is_eager
 
 __all__ = ["dequantize", "extremes", "observed_range", "quantize", "scale_zero_point", "unclipped"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dovetail._arguments import built
+from dovetail._eager import constant
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
@@ -17,7 +18,6 @@ from dovetail.formats.integer import IntFormat
 from dovetail.formats.names.construct import CONSTRUCTORS, EXAMPLES, p3109_named
 from dovetail.formats.rounding import Rounding
 from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
-from dovetail.formats.tracing import constant
 
 __all__ = ["format", "format_examples", "format_names", "known", "register_format"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
 
-from dovetail.formats.tracing import is_eager
+from dovetail._eager import is_eager
 from dovetail.kernels.library import one_by_one
 from dovetail.sparsity import sparsity
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dovetail._eager import constant
 from dovetail.formats.codebook import CodebookFormat, book_of
-from dovetail.formats.tracing import constant
 
 __all__ = ["round_by_book"]
 

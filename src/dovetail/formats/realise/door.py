@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
 from dovetail.formats.bits import layout_of
@@ -23,7 +24,6 @@ from dovetail.formats.realise.powers import round_power_scaled
 from dovetail.formats.realise.ratios import round_scaled
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 from dovetail.formats.shaped import Shaped
-from dovetail.formats.tracing import is_eager
 
 __all__ = ["in_torch", "is_stochastic", "register_cast", "round_values"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dovetail._eager import constant
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
 from dovetail.formats.bits import layout_of
 from dovetail.formats.block import PowerScaled
@@ -13,7 +14,6 @@ from dovetail.formats.floating import FloatFormat
 from dovetail.formats.realise.powers import exponents
 from dovetail.formats.realise.ratios import ratios
 from dovetail.formats.scaled import NVFP4, ScaledBlock
-from dovetail.formats.tracing import constant
 
 __all__ = ["inside"]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import dequantize, quantize
-from dovetail.formats.tracing import is_eager
 
 __all__ = ["register_integers", "round_integers"]
 

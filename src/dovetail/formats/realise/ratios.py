@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dovetail._eager import constant
 from dovetail.formats.base import ElementFormat
 from dovetail.formats.bits import Layout
 from dovetail.formats.blocks import Blocks
 from dovetail.formats.realise.elements import round_elements
 from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
-from dovetail.formats.tracing import constant
 
 __all__ = ["quotient", "ratios", "round_scaled", "two_levels"]
 
