@@ -1,6 +1,8 @@
 """Approximated functions: how a softmax, a normalisation or an activation is computed."""
 
 from dovetail.approximations.base import Approximation, Unary
+from dovetail.approximations.errors import MaxError, max_error
+from dovetail.approximations.fitting import Fitted, fit
 from dovetail.approximations.functions import FUNCTIONS, Function, function
 from dovetail.approximations.integer import IBert
 from dovetail.approximations.newton import IntegerRoot, Newton
@@ -19,9 +21,11 @@ __all__ = [
     "FUNCTIONS",
     "Approximation",
     "Base2",
+    "Fitted",
     "Function",
     "IBert",
     "IntegerRoot",
+    "MaxError",
     "Newton",
     "Norm",
     "Pieces",
@@ -33,6 +37,8 @@ __all__ = [
     "approximation",
     "approximation_names",
     "approximations_known",
+    "fit",
     "function",
+    "max_error",
     "register_approximation",
 ]

@@ -48,7 +48,7 @@ class IBert(Unary):
 
     def evaluate(self, function: Function, x: Tensor) -> Tensor:
         scale = 2.0**-self.fraction
-        code = torch.round(x.clamp(-(2.0**20), 2.0**20) / scale)
+        code = torch.round(x.clamp(-(2.0**20), 2.0**20) / scale) + 0.0  # no integer is -0
         y = self._exp(code, scale) if function.name == "exp" else self._gelu(code, scale)
         return torch.where(x == math.inf, x, y)
 
@@ -56,7 +56,7 @@ class IBert(Unary):
         inner = scale / math.sqrt(2)
         b, c, unit = _quadratic(_GELU, inner)
         erf = torch.sign(code) * ((code.abs().clamp(max=-b) + b) ** 2 + c)
-        return code * (erf + math.floor(1 / unit)) * (scale * unit / 2)
+        return (0.0 - code * (erf + math.floor(1 / unit))) * (scale * -unit / 2)
 
     def _exp(self, code: Tensor, scale: float) -> Tensor:
         period = math.floor(math.log(2) / scale)

@@ -69,10 +69,8 @@ class Newton(Unary):
         r = self._guess(size.detach(), reciprocal)
         half = steps(size * 0.5)
         for _ in range(self.steps):
-            if reciprocal:
-                r = steps(r * steps(2.0 - steps(size * r)))
-            else:
-                r = steps(r * steps(1.5 - steps(steps(half * r) * r)))
+            correction = 2.0 - steps(size * r) if reciprocal else 1.5 - steps(steps(half * r) * r)
+            r = steps(r * steps(correction))
         y = torch.where(x < 0, -r, r) if reciprocal else r
         fixed = x.detach()
         regular = torch.isfinite(fixed) & (fixed != 0) & (reciprocal | (fixed > 0))
@@ -116,7 +114,7 @@ class IntegerRoot(Unary):
     def evaluate(self, function: Function, x: Tensor) -> Tensor:
         del function
         unit = 2.0**self.fraction
-        whole = torch.floor(x * unit * unit).clamp(max=2.0**52 - 1)
+        whole = torch.floor(x * unit * unit).clamp(max=2.0**52 - 1) + 0.0  # no integer is -0
         root = torch.floor(torch.sqrt(whole))  # exact: no root of so small a square rounds up
         y = Steps(self.format)(unit / root)
         return torch.where(x.isinf() & (x > 0), torch.zeros_like(x), y)

@@ -172,7 +172,7 @@ class Turn(Reduction):
         turns = x * (2 / math.pi)
         whole = torch.floor(turns.detach())
         part = turns - whole
-        quarter = torch.remainder(whole + self.quarters, 4.0)
+        quarter = torch.remainder(torch.remainder(whole, 4.0) + self.quarters, 4.0)
         falling = (quarter == 1) | (quarter == 3)
         y = core(steps(torch.where(falling, 1.0 - part, part)))
         return torch.where(quarter >= 2, -y, y)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dovetail._arguments import built, signature_text
 from dovetail._plugins import load_plugins
@@ -18,6 +18,9 @@ from dovetail.approximations.softmax import Softmax
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format
 from dovetail.formats import format as to_format
+
+if TYPE_CHECKING:
+    from dovetail.approximations.fitting import Fitted
 
 __all__ = ["approximation", "approximation_names", "approximations_known", "register_approximation"]
 
@@ -69,8 +72,8 @@ def register_approximation(name: str) -> Callable[[Factory], Factory]:
 
 
 @lru_cache(maxsize=1024)
-def approximation(spelling: str | Approximation) -> Approximation:
-    """The approximation that ``spelling`` describes; an :class:`Approximation` stays as it is.
+def approximation(spelling: str | Approximation | Fitted) -> Approximation:
+    """The approximation that ``spelling`` describes; one that is made already stays as it is.
 
     ``poly2(fp16)``, ``pwl(16)``, ``table(256, int8)``, ``newton(1)``, ``softmax(exp=poly2(fp16),
     clamp=-16)``, ``norm(rsqrt=newton(1), variance=moments)`` and so on; 'dovetail show functions'
@@ -82,8 +85,12 @@ def approximation(spelling: str | Approximation) -> Approximation:
     Traceback (most recent call last):
     dovetail.errors.DovetailError: unknown approximation 'ploy2'; did you mean 'poly2'? ...
     """
+    from dovetail.approximations.fitting import Fitted
+
     if isinstance(spelling, Approximation):
         return spelling
+    if isinstance(spelling, Fitted):
+        return spelling.approximation
     if not isinstance(spelling, str):
         raise DovetailError(f"an approximation is a text such as 'poly2(fp16)', not {spelling!r}")
     name, args, kwargs = parse_call(spelling)

@@ -93,8 +93,10 @@ class Softmax(Approximation):
         e = torch.where(hidden & ~z.isnan(), torch.zeros_like(e), e)
         total = tree_sum(e, Steps(self.acc or self.format))
         if self.reciprocal is None:
-            return steps(e / total)
-        return steps(e * evaluated(self.reciprocal, "reciprocal", total, steps))
+            y = steps(e / total)
+        else:
+            y = steps(e * evaluated(self.reciprocal, "reciprocal", total, steps))
+        return torch.where(torch.isfinite(largest), y, math.nan)
 
 
 def check_part(part: Approximation | None, slot: str, name: str, owner: str) -> None:
