@@ -15,6 +15,7 @@ from dovetail.container import Model, aware, monitoring, unaware
 from dovetail.emulation import (
     Plan,
     apply_,
+    approximation_errors,
     checkpoint_context,
     counters,
     fold_,
@@ -58,6 +59,7 @@ __all__ = [
     "accumulator",
     "apply_",
     "approximation",
+    "approximation_errors",
     "approximations",
     "aware",
     "calibrate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from dovetail.approximations import approximation_names
 from dovetail.cli.main import main
 from dovetail.cli.number_line import number_line
 from dovetail.formats import format_examples
@@ -65,3 +66,15 @@ def test_operations_and_their_fields(capsys) -> None:
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["add"]["fields"] == ["input", "other", "output", "grad"]
     assert rows["matmul"]["group"] == "product"
+
+
+def test_approximated_functions(capsys) -> None:
+    assert main(["show", "functions"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "newton(steps=1, format=fp32" in out
+    assert main(["show", "functions", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(approximation_names())
+    assert rows["base2"]["kinds"] == ["exp", "softmax"]
+    assert all(row["what"] for row in rows.values())

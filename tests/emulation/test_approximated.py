@@ -158,3 +158,48 @@ def test_recipes_and_files_keep_it(tmp_path):
     assert dv.Recipe.load(tmp_path / "r.yaml") == recipe
     arithmetic = recipe.rules[0].fields
     assert dv.Arithmetic.parse(dv.Arithmetic(**arithmetic).spelling) == dv.Arithmetic(**arithmetic)
+
+
+def test_errors_are_approximate_minus_exact_of_every_call():
+    model, x = nn.Sequential(nn.GELU(), nn.Linear(6, 6), nn.LayerNorm(6)), randn(4, 6)
+    recipe = dv.Recipe(
+        dv.rule(op="gelu", input="fp8_e4m3", output="fp8_e4m3", fn="poly2"),
+        dv.rule(op="layer_norm", fn="newton(1)"),
+    )
+    dv.apply_(model, recipe, x)
+    before = model(x)
+    with dv.approximation_errors(model) as errors:
+        assert torch.equal(model(x), before)
+        model(2 * x)
+    assert list(errors) == ["0", "2"]
+    assert [len(calls) for calls in errors.values()] == [2, 2]
+    seen = dv.cast(2 * x, "fp8_e4m3")
+    wanted = approximation("poly2").compute("gelu", {"input": seen}, {}) - F.gelu(seen)
+    assert torch.equal(errors["0"][1], wanted)
+    assert not errors["2"][0].requires_grad
+    model(x)
+    assert len(errors["0"]) == 2
+
+
+def test_errors_of_in_place_and_masked_calls():
+    model, q = Attention(), randn(1, 1, 4, 4)
+    mask = torch.ones(4, 4, dtype=torch.bool).tril()
+    dv.apply_(model, dv.Recipe(dv.rule(op="softmax", fn="base2")), (q, mask))
+    with dv.approximation_errors(model) as errors:
+        model(q, mask)
+    assert (errors[".:softmax"][0][0, 0].triu(1) == 0).all()
+    assert 0 < errors[".:softmax"][0].abs().max() < 0.03
+    model, x = nn.Sequential(nn.SiLU(inplace=True)), randn(3, 4)
+    dv.apply_(model, dv.Recipe(dv.rule(op="silu", fn="poly2")), x.clone())
+    with dv.approximation_errors(model) as errors:
+        y = model(x.clone())
+    assert torch.equal(errors["0"][0], y - F.silu(x))
+
+
+def test_errors_need_an_approximation():
+    model, x = nn.Sequential(nn.GELU()), randn(2, 3)
+    with pytest.raises(dv.DovetailError, match="is not emulated"), dv.approximation_errors(model):
+        pass
+    dv.apply_(model, dv.Recipe(dv.rule(op="gelu", input="fp16")), x)
+    with pytest.raises(dv.DovetailError, match="no operation"), dv.approximation_errors(model):
+        pass

@@ -56,22 +56,27 @@ class Approximation(ABC):
 
     @property
     def spelling(self) -> str:
-        """The canonical spelling: what has no default by place, what differs from one by name."""
-        args, kwargs = [], {}
+        """The canonical spelling: what has no default by place, what differs from one by name.
+
+        A format that follows directly is written by its place as well.
+        """
+        args, kwargs, placed = [], {}, True
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if f.name in self.in_name:
                 continue
-            if f.default is MISSING:
+            if f.default is MISSING or (placed and f.name == "format" and value != f.default):
                 args.append(_word(value))
             elif value != f.default:
                 kwargs[f.name] = _word(value)
-        if "format" in kwargs:
-            args.append(kwargs.pop("format"))
+            placed = placed and f.default is MISSING
         return spell_call(self.name, *args, **kwargs)
 
     #: Fields that the name holds already.
     in_name: tuple[str, ...] = ()
+
+    #: What it is, in a few words.
+    summary: str = ""
 
     def __repr__(self) -> str:
         return self.spelling

@@ -46,19 +46,19 @@ def fit(
     format: str | Format | None = None,
     **options: Any,
 ) -> Fitted:
-    """Fit ``pwl`` (``segments=``), ``table`` (``entries=``) or ``poly`` (``degree=``) to a function.
+    """Fit ``pwl`` (``segments=``), ``table`` (``entries=``) or ``poly`` (``degree=``).
 
     Each piece has the smallest possible maximum error before its coefficients are rounded to
     ``format``; ``max_error`` counts that, and the rounding of every intermediate result, too.
-    ``domain`` is what the pieces cover (default: the function's own). ``options`` are others of the
-    spelling, such as ``spacing="curvature"``. The same arguments always give the same fit; a rule
-    takes it as it is (``fn=``), or as ``repr(fitted.approximation)`` spells it.
+    ``domain`` is what the pieces cover (default: the function's own). ``options`` are others of
+    the spelling, such as ``spacing="curvature"``. The same arguments always give the same fit; a
+    rule takes it as it is (``fn=``), or as ``repr(fitted.approximation)`` spells it.
 
     >>> gelu = fit("gelu", kind="pwl", segments=16, domain=(-8, 8), format="fixed(16,12)")
     >>> gelu.approximation, len(gelu.pieces.starts)
     (pwl(16, fixed(16, 12), domain=(-8, 8)), 16)
     >>> gelu.max_error
-    0.0384, x from -8 to 8
+    0.0399, x from -8 to 8
     """
     known = function(name)
     if kind not in _KINDS:

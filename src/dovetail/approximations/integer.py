@@ -37,6 +37,7 @@ class IBert(Unary):
     grad: str = "exact"
 
     name = "ibert"
+    summary = "quadratics on integers (I-BERT)"
     functions = ("gelu", "gelu_tanh", "exp")
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ class Newton(Unary):
     grad: str = "exact"
 
     name = "newton"
+    summary = "a magic constant, then Newton steps"
     functions = ("reciprocal", "rsqrt")
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class IntegerRoot(Unary):
     grad: str = "exact"
 
     name = "isqrt"
+    summary = "by an integer square root"
     functions = ("rsqrt",)
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ class Norm(Approximation):
     grad: str = "exact"
 
     name = "norm"
+    summary = "step by step, with parts to choose"
     kinds = ("layer_norm", "rms_norm")
 
     def __post_init__(self) -> None:

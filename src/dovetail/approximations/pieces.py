@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,37 +36,40 @@ class Pieces:
     def degree(self) -> int:
         return len(self.coefficients[0]) - 1
 
-    def at(self, t: Tensor, steps: Steps) -> Tensor:
-        """The value at ``t`` (float64): difference, products and sums by Horner, each rounded."""
-        rows = _rows_on(self, t.device)
+    def at(self, t: Tensor, steps: Steps, rows: Tensor | None = None) -> Tensor:
+        """The value at ``t`` (float64): difference, products and sums by Horner, each rounded.
+
+        ``rows`` are those of :meth:`rows_on`, where they are at hand.
+        """
+        start: Any
+        coefficients: Sequence[Any]
         if len(self.starts) == 1:
-            start, *coefficients = rows[:, 0].unbind()
+            start, coefficients = self.starts[0], self.coefficients[0]
         else:
-            first = torch.searchsorted(rows[0, 1:], t.detach().contiguous(), right=True)
-            start, *coefficients = (row[first] for row in rows.unbind())
+            rows = self.rows_on(t.device) if rows is None else rows
+            place = torch.searchsorted(rows[0, 1:], t.detach().contiguous(), right=True)
+            start, coefficients = rows[0][place], [row[place] for row in rows[1:].unbind()]
         if self.degree == 0:
             return torch.where(t.isnan(), t, coefficients[0])
         d = steps(t - start)
-        y = coefficients[-1]
-        for c in reversed(coefficients[:-1]):
-            y = steps(steps(y * d) + c)
+        y = steps(steps(d * coefficients[-1]) + coefficients[-2])
+        for c in reversed(coefficients[:-2]):
+            y = steps(steps(d * y) + c)
         return y
+
+    def rows_on(self, device: torch.device) -> Tensor:
+        """The starts, and below them a row for each power, as a float64 tensor."""
+        key = (self, device)
+        if key not in _held:
+            rows = [self.starts, *zip(*self.coefficients, strict=True)]
+            made = torch.tensor(rows, dtype=torch.float64, device=device)
+            if type(made) is not Tensor:  # a fake one, while a graph is being traced
+                return made
+            _held[key] = made
+        return _held[key]
 
 
 _held: dict[tuple[Pieces, torch.device], Tensor] = {}
-
-
-@constant
-def _rows_on(pieces: Pieces, device: torch.device) -> Tensor:
-    """The starts, and below them a row for each power, as a float64 tensor."""
-    key = (pieces, device)
-    if key not in _held:
-        rows = [pieces.starts, *zip(*pieces.coefficients, strict=True)]
-        made = torch.tensor(rows, dtype=torch.float64, device=device)
-        if type(made) is not Tensor:  # a fake one, while a graph is being traced
-            return made
-        _held[key] = made
-    return _held[key]
 
 
 def edges(

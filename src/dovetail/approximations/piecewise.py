@@ -58,9 +58,9 @@ class Piecewise(Unary):
         return _remembered(self, function.name)[1]
 
     def evaluate(self, function: Function, x: Tensor) -> Tensor:
-        reduction, pieces = _parts(self, function.name)
+        reduction, pieces, rows = _unit(self, function.name, x.device)
         steps = Steps(self.steps_format)
-        return reduction.evaluate(x, lambda t: pieces.at(t, steps), steps)
+        return reduction.evaluate(x, lambda t: pieces.at(t, steps, rows), steps)
 
     def rounded(self, values: list[float]) -> list[float]:
         """Coefficients as the unit holds them: in its format, else as float32 numbers."""
@@ -70,15 +70,38 @@ class Piecewise(Unary):
         return [float(v) for v in made]
 
 
+Unit = tuple[Reduction, Pieces, Tensor]
+
+
 @lru_cache(maxsize=256)
 def _remembered(approximation: Piecewise, name: str) -> tuple[Reduction, Pieces]:
     known = function(name)
     return approximation.reduction(known), approximation.fitted(known)
 
 
+def _unit(approximation: Piecewise, name: str, device: torch.device) -> Unit:
+    """What is remembered; where torch.compile and torch.export trace, as a constant."""
+    if not torch.compiler.is_compiling():
+        reduction, pieces = _remembered(approximation, name)
+        return reduction, pieces, pieces.rows_on(device)
+    key = _note(approximation, name, device)
+    found: Unit = getattr(_noted, key)
+    return found
+
+
+class _Noted:
+    """What graphs refer to, as attributes: a graph sees into an object that has a place."""
+
+
+_noted = _Noted()
+
+
 @constant
-def _parts(approximation: Piecewise, name: str) -> tuple[Reduction, Pieces]:
-    return _remembered(approximation, name)
+def _note(approximation: Piecewise, name: str, device: torch.device) -> str:
+    key = f"{approximation} of {name} on {device}"
+    reduction, pieces = _remembered(approximation, name)
+    setattr(_noted, key, (reduction, pieces, pieces.rows_on(device)))
+    return key
 
 
 def _bounded(
@@ -141,6 +164,7 @@ class Poly(Piecewise):
     grad: str = "exact"
 
     in_name = ("degree",)
+    summary = "one polynomial of smallest maximum error"
 
     def __post_init__(self) -> None:
         _check_count(self.degree, 8, "poly: the degree")
@@ -193,6 +217,7 @@ class Pwl(Piecewise):
     grad: str = "exact"
 
     name = "pwl"
+    summary = "linear segments of smallest maximum error"
 
     def __post_init__(self) -> None:
         _check_count(self.segments, 4096, "pwl: the number of segments")
@@ -225,6 +250,7 @@ class Table(Piecewise):
     grad: str = "exact"
 
     name = "table"
+    summary = "one value for each of equal cells"
 
     def __post_init__(self) -> None:
         _check_count(self.entries, 65536, "table: the number of entries")
@@ -264,6 +290,7 @@ class Base2(Piecewise):
     grad: str = "exact"
 
     name = "base2"
+    summary = "2**t as t + 0.957, without a multiplier"
     functions = ("exp",)
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class Softmax(Approximation):
     grad: str = "exact"
 
     name = "softmax"
+    summary = "step by step, with parts to choose"
     kinds = ("softmax",)
 
     def __post_init__(self) -> None:

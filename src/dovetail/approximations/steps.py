@@ -13,9 +13,13 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats import ElementFormat, Format
+from dovetail.formats import format as to_format
 from dovetail.formats.cast import straight_through
 
 __all__ = ["Steps", "detached", "intermediate", "power_of_two", "scaled", "tree_sum"]
+
+
+_FP32 = to_format("fp32")
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,11 @@ class Steps:
     format: Format | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x if self.format is None else straight_through(x, self.format)
+        if self.format is None:
+            return x
+        if self.format == _FP32:  # what torch itself rounds to, in one instruction
+            return x.to(torch.float32).to(torch.float64)
+        return straight_through(x, self.format)
 
 
 def intermediate(fmt: Format | None, what: str) -> Format | None:

@@ -233,6 +233,34 @@ def ops(json: Json = False) -> None:
 
 
 @app.command()
+def functions(json: Json = False) -> None:
+    """The approximations that fn= in a rule can name, and the kinds of operation they compute."""
+    from dovetail.approximations import approximation, approximations_known
+
+    rows: list[dict[str, Any]] = []
+    for name, signature in approximations_known().items():
+        made = approximation(_EXAMPLES.get(name, name))
+        words = {"name": name, "call": signature, "what": made.summary}
+        rows.append(words | {"kinds": list(made.kinds)})
+    if json:
+        say_json(rows)
+        return
+    shown = table("Approximations", "Call", "Computes", "What it is")
+    for row in rows:
+        if row["name"][:-1] != "poly" or row["name"] == "poly2":
+            shown.add_row(row["call"], " ".join(row["kinds"]), row["what"])
+    say(
+        shown,
+        "Given to softmax, one of exp computes its exponentials; given to layer_norm or rms_norm,\n"
+        "one of rsqrt the reciprocal root. poly1 to poly8 differ in the degree alone.",
+    )
+
+
+#: What cannot stand alone.
+_EXAMPLES = {"pwl": "pwl(16)", "table": "table(256)"}
+
+
+@app.command()
 def schema() -> None:
     """The JSON schema of the experiment file, for editors and other tools."""
     from dovetail.recipe.experiment import Experiment

@@ -2,6 +2,7 @@
 
 from dovetail.emulation.accumulating import Counter, counters
 from dovetail.emulation.apply import apply_, remove_
+from dovetail.emulation.approximation_errors import approximation_errors
 from dovetail.emulation.fold import fold_
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
@@ -19,6 +20,7 @@ __all__ = [
     "PlannedOp",
     "Watched",
     "apply_",
+    "approximation_errors",
     "checkpoint_context",
     "counters",
     "emulation_of",

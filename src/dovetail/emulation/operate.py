@@ -13,24 +13,29 @@ from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.formats import Format
 
-__all__ = ["operate"]
+__all__ = ["cast_operands", "operate"]
 
 
 def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
     """The result of one emulated operator, in normal form."""
     arithmetic = site.arithmetic
-    operands = {}
-    for name, value in call.operands.items():
-        slot = slot_of(name)
-        fmt = getattr(arithmetic, slot)
-        if slot == "weight":
-            value = sparse_weight(site, module, value)
-        operands[name] = value if fmt is None else _cast(value, fmt, slot, site, module)
-    cast = call.with_operands(operands)
+    cast = cast_operands(site, module, call)
     y = cast.exact() if arithmetic.fn is None else approximated(cast, arithmetic.fn)
     if arithmetic.output is not None:
         y = _cast(y, arithmetic.output, "output", site, module)
     return y
+
+
+def cast_operands(site: Site, module: nn.Module, call: OpCall) -> OpCall:
+    """The call on its operands as the site's formats make them."""
+    operands = {}
+    for name, value in call.operands.items():
+        slot = slot_of(name)
+        fmt = getattr(site.arithmetic, slot)
+        if slot == "weight":
+            value = sparse_weight(site, module, value)
+        operands[name] = value if fmt is None else _cast(value, fmt, slot, site, module)
+    return call.with_operands(operands)
 
 
 def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
