@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dovetail._eager import constant
 from dovetail.approximations.minimax import minimax
 from dovetail.approximations.steps import Steps
 
