@@ -151,6 +151,7 @@ def test_tags_and_casts_of_2024(load):
         ),
         ("fc: {input_formats: {residual_cast: INT8}, instance: Linear}", "has only input"),
         ("fc: {input_formats: {x_cast: INT8}, instance: Linear}", "unknown cast 'x_cast'"),
+        ("r: {input_formats: [INT8, INT4], instance: ApplyRotaryPosEmb}", "one format for input"),
         ("fc: {accum_format: BFP16_64}", "accum_format: a sum is kept in a floating format.*fp32"),
         ("fc: {smoothquant_scale_format: FLOAT16, input_format: INT8}", "SmoothQuant"),
         ("fc: {approximation_function: 'SILU[vsimd]()'}", "vsimd are not public"),

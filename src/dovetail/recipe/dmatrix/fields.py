@@ -115,7 +115,11 @@ def _inputs(value: Any, slots: Sequence[str]) -> dict[str, Any]:
             raise DovetailError(
                 f"{len(values)} formats, but the operation casts {', '.join(slots) or 'no input'}"
             )
-    return {slot: _format(text) for slot, text in zip(slots, values, strict=False)}
+    found: dict[str, Format | None] = {}
+    for slot, text in zip(slots, values, strict=False):
+        if found.setdefault(slot, _format(text)) != _format(text):
+            raise DovetailError(f"one rule has one format for {slot}, not {found[slot]} and {text}")
+    return found
 
 
 def _slot(name: str, slots: Sequence[str]) -> str:

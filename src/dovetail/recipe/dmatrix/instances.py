@@ -32,7 +32,7 @@ _POOLS = {
     for d in (1, 2, 3)
 }
 _RMS = ("RMSNorm", "LlamaRMSNorm", "GemmaRMSNorm", "MistralRMSNorm", "Qwen3RMSNorm", "T5LayerNorm")
-_GELU = ("GELU", "NewGELU", "FastGELU", "QuickGELU", "ClippedGELU", "BloomGELU")
+_GELU = ("GELU", "NewGELU", "FastGELU", "ClippedGELU", "BloomGELU")
 
 #: Every class that a configuration may name.
 INSTANCES: dict[str, Instance] = {
@@ -45,6 +45,7 @@ INSTANCES: dict[str, Instance] = {
     "GroupNorm": Instance("group_norm"),
     **{name: Instance("rms_norm") for name in _RMS},
     **{name: Instance("gelu") for name in _GELU},
+    "QuickGELU": Instance("quick_gelu"),
     "Softmax": Instance("softmax"),
     "Dropout": Instance("dropout"),
     "ReLU": Instance("relu"),
@@ -56,12 +57,12 @@ INSTANCES: dict[str, Instance] = {
     "ResAdd": Instance("add", slots=("input", "other")),
     "Mul": Instance("mul", slots=("input", "other")),
     "ActActMatMul": Instance("matmul", slots=("input", "weight")),
+    "ApplyRotaryPosEmb": Instance("rotate", slots=("input", "input", "other", "other")),
     "BAddBMM": Instance("matmul", slots=("output", "input", "weight")),
 }
 
 _TAKEN_APART = {
     "ScaledDotProductAttention": "matmul, mul, add, softmax and dropout",
-    "ApplyRotaryPosEmb": "mul and add",
     "RotaryEmbedding": "mul",
 }
 

@@ -40,7 +40,7 @@ BASIC = Recipe(
         source="BASIC",
         optional=True,
     ),
-    rule(op="elementwise bilinear", other="FLOAT16", source="BASIC", optional=True),
+    rule(op="elementwise bilinear rotary", other="FLOAT16", source="BASIC", optional=True),
 )
 
 #: Products of 8-bit floats, summed and passed on in wider ones.
