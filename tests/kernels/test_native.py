@@ -60,23 +60,32 @@ def mac_of(
         return NativeMac.factored(first, second, signed, constant), first.T @ second + constant
     if kind.startswith("classes"):
         return classes_of(int(kind[7:]), signed, rng, linear)
+    if kind.startswith("only"):
+        by_second = kind == "only the second's"
+        sides = [lookups_of(2, rng, rng.integers(-9999, 9999, 256)), None]
+        first, second = rng.integers(-128, 128, (2, 1, 256))
+        found = sides[0].table() if by_second else sides[0].table().T
+        table = first.T @ second + found + sides[0].constant
+        pair = tuple(sides if by_second else reversed(sides))
+        return NativeMac.factored(first, second, signed, None, pair), table
     table = tables(seed)[kind]
     return NativeMac.table(table, signed), table
+
+
+def lookups_of(count: int, rng: np.random.Generator, constant: np.ndarray) -> Lookups:
+    return Lookups(
+        rng.integers(0, 256, (count, 256, 16)),
+        rng.integers(0, 16, (count, 256)),
+        rng.integers(1, 128, count),
+        constant,
+    )
 
 
 def classes_of(count: int, signed: bool, rng: np.random.Generator, linear: bool):
     """A product and lookups, which stand for one table in linear layers, another in others."""
     first, second = rng.integers(-128, 128, (2, 1, 256))
     constant = rng.integers(-9999, 9999, 256)
-    sides = tuple(
-        Lookups(
-            rng.integers(0, 256, (count, 256, 16)),
-            rng.integers(0, 16, (count, 256)),
-            rng.integers(1, 128, count),
-            constant,
-        )
-        for _ in range(2)
-    )
+    sides = tuple(lookups_of(count, rng, constant) for _ in range(2))
     mac = NativeMac.factored(first, second, signed, None, sides)
     found = sides[0].table() if linear else sides[1].table().T
     # One channel per group is looked up in the table of the linear form.
@@ -115,6 +124,7 @@ def loop(table: np.ndarray, a: torch.Tensor, w: torch.Tensor, g: Geometry, pad: 
 
 KINDS = [
     *("rank1", "rank2", "rank5", "bytes", "bytes over 127", "classes1", "classes3"),
+    *("only the second's", "only the first's"),
     *("pairs", "short", "offset", "wide"),
 ]
 LINEARS = [

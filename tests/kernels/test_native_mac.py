@@ -58,6 +58,11 @@ def test_few_error_classes_run_as_products_where_that_is_faster(level, count):
         assert name == "native-factored"
 
 
+def test_sixteen_classes_of_weights_are_looked_up_by_class(level):
+    name = equal(classes(16), SYMMETRIC)
+    assert (name == "native-classes") == (level in ("avx512vnni", "amx"))
+
+
 def test_a_single_row_reads_the_form_of_fewest_bytes():
     native.set_isa(native.levels()[-1])
     try:

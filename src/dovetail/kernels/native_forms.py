@@ -25,22 +25,17 @@ MAX_RANK = 64  # what the core takes
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """``constant[w] + sum_r first[r, a] * second[r, w]``, and two kinds of lookups, or none."""
+    """``constant[w] + sum_r first[r, a] * second[r, w]``, and lookups as in `ClassForm.sides`."""
 
     first: IntArray
     second: IntArray
     constant: IntArray
-    lookups: tuple[Lookups, Lookups] | None = None
+    lookups: tuple[Lookups | None, Lookups | None] = (None, None)
 
     @property
     def rank(self) -> int:
         """The number of int8 products."""
         return len(self.first)
-
-    @property
-    def looked_up(self) -> int:
-        """The number of bytes looked up per product, in the worse of the two roles."""
-        return 0 if self.lookups is None else max(side.count for side in self.lookups)
 
 
 def signs(mul: Multiplier, operands: Operands) -> tuple[bool, bool]:
@@ -96,8 +91,8 @@ def class_bytes(mul: Multiplier, operands: Operands, most: int) -> Form | None:
 
     >>> from dovetail.multipliers import multiplier
     >>> form = class_bytes(multiplier("mul8s_1KVA"), Operands((-127, 127), (-127, 127)), 2)
-    >>> form.rank, form.looked_up
-    (1, 1)
+    >>> form.rank, [side.count for side in form.lookups]
+    (1, [1, 1])
     """
     if mul.bits is None:
         return None
@@ -106,8 +101,10 @@ def class_bytes(mul: Multiplier, operands: Operands, most: int) -> Form | None:
         return None
     rows, columns = (np.arange(256) & ((1 << bits) - 1) for bits in mul.bits)
 
-    def by_bytes(side: Lookups, row: IntArray, lane: IntArray) -> Lookups:
-        return Lookups(side.entry[:, row], side.classes[:, lane], side.step, side.constant[columns])
+    def by_bytes(side: Lookups | None, row: IntArray, lane: IntArray) -> Lookups | None:
+        return side and Lookups(
+            side.entry[:, row], side.classes[:, lane], side.step, side.constant[columns]
+        )
 
     alone = Int8Factors(found.first[None], found.second[None], np.zeros_like(found.second))
     form = _in_bytes(alone, operands)

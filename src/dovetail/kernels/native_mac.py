@@ -156,7 +156,8 @@ class NativeFactored(_Native):
     def __init__(self, mul: Multiplier, operands: Operands) -> None:
         super().__init__(mul, operands, _mac(_factors(mul, operands), mul, operands))
         form = _classes(mul, operands)
-        fewer = form is not None and form.rank + form.looked_up < self.mac.rank
+        side = form and form.lookups[0]
+        fewer = form and side and form.rank + side.count < self.mac.rank
         self.single = _mac(form, mul, operands) if fewer else None
 
     def pack(self, w: Tensor, geometry: Geometry) -> Any:
@@ -174,12 +175,21 @@ def _classes_cost(mul: Multiplier, operands: Operands) -> float:
     form, costs = _classes(mul, operands), COSTS[native.isa()]
     assert form is not None
     assert costs.lookup is not None
-    return BESIDES + costs.rank * form.rank + costs.lookup * form.looked_up
+    # The mean of linear layers and convolutions.
+    roles = [
+        costs.table if side is None else costs.rank * form.rank + costs.lookup * side.count
+        for side in form.lookups
+    ]
+    return BESIDES + sum(roles) / len(roles)
 
 
 @register_realisation("mac", when=_classes_hold, cost=_classes_cost, name="native-classes")
 class NativeClasses(_Native):
-    """An int8 product, and a byte per class of one operand's codes."""
+    """An int8 product, and a byte per class of one operand's codes.
+
+    That operand is the weight in linear layers, the activation in convolutions. Where it has too
+    many classes and the other one has few, every product is looked up.
+    """
 
     name = "native-classes"
 

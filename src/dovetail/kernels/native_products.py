@@ -115,6 +115,7 @@ class _Role:
     """A multiplier as the core sees it, for one choice of which operand is a lookup's lane."""
 
     def __init__(self, products: _Products | None, lookups: Lookups | None, table: int) -> None:
+        self.rank = 0 if products is None else len(products.first)
         self.lookups = 0 if lookups is None else lookups.count
         self._kept: list[npt.NDArray[Any]] = []
         struct = _Multiplier(table=table)
@@ -153,7 +154,7 @@ class NativeMac:
         table: npt.NDArray[np.int32],
         signed: bool | tuple[bool, bool],
         products: _Products | None = None,
-        lookups: tuple[Lookups, Lookups] | None = None,
+        lookups: tuple[Lookups | None, Lookups | None] = (None, None),
     ) -> None:
         core = native._loaded()
         self.signed = signed if isinstance(signed, tuple) else (signed, signed)
@@ -167,9 +168,12 @@ class NativeMac:
         self._table = buffer[start : start + size]
         source = np.ascontiguousarray(table)
         core.dv_prepare_table(ctypes.c_void_p(source.ctypes.data), address(self._table))
-        # Linear layers have the weights as lanes, convolutions the activations.
-        roles = lookups or (None, None)
-        self._roles = tuple(_Role(products, role, self._table.data_ptr()) for role in roles)
+        # Linear layers have the weights as lanes, convolutions the activations. A role that lacks
+        # the lookups which the other one has is served by the table.
+        self._roles = tuple(
+            _Role(products if side or not any(lookups) else None, side, self._table.data_ptr())
+            for side in lookups
+        )
 
     @classmethod
     def table(cls, table: npt.ArrayLike | Tensor, signed: bool | tuple[bool, bool]) -> NativeMac:
@@ -193,13 +197,13 @@ class NativeMac:
         second: IntArray,
         signed: bool | tuple[bool, bool],
         constant: IntArray | None = None,
-        lookups: tuple[Lookups, Lookups] | None = None,
+        lookups: tuple[Lookups | None, Lookups | None] = (None, None),
     ) -> NativeMac:
         """From exact factors ``[rank, 256]``: ``f(a, w) = sum_r first[r, a] * second[r, w]``.
 
         Each first factor takes at most 256 consecutive values; the second ones all fit int8, or
-        all uint8. ``constant`` ``[256]`` is added for every weight code. ``lookups`` are those of a
-        `ClassForm`, ``(by_second, by_first)``, indexed by bytes; their constants are added, too.
+        all uint8. ``constant`` ``[256]`` is added for every weight code. ``lookups`` are the
+        `ClassForm.sides`, indexed by bytes; their constants are added, too.
 
         >>> one = np.ones((1, 256), dtype=np.int64)
         >>> NativeMac.factored(one, one, signed=True).rank
@@ -213,8 +217,11 @@ class NativeMac:
         whole = first.T @ second
         if constant is not None:
             whole = whole + constant
-        if lookups is not None:
-            whole = whole + lookups[0].table() + lookups[0].constant
+        by_second, by_first = lookups
+        if by_second is not None:
+            whole = whole + by_second.table() + by_second.constant
+        elif by_first is not None:
+            whole = whole + by_first.table().T + by_first.constant
         return cls(whole.astype(np.int32), signed, _Products.of(first, second, constant), lookups)
 
     def fits(self, depth: int, zero_point: int = 0) -> bool:
@@ -241,7 +248,7 @@ class NativeMac:
                 f"{geometry.reduction(w.shape)} products of up to {self.max_abs} overflow 32 bits"
             )
         role = self._role(geometry)
-        shape = packing_shape(tuple(w.shape), geometry, self.rank, role.lookups)
+        shape = packing_shape(tuple(w.shape), geometry, role.rank, role.lookups)
         size = core.dv_packed_bytes(ctypes.byref(shape))
         if size < 0:
             raise DovetailError(f"weight codes {tuple(w.shape)} do not fit {geometry}")
@@ -337,9 +344,9 @@ class NativeMac:
             raise DovetailError("these weights were packed for another multiplier")
         found = packed.sizes.get(a.shape)
         if found is None:
-            geometry, lookups = packed.geometry, self._role(packed.geometry).lookups
+            geometry, role = packed.geometry, self._role(packed.geometry)
             out_shape = geometry.out_shape(a.shape, packed.shape)
-            shape = running_shape(a, packed.shape, geometry, self.rank, lookups)
+            shape = running_shape(a, packed.shape, geometry, role.rank, role.lookups)
             if len(packed.sizes) >= _KEPT:
                 packed.sizes.clear()
             found = packed.sizes[a.shape] = shape, out_shape

@@ -2,7 +2,7 @@
 
 Approximate circuits err in few operand bits. Beside a product of the operands, truncated perhaps,
 what is left of such a table has few distinct columns: the second operand's class and the first's
-code say which byte to add. The same from the other side, for kernels whose roles are exchanged.
+code say which byte to add. Or it has few distinct rows: the same with the operands exchanged.
 """
 
 from __future__ import annotations
@@ -50,31 +50,43 @@ class ClassForm:
     """``f(a, w) = first(a) * second(w) +`` either of two lookups, exactly.
 
     ``by_second``: rows are first operands, classes those of the second; ``by_first`` the other way
-    round. Both add their ``constant`` of the second operand.
+    round. Both add their ``constant`` of the second operand. One of them may be lacking.
     """
 
     first: IntArray
     second: IntArray
-    by_second: Lookups
-    by_first: Lookups
+    by_second: Lookups | None
+    by_first: Lookups | None
 
     @property
-    def lookups(self) -> int:
-        """Bytes looked up per product, in the worse of the two roles."""
-        return max(self.by_second.count, self.by_first.count)
+    def sides(self) -> tuple[Lookups | None, Lookups | None]:
+        """``(by_second, by_first)``."""
+        return self.by_second, self.by_first
+
+    def table(self) -> IntArray:
+        """The products; of both lookups where there are two, which are equal then."""
+        found = [
+            side.constant + (side.table().T if turned else side.table())
+            for turned, side in enumerate(self.sides)
+            if side is not None
+        ]
+        if any(not np.array_equal(found[0], other) for other in found[1:]):
+            raise AssertionError("the two lookups of a form differ")
+        return np.asarray(np.outer(self.first, self.second) + found[0])
 
 
 @lru_cache(maxsize=256)
 def class_form(m: Multiplier, most: int, skip_lowest: bool = False) -> ClassForm | None:
-    """The form of fewest lookups, at most ``most`` in either role, or None.
+    """The form of fewest lookups, of at most ``most`` by the classes of one operand, or None.
 
     For operands of at most 8 bits. With ``skip_lowest`` (signed operands) the code of the lowest
     value of both operands is left out, as in `int8_factors`. The products beside the lookups are
     those of the operands without some of their lowest bits. All pairs were compared.
 
     >>> from dovetail.multipliers import multiplier
-    >>> class_form(multiplier("mul8s_1KVA"), most=2).lookups
-    1
+    >>> form = class_form(multiplier("mul8s_1KVA"), most=2)
+    >>> form.by_second.count, form.by_first.count
+    (1, 1)
     >>> class_form(multiplier("mitchell"), most=2) is None
     True
     """
@@ -85,23 +97,21 @@ def class_form(m: Multiplier, most: int, skip_lowest: bool = False) -> ClassForm
         kept = [np.delete(codes, codes.size // 2) for codes in kept]
     values = [operand_values(n, m.signed)[c] for n, c in zip(m._width(), kept, strict=True)]
     table = m._products[np.ix_(*kept)]
-    best: ClassForm | None = None
+    best, least = None, 2 * most + 2
     for first, second in _bases(table, values, CLASSES * most):
         rest = table - np.outer(first, second)
         constant = rest.min(axis=0)  # of the second operand: it costs nothing
         sides = [_lookups(rest - constant, constant, most), _lookups(rest.T, constant, most, True)]
-        if sides[0] is None or sides[1] is None:
-            continue
-        found = ClassForm(first, second, sides[0], sides[1])
-        if best is None or found.lookups < best.lookups:
-            best = found
+        count = sum(most + 1 if side is None else side.count for side in sides)
+        if count < least:
+            best, least = ClassForm(first, second, sides[0], sides[1]), count
     return None if best is None else _whole(best, table, kept, m._width())
 
 
 def _bases(
     table: IntArray, values: list[IntArray], classes: int
 ) -> list[tuple[IntArray, IntArray]]:
-    """Products that leave few classes of either operand, fewest first.
+    """Products that leave few classes of an operand, fewest first.
 
     Random projections of the columns (less a constant each) and of the rows tell how many there
     are: equal ones always agree, and different ones hardly ever.
@@ -117,8 +127,9 @@ def _bases(
                 np.unique(columns - (balanced @ first) * second).size,
                 np.unique(rows - first * (second @ along)).size,
             )
-            if max(counts) <= classes:
-                found.append((max(counts), len(found), first, second))
+            if min(counts) <= classes:
+                both = sum(min(count, classes + 1) for count in counts)
+                found.append((both, len(found), first, second))
     return [(first, second) for _, _, first, second in sorted(found, key=lambda f: f[:2])[:8]]
 
 
@@ -158,10 +169,8 @@ def _whole(
     form: ClassForm, table: IntArray, kept: list[IntArray], widths: tuple[int, ...]
 ) -> ClassForm | None:
     """``form`` over all codes, zero on those left out; None unless it gives back the table."""
-    product = np.outer(form.first, form.second)
-    for got in (form.by_second.table(), form.by_first.table().T):
-        if not np.array_equal(product + got + form.by_second.constant, table):
-            return None
+    if not np.array_equal(form.table(), table):
+        return None
 
     def spread(values: IntArray, axis: int, operand: int) -> IntArray:
         shape = list(values.shape)
@@ -170,8 +179,8 @@ def _whole(
         np.moveaxis(out, axis, 0)[kept[operand]] = np.moveaxis(values, axis, 0)
         return out
 
-    def lookups(side: Lookups, row: int) -> Lookups:
-        return Lookups(
+    def lookups(side: Lookups | None, row: int) -> Lookups | None:
+        return side and Lookups(
             spread(side.entry, 1, row),
             spread(side.classes, 1, 1 - row),
             side.step,
