@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dovetail._spelling import spell_call
-from dovetail.approximations.functions import FUNCTIONS, Function, function_of
+from dovetail.approximations.chunks import NARROW, every_value, is_plain, look_up, row_by_row
+from dovetail.approximations.functions import FUNCTIONS, Function, function, function_of
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format
 
@@ -132,9 +134,14 @@ class Unary(Approximation):
         whole = self.within(kind)
         if whole is not None:
             return whole.compute(kind, operands, attributes)
-        x = operands["input"]
-        y = self.evaluate(function_of(kind, attributes), x.to(torch.float64))
-        return y.to(x.dtype)
+        x, known = operands["input"], function_of(kind, attributes)
+        if x.dtype in NARROW and x.numel() >= _MANY and is_plain(x):
+            return look_up(_table(self, known.name, x.dtype, x.device), x)
+        y = row_by_row(lambda part: self._of(known, part), x.reshape(-1, 1))
+        return y.reshape(x.shape)
+
+    def _of(self, known: Function, x: Tensor) -> Tensor:
+        return self.evaluate(known, x.to(torch.float64)).to(x.dtype)
 
     def within(self, kind: str) -> Approximation | None:
         """The approximation of a softmax or a normalisation that this is the heart of."""
@@ -146,6 +153,15 @@ class Unary(Approximation):
         if kind in ("layer_norm", "rms_norm"):
             return Norm(rsqrt=self, format=self.steps_format, grad=self.grad)
         return None
+
+
+#: From so many elements on, looking them up pays for a table.
+_MANY = 4096
+
+
+@lru_cache(maxsize=32)
+def _table(approximation: Unary, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return approximation._of(function(name), every_value(dtype, device))
 
 
 def check_gradient(grad: str) -> None:

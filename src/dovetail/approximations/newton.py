@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dovetail.approximations.base import Unary, check_gradient
 from dovetail.approximations.functions import Function
+from dovetail.approximations.reductions import limits
 from dovetail.approximations.steps import Steps, intermediate
 from dovetail.errors import DovetailError
 from dovetail.formats import Format
@@ -75,7 +76,7 @@ class Newton(Unary):
         y = torch.where(x < 0, -r, r) if reciprocal else r
         fixed = x.detach()
         regular = torch.isfinite(fixed) & (fixed != 0) & (reciprocal | (fixed > 0))
-        return torch.where(regular, y, 1 / (fixed if reciprocal else torch.sqrt(fixed)))
+        return torch.where(regular, y, limits(fixed, 1 if reciprocal else 2))
 
     def _guess(self, x: Tensor, reciprocal: bool) -> Tensor:
         dtype, integer, of_reciprocal, of_root = _BITS[str(self.format)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dovetail.approximations.base import Approximation, check_gradient
+from dovetail.approximations.chunks import row_by_row
 from dovetail.approximations.softmax import check_part, evaluated
 from dovetail.approximations.steps import Steps, intermediate, tree_sum
 from dovetail.errors import DovetailError, unknown
@@ -69,15 +70,20 @@ class Norm(Approximation):
         default = 1e-5 if kind == "layer_norm" else torch.finfo(x.dtype).eps
         if x.numel() == 0:
             return x.clone()
-        rows = x.to(torch.float64).flatten(-len(shape))
-        y = self._rows(rows, default if eps is None else eps, kind == "layer_norm")
+        affine = [operands.get(name) for name in ("weight", "bias")]
+        wide = [None if t is None else t.to(torch.float64).flatten() for t in affine]
+        least = default if eps is None else eps
+
+        def rows(part: Tensor) -> Tensor:
+            y = self._rows(part.to(torch.float64), least, kind == "layer_norm")
+            return self._affine(y, *wide).to(x.dtype)
+
+        return row_by_row(rows, x.reshape(-1, math.prod(shape))).reshape(x.shape)
+
+    def _affine(self, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         steps = Steps(self.format)
-        y = y.unflatten(-1, shape)
-        if operands.get("weight") is not None:
-            y = steps(y * steps(operands["weight"].to(torch.float64)))
-        if operands.get("bias") is not None:
-            y = steps(y + steps(operands["bias"].to(torch.float64)))
-        return y.to(x.dtype)
+        y = y if weight is None else steps(y * steps(weight))
+        return y if bias is None else steps(y + steps(bias))
 
     def _rows(self, x: Tensor, eps: float, centred: bool) -> Tensor:
         steps, sums = Steps(self.format), Steps(self.acc or self.format)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,11 @@ class Pieces:
 
     starts: tuple[float, ...]
     coefficients: tuple[tuple[float, ...], ...]
+    is_uniform: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """``is_uniform``: every start is less than half a step from where equal steps have it."""
+        object.__setattr__(self, "is_uniform", _is_uniform(self.starts))
 
     @property
     def degree(self) -> int:
@@ -46,8 +52,8 @@ class Pieces:
             start, coefficients = self.starts[0], self.coefficients[0]
         else:
             rows = self.rows_on(t.device) if rows is None else rows
-            place = torch.searchsorted(rows[0, 1:], t.detach().contiguous(), right=True)
-            start, coefficients = rows[0][place], [row[place] for row in rows[1:].unbind()]
+            place = self._place(t.detach(), rows)
+            start, coefficients = _at(rows[0], place), [_at(row, place) for row in rows[2:]]
         if self.degree == 0:
             return torch.where(t.isnan(), t, coefficients[0])
         d = steps(t - start)
@@ -56,19 +62,33 @@ class Pieces:
             y = steps(steps(d * y) + c)
         return y
 
+    def _place(self, t: Tensor, rows: Tensor) -> Tensor:
+        """The piece of each value: where starts are nearly equidistant, by a guess that is at most
+        one off, and else by a search."""
+        if not self.is_uniform:
+            return torch.searchsorted(rows[0, 1:], t.contiguous(), right=True)
+        last = len(self.starts) - 1
+        steepness = last / (self.starts[-1] - self.starts[0])
+        guess = ((t - self.starts[0]) * steepness).clamp(0, last).to(torch.int64).clamp(0, last)
+        guess = (guess - (t < _at(rows[0], guess)).to(torch.int64)).clamp(min=0)
+        return guess + (t >= _at(rows[1], guess)).to(torch.int64)
+
     def rows_on(self, device: torch.device) -> Tensor:
-        """The starts, and below them a row for each power, as a float64 tensor."""
-        key = (self, device)
-        if key not in _held:
-            rows = [self.starts, *zip(*self.coefficients, strict=True)]
-            made = torch.tensor(rows, dtype=torch.float64, device=device)
-            if type(made) is not Tensor:  # a fake one, while a graph is being traced
-                return made
-            _held[key] = made
-        return _held[key]
+        """Starts, ends, and below them a row for each power, as a float64 tensor."""
+        ends = (*self.starts[1:], math.inf)
+        rows = [self.starts, ends, *zip(*self.coefficients, strict=True)]
+        return torch.tensor(rows, dtype=torch.float64, device=device)
 
 
-_held: dict[tuple[Pieces, torch.device], Tensor] = {}
+def _at(row: Tensor, place: Tensor) -> Tensor:
+    """``row[place]``, several times as fast."""
+    return row.index_select(0, place.flatten()).view(place.shape)
+
+
+def _is_uniform(starts: tuple[float, ...]) -> bool:
+    count = len(starts) - 1
+    step = (starts[-1] - starts[0]) / max(count, 1)
+    return max(abs(s - starts[0] - i * step) for i, s in enumerate(starts)) < step / 2
 
 
 def edges(

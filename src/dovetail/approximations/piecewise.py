@@ -82,8 +82,7 @@ def _remembered(approximation: Piecewise, name: str) -> tuple[Reduction, Pieces]
 def _unit(approximation: Piecewise, name: str, device: torch.device) -> Unit:
     """What is remembered; where torch.compile and torch.export trace, as a constant."""
     if not torch.compiler.is_compiling():
-        reduction, pieces = _remembered(approximation, name)
-        return reduction, pieces, pieces.rows_on(device)
+        return _held_unit(approximation, name, device)
     key = _note(approximation, name, device)
     found: Unit = getattr(_noted, key)
     return found
@@ -99,9 +98,22 @@ _noted = _Noted()
 @constant
 def _note(approximation: Piecewise, name: str, device: torch.device) -> str:
     key = f"{approximation} of {name} on {device}"
-    reduction, pieces = _remembered(approximation, name)
-    setattr(_noted, key, (reduction, pieces, pieces.rows_on(device)))
+    setattr(_noted, key, _held_unit(approximation, name, device))
     return key
+
+
+_held: dict[tuple[Piecewise, str, torch.device], Unit] = {}
+
+
+def _held_unit(approximation: Piecewise, name: str, device: torch.device) -> Unit:
+    key = (approximation, name, device)
+    if key not in _held:
+        reduction, pieces = _remembered(approximation, name)
+        rows = pieces.rows_on(device)
+        if type(rows) is not Tensor:  # a fake one, while a graph is being traced
+            return reduction, pieces, rows
+        _held[key] = reduction, pieces, rows
+    return _held[key]
 
 
 def _bounded(

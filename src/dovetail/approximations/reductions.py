@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dovetail.approximations.steps import Steps, scaled
 
-__all__ = ["Direct", "Exponential", "Gate", "Mantissa", "Reduction", "Turn"]
+__all__ = ["Direct", "Exponential", "Gate", "Mantissa", "Reduction", "Turn", "limits"]
 
 Core = Callable[[Tensor], Tensor]
 _LOG2E = math.log2(math.e)
@@ -151,8 +151,18 @@ class Mantissa(Reduction):
         k = torch.floor((exponent - 1) / self.root)
         y = scaled(core(steps(scaled(size, -self.root * k))), -k)
         y = steps(torch.where(x < 0, -y, y))
-        special = 1 / (fixed if self.root == 1 else torch.sqrt(fixed))
-        return torch.where(regular, y, special)
+        return torch.where(regular, y, limits(fixed, self.root))
+
+
+def limits(x: Tensor, root: int) -> Tensor:
+    """``x ** (-1 / root)`` of zeros, infinities, NaN and, for a square root, of what is negative.
+
+    >>> limits(torch.tensor([-0.0, torch.inf, -torch.inf]), 1)
+    tensor([-inf, 0., -0.])
+    """
+    y = torch.copysign(torch.where(x == 0, math.inf, 0.0).to(x.dtype), x)
+    undefined = x.isnan() if root == 1 else ~(x >= 0)
+    return torch.where(undefined, math.nan, y)
 
 
 @dataclass(frozen=True)

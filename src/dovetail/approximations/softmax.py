@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dovetail.approximations.base import Approximation, Unary, check_gradient
+from dovetail.approximations.chunks import row_by_row
 from dovetail.approximations.functions import function
 from dovetail.approximations.steps import Steps, intermediate, tree_sum
 from dovetail.errors import DovetailError, unknown
@@ -80,10 +81,12 @@ class Softmax(Approximation):
             raise DovetailError(f"fn={self}: give softmax its dim")
         if x.numel() == 0 or x.dim() == 0:
             return torch.softmax(x, dim)
-        y = self._rows(x.to(torch.float64).movedim(dim, -1), torch.finfo(x.dtype).min / 2)
-        return y.movedim(-1, dim).to(x.dtype)
+        moved = x.movedim(dim, -1)
+        y = row_by_row(self._rows, moved.reshape(-1, moved.shape[-1])).reshape(moved.shape)
+        return y.movedim(-1, dim)
 
-    def _rows(self, x: Tensor, low: float) -> Tensor:
+    def _rows(self, narrow: Tensor) -> Tensor:
+        x, low = narrow.to(torch.float64), torch.finfo(narrow.dtype).min / 2
         steps = Steps(self.format)
         largest = x.detach().amax(-1, keepdim=True)
         hidden = (x == -math.inf) | ((x <= low) & (largest > low))
@@ -97,7 +100,7 @@ class Softmax(Approximation):
             y = steps(e / total)
         else:
             y = steps(e * evaluated(self.reciprocal, "reciprocal", total, steps))
-        return torch.where(torch.isfinite(largest), y, math.nan)
+        return torch.where(torch.isfinite(largest), y, math.nan).to(narrow.dtype)
 
 
 def check_part(part: Approximation | None, slot: str, name: str, owner: str) -> None:
