@@ -75,7 +75,7 @@ class Pieces:
 
     def rows_on(self, device: torch.device) -> Tensor:
         """Starts, ends, and below them a row for each power, as a float64 tensor."""
-        ends = (*self.starts[1:], math.inf)
+        ends = (*self.starts[1:], math.nan)  # nothing lies beyond the last piece
         rows = [self.starts, ends, *zip(*self.coefficients, strict=True)]
         return torch.tensor(rows, dtype=torch.float64, device=device)
 
