@@ -74,6 +74,9 @@ typedef int32_t (*dv_thread_count)(uint32_t* count);
 
 DV_EXPORT const char* dv_message(int32_t status);
 
+// A digest of the headers that the library was built from.
+DV_EXPORT const char* dv_interface(void);
+
 // Levels, fastest last, separated by spaces; the one in use; null chooses the best again.
 DV_EXPORT const char* dv_levels(void);
 DV_EXPORT const char* dv_level(void);

@@ -102,6 +102,7 @@ const Kernels& kernels() {
 
 } // namespace dv
 
+const char* dv_interface(void) { return DV_INTERFACE; }
 const char* dv_levels(void) { return dv::present().names.c_str(); }
 
 const char* dv_level(void) { return dv::kernels().name; }

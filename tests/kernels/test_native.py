@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,3 +379,14 @@ def test_fingerprint_tells_changes():
     x[-1, -1] += 1
     assert native.fingerprint(x) != before
     assert native.fingerprint(torch.zeros(0)) != native.fingerprint(torch.zeros(1))
+
+
+def test_a_core_of_other_headers_is_refused(tmp_path) -> None:
+    header = next((Path(__file__).parents[2] / "native").glob("dovetail.h"), None)
+    if header is None or not native.available():
+        pytest.skip("needs a checkout and its native core")
+    native._check_interface(native._loaded(), header.parent)
+    native._check_interface(native._loaded(), tmp_path)  # installed: there are no headers
+    (tmp_path / "dovetail.h").write_text(header.read_text() + "// later")
+    with pytest.raises(DovetailError, match="from an earlier state of this checkout"):
+        native._check_interface(native._loaded(), tmp_path)

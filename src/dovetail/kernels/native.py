@@ -8,6 +8,7 @@ is absent :func:`available` is false and the other realisations serve.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -62,6 +63,7 @@ def _core() -> ctypes.CDLL | None:
     if path is None:
         return None
     core = ctypes.CDLL(str(path))
+    _check_interface(core, Path(__file__).parents[3] / "native")
     for name in ("dv_message", "dv_levels", "dv_level"):
         getattr(core, name).restype = ctypes.c_char_p
     for name in ("table", "packed", "block_packed", "accumulate_packed", "wide_packed"):
@@ -79,6 +81,23 @@ def _core() -> ctypes.CDLL | None:
     if forced and core.dv_set_level(forced.encode()):
         raise unknown("DOVETAIL_ISA level", forced, core.dv_levels().decode().split())
     return core
+
+
+def _check_interface(core: ctypes.CDLL, headers: Path) -> None:
+    """In a checkout, refuse a library that was built from other headers than those beside it."""
+    found = sorted(headers.glob("dovetail*.h"))
+    if not found:
+        return  # installed: library and package come from one build
+    digests = "".join(hashlib.sha256(header.read_bytes()).hexdigest() for header in found)
+    expected = hashlib.sha256(digests.encode()).hexdigest()
+    if hasattr(core, "dv_interface"):
+        core.dv_interface.restype = ctypes.c_char_p
+        if core.dv_interface().decode() == expected:
+            return
+    raise DovetailError(
+        "the native core was built from an earlier state of this checkout; `pip install -e .` "
+        "builds it again"
+    )
 
 
 def _loaded() -> ctypes.CDLL:
