@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import accumulators, block, casts, costs, mac, models, wide
+from benchmarks import accumulators, block, casts, costs, encoder, mac, models, wide
 from dovetail.kernels import native
 
 RUNS = {
@@ -14,6 +14,7 @@ RUNS = {
     "wide": wide.run,
     "accumulators": accumulators.run,
     "block": block.run,
+    "encoder": encoder.run,
     "casts": casts.run,
 }
 

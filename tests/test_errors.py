@@ -25,6 +25,7 @@ def test_many_choices_are_cut_off_and_counted():
     text = str(unknown("number", "n7", [f"n{i}" for i in range(30)]))
     assert text.endswith("... (30 in all)")
     assert "did you mean 'n7'?" in text
+    assert "Known: n7, " in text  # the nearest first
 
 
 def test_an_absent_package_says_how_to_install_it():

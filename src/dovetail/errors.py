@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 __all__ = ["DovetailError", "unknown"]
 
+_SHOWN = 12  # names that a message lists: all, or the nearest of them
+
 
 class DovetailError(ValueError):
     """Bad input, refused at the boundary: the message names the value and the nearest valid choice.
@@ -31,5 +33,8 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
     near = sorted(starts, key=len)[-1:] or sorted(begun, key=len)[:1]
     near = near or difflib.get_close_matches(given, names, 1, 0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    shown = names if len(names) <= 12 else [*names[:12], f"... ({len(names)} in all)"]
+    shown = names
+    if len(names) > _SHOWN:
+        nearest = difflib.get_close_matches(given, names, _SHOWN, 0.35)
+        shown = [*(nearest or names[:_SHOWN]), f"... ({len(names)} in all)"]
     return DovetailError(f"unknown {kind} '{given}'{hint} Known: {', '.join(shown) or 'none'}")

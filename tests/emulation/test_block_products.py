@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import dovetail as dv
 from dovetail.kernels import block
 from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.realisation import using
 from helpers import build, randn
 
 
@@ -76,3 +78,45 @@ def test_attention_through_an_accumulator():
     (found,) = counted.values()
     assert found.additions == 2 * 3 * 4 * 5 * 2
     assert found.overflowed > 0
+
+
+def test_transposed_convolutions_multiply_blocks():
+    layer, x = build(0, lambda: nn.ConvTranspose2d(6, 4, 3, 2, 1, groups=2)), randn(2, 6, 4, 5)
+    fmt = dv.format("mxint8(block=2)")
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    dv.apply_(layer, dv.Recipe(dv.rule("*", input=fmt, weight=fmt)), x)
+    # As a convolution: pixels apart, the window turned round, inputs and outputs swapped.
+    apart = torch.zeros(2, 6, 7, 9)
+    apart[:, :, ::2, ::2] = x
+    turned = weight.unflatten(0, (2, 3)).transpose(1, 2).flatten(0, 1).flip(2, 3)
+    with using("reference"):
+        expected = block.emulate(
+            apart, turned, bias, fmt, fmt, Geometry.conv(2, padding=1, groups=2)
+        )
+    assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("mxint8", "mxint8(block=16)"),  # blocks that do not meet
+        ("mxint8(axis=0)", "mxint8"),  # blocks across what is summed
+        ("mxfp8_e4m3", "mxfp8_e4m3"),  # elements that are no short integers
+        ("mxint8", "fp8_e4m3"),
+    ],
+)
+def test_other_pairs_are_cast_and_multiplied(first, second):
+    layer, x = build(0, lambda: nn.Linear(40, 5)), randn(3, 40)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    dv.apply_(layer, dv.Recipe(dv.rule("*", input=first, weight=second)), x)
+    rounded = [dv.cast(x, first), dv.cast(weight, second)]
+    assert torch.equal(layer(x), nn.functional.linear(*rounded, bias))
+
+
+def test_blocks_whose_axis_says_what_is_the_default_are_multiplied():
+    layer, x = build(0, lambda: nn.Linear(40, 5)), randn(3, 40)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    fmt = dv.format("mxint8(axis=-1)")
+    dv.apply_(layer, dv.Recipe(dv.rule("*", input=fmt, weight=fmt)), x)
+    with using("reference"):
+        assert torch.equal(layer(x), block.emulate(x, weight, bias, fmt, fmt, Geometry()))

@@ -6,7 +6,7 @@ from bisect import bisect
 import pytest
 import torch
 
-from dovetail import DovetailError, cast, format
+from dovetail import DovetailError, cast, decode, format
 from dovetail.formats.philox import random_words, seed_from
 from dovetail.formats.realise import door, in_torch, inside, register_cast, round_values
 from dovetail.formats.values import values_of
@@ -232,6 +232,10 @@ def test_a_registered_cast_is_taken_in_eager_mode_only():
         (lambda x: cast(x.requires_grad_(), "mxfp4", out=torch.empty(4, 4)), "records no gradient"),
         (lambda x: cast(x, "mxpf4"), "did you mean 'mxfp4'"),
         (lambda x: cast(x, "mxfp4", 5), "is not an axis"),
+        (lambda x: cast(x, "fp8_e4m3", 5), "axis=5 of 'fp8_e4m3' is not an axis"),
+        (lambda x: cast(x, "mxfp4", "rows"), "axis='rows' is not a whole number"),
+        (lambda x: cast([1.0], "mxfp4"), "cast takes a tensor, not [1.0]"),
+        (lambda x: decode(x), "decode takes what dv.encode returned"),
         (lambda x: in_torch(x, format("bf16(rounding=Stochastic)")), "needs a seed"),
     ],
 )

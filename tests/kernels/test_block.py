@@ -188,6 +188,38 @@ def test_shapes_and_strides(realisation):
     assert fast(image[:0], kernel, None, "mxfp4", "mxfp4", geometry).shape == (0, 4, 3, 3)
 
 
+def test_nothing_to_sum(realisation):
+    """No products: the bias, or zero."""
+    bias = spread(3, seed=2)
+    for acc in (None, dv.accumulator("fp16")):
+        fmt = dv.format("mxint8")
+        y = block.emulate(torch.ones(2, 0), torch.ones(3, 0), bias, fmt, fmt, LINEAR, acc)
+        assert same(y, bias.expand(2, 3))
+        assert same(
+            block.matmul(torch.ones(4, 2, 0), torch.ones(0, 3), fmt, fmt, acc), torch.zeros(4, 2, 3)
+        )
+
+
+@pytest.mark.parametrize("name", ["mxint8", "bfp(m=8, block=100000)", "bfp(m=16, block=4096)"])
+def test_many_blocks_and_large_ones(realisation, name):
+    x, w = spread(2, 20_001, binades=3), spread(3, 20_001, seed=1, binades=3)
+    expected = by_definition(x, w, None, name, name)
+    assert same(fast(x, w, None, name, name), expected)
+
+
+def test_groups_of_a_linear_layer(realisation):
+    fmt, geometry = dv.format("mxint8(block=16)"), Geometry(groups=3)
+    x, w, bias = extreme(spread(9, 3 * 40)), extreme(spread(3 * 5, 40, seed=1)), spread(15, seed=2)
+    y = block.emulate(x, w, bias, fmt, fmt, geometry)
+    with using("reference"):
+        assert same(y, block.emulate(x, w, bias, fmt, fmt, geometry))
+    apart = [
+        block.emulate(x[:, 40 * g :][:, :40], w[5 * g :][:5], bias[5 * g :][:5], fmt, fmt, LINEAR)
+        for g in range(3)
+    ]
+    assert same(y, torch.cat(apart, 1))
+
+
 def test_many_rows_in_parts(realisation):
     """More rows than are laid out at a time give what fewer give."""
     x, w = spread(1500, 1000), spread(3, 1000, seed=1)

@@ -63,6 +63,7 @@ def test_op_and_type_narrow_the_path():
             lambda: Selector(op=""),
             "op is a kind of operation such as 'conv', not an empty text",
         ),
+        (lambda: Selector(op=["linear"]), "op=['linear'] is not a text such as 'linear matmul'"),
         (lambda: Selector("re:("), "match 're:(' is no regular expression: "),
     ],
 )

@@ -10,6 +10,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
 from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import unclipped
 from dovetail.formats.realise import inside, is_stochastic, round_integers, round_values
@@ -24,9 +25,6 @@ def as_integer(fmt: Format) -> IntFormat:
     if isinstance(fmt, IntFormat):
         return fmt
     raise DovetailError(f"format '{fmt}' has no integer codes; the nearest that has is 'int8'")
-
-
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def cast(
@@ -68,11 +66,7 @@ def cast(
     >>> cast(torch.tensor([0.3, 9.0]), "int4", scale=0.5)
     tensor([0.5000, 3.5000])
     """
-    if x.dtype not in _DTYPES:
-        raise DovetailError(
-            f"cast takes a floating-point tensor (float64, 32, 16 or bfloat16), not {x.dtype}: "
-            "use x.float()"
-        )
+    check_operand("cast", x, fmt, axis)
     if out is not None:
         _check_out(x, out)
     number = known(fmt)

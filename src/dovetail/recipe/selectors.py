@@ -71,6 +71,8 @@ class Selector:
     type: str | None = None
 
     def __post_init__(self) -> None:
+        if self.op is not None and not isinstance(self.op, str):
+            raise DovetailError(f"op={self.op!r} is not a text such as 'linear matmul'")
         for word in (self.op or "").split():
             if not kinds_of(word):
                 raise unknown("op", word, (*KINDS, *GROUPS, "*"))

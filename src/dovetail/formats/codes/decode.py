@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dovetail.errors import DovetailError
 from dovetail.formats.base import BlockFormat, ElementFormat, Same
 from dovetail.formats.codes.boxes import LIMIT, boxes, local, seen_along
 from dovetail.formats.codes.layout import from_codes
@@ -29,6 +30,8 @@ def decode(codes: Codes) -> Tensor:
     >>> decode(encode(torch.tensor([1.0, 0.5, 7.0, -5.0]), "mxfp4(block=4)"))
     tensor([ 1.0000,  0.5000,  6.0000, -4.0000])
     """
+    if not isinstance(codes, Codes):
+        raise DovetailError(f"decode takes what dv.encode returned, not {codes!r:.60}")
     fmt = codes.format
     if isinstance(fmt, Same):
         return codes.codes.clone().view(codes.dtype).view(codes.shape)

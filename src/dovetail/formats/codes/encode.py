@@ -16,6 +16,7 @@ from dovetail.formats.codes.value import Codes
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import quantize
 from dovetail.formats.realise import is_stochastic, round_values
@@ -23,8 +24,6 @@ from dovetail.formats.registry import format as to_format
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 
 __all__ = ["encode"]
-
-_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def encode(
@@ -57,11 +56,7 @@ def encode(
     dovetail.errors.DovetailError: 'fp4_e2m1fn' has no code for NaN, and 1 of 2 values is NaN: ...
     """
     number = to_format(fmt)
-    if x.dtype not in _DTYPES:
-        raise DovetailError(
-            f"encode takes a floating-point tensor (float64, 32, 16 or bfloat16), not {x.dtype}: "
-            "use x.float()"
-        )
+    check_operand("encode", x, fmt, axis)
     if nan not in ("refuse", "zero"):
         raise unknown("nan", nan, ("refuse", "zero"))
     x = x.detach()
