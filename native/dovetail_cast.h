@@ -19,6 +19,17 @@ typedef enum dv_mode {
 
 typedef enum dv_dtype { DV_FLOAT32, DV_FLOAT64, DV_FLOAT16, DV_BFLOAT16 } dv_dtype;
 
+// What a cast says beside its result. With `clip` a value is inside if rounding it to nearest stays
+// within the format's finite range; without, if it is finite. Blocks that are not finite throughout
+// hold none. `inside` gets a byte per value, 1 or 0; `counts` [3] is increased by the numbers of
+// finite values outside, infinities and NaN; either may be null.
+typedef struct dv_report {
+  uint8_t* inside;
+  int64_t* counts;
+  int32_t clip;
+  double low, high; // of elements, relative to their block's scale; unused by integers
+} dv_report;
+
 // A contiguous tensor [outer, length, inner] and its cast, which may be the same memory. Blocks
 // run along `length`. Element i in row-major order takes word i & 3 of Philox counter i >> 2.
 typedef struct dv_tensor {
@@ -27,6 +38,7 @@ typedef struct dv_tensor {
   int64_t outer, length, inner;
   int32_t dtype;
   uint64_t seed;
+  const dv_report* report; // null: none
 } dv_tensor;
 
 // A floating or fixed-point format. Arrays hold positive and negative side, as signed values.
@@ -90,6 +102,13 @@ typedef struct dv_scaled {
   float global;
 } dv_scaled;
 
+// Integer codes and what scale covers a range: max(|low|, |high|) / qmax, or high / qmax if
+// unsigned, or with a zero point (high - low) / (qmax - qmin); `po2`: the next power of two.
+typedef struct dv_integers {
+  int32_t qmin, qmax;
+  int32_t affine, is_signed, po2;
+} dv_integers;
+
 DV_EXPORT int32_t dv_cast_element(const dv_tensor*, const dv_element*);
 DV_EXPORT int32_t dv_cast_posit(const dv_tensor*, const dv_posit*);
 DV_EXPORT int32_t dv_cast_octaves(const dv_tensor*, const dv_octaves*);
@@ -100,10 +119,15 @@ DV_EXPORT int32_t dv_cast_scaled(const dv_tensor*, const dv_element* element, co
                                  const dv_element* scale, const dv_scaled*);
 // The largest finite magnitude among blocks without NaN and infinity.
 DV_EXPORT int32_t dv_largest(const dv_tensor*, int64_t block, double* out);
+// The smallest and largest value per index of `length`; what is not finite counts as 0. Not empty.
+DV_EXPORT int32_t dv_extremes(const dv_tensor*, float* low, float* high);
 // (clamp(rint(x / scale) + zero_point) - zero_point) * scale, one pair per index of `length`
 // (`channels` of them) or one in all; float32.
 DV_EXPORT int32_t dv_cast_affine(const dv_tensor*, int64_t channels, const float* scale,
                                  const int32_t* zero_point, int32_t qmin, int32_t qmax);
+// The same, each run of `block` values along `length` with the scale and zero point that its own
+// finite values ask for.
+DV_EXPORT int32_t dv_cast_integers(const dv_tensor*, int64_t block, const dv_integers*);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 // Casts of single values: floating and fixed point, posits, and formats given by tables.
 #include "core/plane.h"
 #include "core/search_tree.h"
+#include "core/watch.h"
 
 namespace dv {
 
@@ -9,11 +10,15 @@ namespace {
 // Every stretch of the tensor through round(x, at, n, out), which may take it where it lies.
 template <typename Float, typename Round> void cast_each(const dv_tensor& t, Round&& round) {
   const Plane<Float> plane(t);
+  const Watch<Float> watch(t);
   stretches(t.outer * t.length * t.inner, [&](int64_t at, int64_t n) {
     Float buffer[CHUNK];
     plane.prefetch(at + AHEAD, n);
     Float* out = plane.target(at, buffer);
-    round(plane.load(at, n, buffer), at, n, out);
+    const Float* x = plane.load(at, n, buffer);
+    if (watch)
+      watch.note(x, at, n);
+    round(x, at, n, out);
     plane.store(at, n, out, false);
   });
 }

@@ -1,21 +1,104 @@
-// Casts to integers with given scales.
-#include "core/plane.h"
+// Casts to integers, with given scales or with those that the blocks' own ranges ask for.
+#include "core/tiles.h"
 
 #include <float.h>
 
+namespace dv {
+
+namespace {
+
+constexpr int32_t CODES = 1 << 17; // limits of codes
+
+// Parameters of up to CHUNK neighbours or runs.
+struct Parameters {
+  float scale[CHUNK], inverse[CHUNK], low[CHUNK], high[CHUNK];
+  Affine all() { return {scale, inverse, low, high}; }
+};
+
+// Integers whose scales follow from the values of their blocks.
+template <bool Symmetric> class Ranged {
+public:
+  using Found = Ends<Symmetric>;
+  static constexpr bool FINITE = false;
+  struct State : Blocks {
+    Parameters own, each;
+    int64_t run; // as kernels take it
+  };
+
+  explicit Ranged(const dv_integers& r) : given_(r) {
+    const double span = r.affine ? (double)r.qmax - r.qmin : r.qmax;
+    rule_.affine = r.affine;
+    rule_.is_signed = r.is_signed;
+    rule_.po2 = r.po2;
+    rule_.qmin = (float)r.qmin;
+    rule_.qmax = (float)r.qmax;
+    rule_.span = (float)span;
+    rule_.limit = r.affine ? FLT_MAX / 2 : FLT_MAX;
+    rule_.widest = (float)(FLT_MAX * (1 - 0x1p-22) / span);
+    rule_.widest_power = bits_of(rule_.widest) & 0x7f800000;
+  }
+
+  void prepare(const Found& found, State& s) const {
+    const Casts& k = casts();
+    int32_t zero_point[CHUNK];
+    k.affine_ranges(found.low, found.high, s.count, rule_, s.own.scale, zero_point);
+    k.affine_limits(s.count, zero_point, given_.qmin, given_.qmax, s.own.all());
+    s.run = s.lanes;
+    if (s.count == 1 || s.lanes % k.lanes == 0)
+      return;
+    s.run = 0; // runs too short for registers: every value gets its own
+    const Affine from = s.own.all(), to = s.each.all();
+    k.repeat(from.scale, s.count, s.lanes, to.scale);
+    k.repeat(from.inverse, s.count, s.lanes, to.inverse);
+    k.repeat(from.low, s.count, s.lanes, to.low);
+    k.repeat(from.high, s.count, s.lanes, to.high);
+  }
+
+  void apply(const float* x, int64_t n, const uint32_t*, State& s, float* out) const {
+    casts().affine(x, n, s.run, s.run || !s.lanes ? s.own.all() : s.each.all(), out);
+  }
+
+  void mark(const float* x, int64_t n, const Watch<float>&, State& s, uint8_t* inside) const {
+    casts().inside_affine(x, n, s.lanes, s.own.all(), inside);
+  }
+
+private:
+  dv_integers given_;
+  Ranges rule_{};
+};
+
+bool valid(const dv_integers& r) {
+  return r.qmin <= 0 && r.qmax > 0 && r.qmin >= -CODES && r.qmax <= CODES;
+}
+
+} // namespace
+} // namespace dv
+
 using namespace dv;
+
+int32_t dv_cast_integers(const dv_tensor* t, int64_t block, const dv_integers* r) {
+  if (!valid(*t) || t->dtype == DV_FLOAT64 || block < 1)
+    return DV_BAD_SHAPE;
+  if (!valid(*r))
+    return DV_BAD_VALUE;
+  if (r->is_signed && !r->affine)
+    cast_blocks<float>(*t, block, DV_TIES_TO_EVEN, Ranged<true>(*r));
+  else
+    cast_blocks<float>(*t, block, DV_TIES_TO_EVEN, Ranged<false>(*r));
+  return DV_OK;
+}
 
 int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
                        const int32_t* zero_point, int32_t qmin, int32_t qmax) {
   if (!valid(*t) || t->dtype == DV_FLOAT64 || (channels != 1 && channels != t->length))
     return DV_BAD_SHAPE;
-  const int32_t limit = 1 << 17;
-  if (qmin > qmax || qmin < -limit || qmax > limit)
+  if (qmin > qmax || qmin < -CODES || qmax > CODES)
     return DV_BAD_VALUE;
   for (int64_t c = 0; c < channels; c++)
     if (!(scale[c] > 0) || scale[c] > FLT_MAX || zero_point[c] < qmin || zero_point[c] > qmax)
       return DV_BAD_VALUE;
   const Plane<float> plane(*t);
+  const Watch<float> watch(*t);
   const bool each = channels > 1 && t->inner == 1;
   // Rows of equal scale, or (channels last) rows in which each value has its own.
   const int64_t total = t->outer * t->length * t->inner;
@@ -25,23 +108,22 @@ int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
   const int64_t pieces = (row + CHUNK - 1) / CHUNK;
   parallel(total / row * pieces, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
-    float buffer[CHUNK], low[CHUNK], high[CHUNK];
+    float buffer[CHUNK];
+    Parameters p;
     for (int64_t task = begin; task < end; task++) {
       const int64_t from = task % pieces * CHUNK, n = smaller(CHUNK, row - from);
-      const int64_t at = task / pieces * row + from;
-      const float* x = plane.load(at, n, buffer);
+      const int64_t at = task / pieces * row + from, count = each ? n : 1;
+      const int64_t first = each ? from : channels == 1 ? 0 : task / pieces % channels;
+      memcpy(p.scale, scale + first, (size_t)count * sizeof(float));
+      casts().affine_limits(count, zero_point + first, qmin, qmax, p.all());
+      plane.prefetch(at + CHUNK, n);
       float* out = plane.target(at, buffer);
-      if (each) {
-        for (int64_t i = 0; i < n; i++) {
-          low[i] = (float)(qmin - zero_point[from + i]);
-          high[i] = (float)(qmax - zero_point[from + i]);
-        }
-        casts().affines(x, n, scale + from, low, high, out);
-      } else {
-        const int64_t c = channels == 1 ? 0 : task / pieces % channels;
-        casts().affine(x, n, scale[c], (float)(qmin - zero_point[c]), (float)(qmax - zero_point[c]),
-                       out);
-      }
+      const float* x = plane.load(at, n, buffer);
+      const int64_t run = each ? 0 : n;
+      if (watch)
+        watch.note(x, at, n,
+                   [&](uint8_t* inside) { casts().inside_affine(x, n, run, p.all(), inside); });
+      casts().affine(x, n, run, p.all(), out);
       plane.store(at, n, out, false);
     }
   });

@@ -1,8 +1,8 @@
 // Casts of blocks that share a power of two.
 #include "core/tiles.h"
 
+#include <cmath>
 #include <float.h>
-#include <math.h>
 
 namespace dv {
 
@@ -13,6 +13,8 @@ template <typename Float> class PowerScaled {
   using Int = typename Of<Float>::Int;
 
 public:
+  using Found = Largest<Float>;
+  static constexpr bool FINITE = true;
   // Blocks whose constants leave the normal numbers are `hard`: they go through doubles.
   struct State : Blocks {
     Int exponents[CHUNK], spread_exponents[CHUNK];
@@ -31,9 +33,9 @@ public:
                                                           : 104 + e.mantissa - b.emax);
   }
 
-  void prepare(const Int* largest, State& s) const {
-    s.largest = largest;
-    s.hard = Of<Float>::casts().exponents(largest, s.count, rule_, s.exponents);
+  void prepare(const Found& found, State& s) const {
+    s.largest = found.most;
+    s.hard = Of<Float>::casts().exponents(found.most, s.count, rule_, s.exponents);
   }
 
   void apply(const Float* x, int64_t n, const uint32_t* random, State& s, Float* out) const {
@@ -49,7 +51,38 @@ public:
       out[place[i]] = patch[i];
   }
 
+  void mark(const Float* x, int64_t n, const Watch<Float>& watch, State& s, uint8_t* inside) const {
+    Float low[CHUNK], high[CHUNK];
+    const double least = watch.low(), most = watch.high();
+    const int64_t count = s.lanes ? (n + s.lanes - 1) / s.lanes : n;
+    for (int64_t i = 0; i < count; i++) {
+      const double power = power_of(s.largest[i]);
+      low[i] = -next_above(-least * power);
+      high[i] = next_above(most * power);
+    }
+    Of<Float>::casts().inside(x, n, s.lanes, low, high, inside);
+  }
+
 private:
+  // The scale of a block whose largest magnitude has these bits; NaN if that is not finite.
+  double power_of(Int largest) const {
+    if (largest >= bits_of((Float)INFINITY))
+      return NAN;
+    Float most;
+    memcpy(&most, &largest, sizeof most);
+    const int64_t e = exponent_of<double, int64_t>(bits_of((double)most), wide_rule_);
+    const int64_t bits = (e + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+  }
+
+  // The least Float that is not below `x`: a Float lies below it if and only if it lies below `x`.
+  static Float next_above(double x) {
+    const Float near = (Float)x;
+    return (double)near < x ? std::nextafter(near, (Float)INFINITY) : near;
+  }
+
   void round(const Float* x, int64_t n, const uint32_t* random, State& s, Float* out) const {
     if constexpr (sizeof(Float) == 4)
       if (const int64_t run = is_short_ ? s.run(n) : 0)

@@ -2,7 +2,7 @@
 // is read once, and nothing is transposed: blocks along the last axis are taken many at a time,
 // blocks along another axis in strips of neighbouring columns.
 #pragma once
-#include "core/plane.h"
+#include "core/watch.h"
 
 namespace dv {
 
@@ -58,27 +58,84 @@ template <typename Work> void tiles(const dv_tensor& t, int64_t given, Work&& wo
   });
 }
 
-// The largest magnitude of each block of a tile.
-template <typename Float, typename Int>
-void largest_of(const Plane<Float>& plane, const Tile& tile, Float* buffer, Int* largest) {
-  const FloatCasts<Float, Int>& k = Of<Float>::casts();
-  if (tile.run && tile.run <= CHUNK) {
-    k.largest_of_runs(plane.load(tile.at, tile.n, buffer), tile.blocks(), tile.run, largest);
-    return;
-  }
-  memset(largest, 0, (size_t)tile.blocks() * sizeof(Int));
+// Calls runs(values, count, length) for a tile's blocks, or for each row of its only one, and
+// columns(values, n) for each row where every column is a block.
+template <typename Float, typename Runs, typename Columns>
+void survey(const Plane<Float>& plane, const Tile& tile, Float* buffer, Runs&& runs,
+            Columns&& columns) {
   for (int64_t row = 0; row < tile.rows; row++) {
     const int64_t n = tile.length(row);
     const Float* x = plane.load(tile.at + row * tile.stride, n, buffer);
-    if (!tile.run) {
-      k.largest_so_far(x, n, largest);
-      continue;
-    }
-    Int most;
-    k.largest_of_runs(x, 1, n, &most);
-    *largest = most > *largest ? most : *largest;
+    if (!tile.run)
+      columns(x, n);
+    else if (tile.run > CHUNK)
+      runs(x, 1, n);
+    else
+      runs(x, n / tile.run, tile.run);
   }
 }
+
+// The largest magnitude of each block of a tile.
+template <typename Float> struct Largest {
+  using Int = typename Of<Float>::Int;
+  Int most[CHUNK];
+
+  void find(const Plane<Float>& plane, const Tile& tile, Float* buffer) {
+    const FloatCasts<Float, Int>& k = Of<Float>::casts();
+    if (tile.rows > 1 || !tile.run)
+      memset(most, 0, (size_t)tile.blocks() * sizeof(Int));
+    survey(
+        plane, tile, buffer,
+        [&](const Float* x, int64_t count, int64_t length) {
+          if (tile.rows == 1)
+            return k.largest_of_runs(x, count, length, most);
+          Int some;
+          k.largest_of_runs(x, 1, length, &some);
+          *most = some > *most ? some : *most;
+        },
+        [&](const Float* x, int64_t n) { k.largest_so_far(x, n, most); });
+  }
+};
+
+// The range of the finite values of each block of a tile, and zero; with `Symmetric` one as wide on
+// both sides, which is found faster.
+template <bool Symmetric> struct Ends {
+  float low[CHUNK], high[CHUNK];
+
+  void find(const Plane<float>& plane, const Tile& tile, float* buffer) {
+    const Casts& k = casts();
+    if (Symmetric && mirrored(plane, tile, buffer))
+      return;
+    if (tile.rows > 1 || !tile.run)
+      for (float* ends : {low, high})
+        memset(ends, 0, (size_t)tile.blocks() * sizeof(float));
+    survey(
+        plane, tile, buffer,
+        [&](const float* x, int64_t count, int64_t length) {
+          if (tile.rows == 1)
+            return k.extremes_of_runs(x, count, length, low, high);
+          float least, most;
+          k.extremes_of_runs(x, 1, length, &least, &most);
+          *low = least < *low ? least : *low;
+          *high = most > *high ? most : *high;
+        },
+        [&](const float* x, int64_t n) { k.extremes_so_far(x, n, low, high); });
+  }
+
+private:
+  // From magnitudes, unless some are not finite.
+  bool mirrored(const Plane<float>& plane, const Tile& tile, float* buffer) {
+    Largest<float> largest;
+    largest.find(plane, tile, buffer);
+    bool finite = true;
+    for (int64_t i = 0; i < tile.blocks(); i++) {
+      finite &= largest.most[i] < 0x7f800000;
+      memcpy(&high[i], &largest.most[i], sizeof(float));
+      low[i] = -high[i];
+    }
+    return finite;
+  }
+};
 
 // The blocks of a tile: `lanes` values next to each other belong to each; 0: each value of a row
 // has a block of its own.
@@ -105,27 +162,32 @@ struct Blocks {
   }
 };
 
-// Rounds every block by a method: prepare(largest of each block) once per tile, then apply(values)
-// row by row. Its State is a Blocks.
+// Rounds every block by a method: prepare(what was found of each block) once per tile, then
+// apply(values) row by row, or also mark(values) where they do not clip. Its Found looks at a
+// tile's values; its State is a Blocks. FINITE: no finite value becomes infinite in narrower types.
 template <typename Float, typename Method>
 void cast_blocks(const dv_tensor& t, int64_t block, int mode, const Method& method) {
   const Plane<Float> plane(t);
+  const Watch<Float> watch(t);
   tiles(t, block, [&](const Tile& tile) {
     Float buffer[CHUNK];
-    typename Of<Float>::Int largest[CHUNK];
+    typename Method::Found found;
     uint32_t words[CHUNK + 8];
     typename Method::State state;
-    largest_of(plane, tile, buffer, largest);
+    found.find(plane, tile, buffer);
     if (tile.run)
       plane.prefetch(tile.at + tile.n, tile.n);
     state.begin(tile.blocks(), smaller(tile.run, CHUNK));
-    method.prepare(largest, state);
+    method.prepare(found, state);
     for (int64_t row = 0; row < tile.rows; row++) {
       const int64_t at = tile.at + row * tile.stride, n = tile.length(row);
       const uint32_t* random = random_words(t, mode, at, n, words);
       Float* out = plane.target(at, buffer);
-      method.apply(plane.load(at, n, buffer), n, random, state, out);
-      plane.store(at, n, out, true);
+      const Float* x = plane.load(at, n, buffer);
+      if (watch)
+        watch.note(x, at, n, [&](uint8_t* inside) { method.mark(x, n, watch, state, inside); });
+      method.apply(x, n, random, state, out);
+      plane.store(at, n, out, Method::FINITE);
     }
   });
 }

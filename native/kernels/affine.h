@@ -1,30 +1,92 @@
-// Integers with a scale: rounding and clamping in floats.
+// Integers with a scale: rounding and clamping in floats, and the scales that ranges ask for.
+//
+// A division takes longer than all the rest, so values are multiplied by 1 / scale instead where
+// that is certain to round to the same integer. With q = x / scale and t = x * fl(1 / scale), both
+// rounded, |t - q| <= |q| * 2^-22 (three roundings of half a last place, and the reciprocal is a
+// normal number), which below 2^9 is less than 2^-13: where t lies further than 2^-12 from every
+// n + 1/2, both round to the same integer, and beyond the clamps both become the same one.
+// Registers with a value nearer to a tie, or with NaN, are divided. An `inverse` of NaN always
+// divides.
 #pragma once
 #include "kernels/bits.h"
+#include "kernels/casts.h"
+#include "kernels/lanes.h"
 
 namespace {
 
-// Adding 1.5 * 2^23 rounds to an integer, ties to even; clamping first keeps the sum in range.
-inline float affine_one(float x, float scale, float low, float high) {
-  const float magic = 12582912.0f;
-  float v = x / scale;
-  v = v == v ? v : 0.0f;
-  v = v > low ? v : low;
-  v = v < high ? v : high;
-  return ((v + magic) - magic) * scale;
+constexpr float MAGIC = 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer, ties to even
+constexpr float FAR = 0.5f - 1.0f / 4096;
+
+inline Floats rounded(Floats v) { return (v + every(MAGIC)) - every(MAGIC); } // never -0
+
+// rint(x / scale) held between `low` and `high`; NaN becomes 0.
+inline Floats affine_steps(Floats x, Floats scale, Floats inverse, Floats low, Floats high) {
+  const Floats v = at_least(at_most(x * inverse, high), low), r = rounded(v), off = v - r;
+  if (!any_larger(bits(off) & MAGNITUDE, bits(every(FAR)))) // the bits of NaN are the largest
+    return r;
+  const Floats q = x / scale;
+  return rounded(at_least(at_most(q == q ? q : Floats{}, high), low));
 }
 
-void affine(const float* x, int64_t n, float scale, float low, float high, float* out) {
-  DV_ELEMENTWISE
-  for (int64_t i = 0; i < n; i++)
-    out[i] = affine_one(x[i], scale, low, high);
+// out = of(x, place of its parameters) for runs of `run` values that share them (0: none do).
+template <typename Of>
+inline void affine_runs(const float* x, int64_t n, int64_t run, float* out, Of&& of) {
+  if (!run)
+    return lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
+      return of(v, [i](const float* p) { return load(p + i); });
+    });
+  for (int64_t at = 0, r = 0; at < n; at += run, r++)
+    lane_by_lane(x + at, n - at < run ? n - at : run, out + at, [&](Floats v, int64_t) {
+      return of(v, [r](const float* p) { return every(p[r]); });
+    });
 }
 
-void affines(const float* x, int64_t n, const float* scale, const float* low, const float* high,
-             float* out) {
-  DV_ELEMENTWISE
-  for (int64_t i = 0; i < n; i++)
-    out[i] = affine_one(x[i], scale[i], low[i], high[i]);
+void affine(const float* x, int64_t n, int64_t run, const dv::Affine& a, float* out) {
+  const dv::Affine p = a;
+  affine_runs(x, n, run, out, [&](Floats v, auto of) {
+    const Floats scale = of(p.scale);
+    return affine_steps(v, scale, of(p.inverse), of(p.low), of(p.high)) * scale;
+  });
+}
+
+// What turns scales and zero points into limits, and into reciprocals where those are exact enough.
+void affine_limits(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
+                   const dv::Affine& a) {
+  const float nan = float_of<float, int32_t>(INFINITE + (1 << 22));
+  float* __restrict low = a.low;
+  float* __restrict high = a.high;
+  float* __restrict inverse = a.inverse;
+  const float* scale = a.scale;
+  for (int64_t i = 0; i < n; i++) {
+    const float l = (float)(qmin - zero_point[i]), h = (float)(qmax - zero_point[i]);
+    const bool near =
+        (l >= -512.0f) & (h <= 512.0f) & (scale[i] >= 0x1p-126f) & (scale[i] <= 0x1p126f);
+    low[i] = l;
+    high[i] = h;
+    inverse[i] = near ? 1.0f / scale[i] : nan;
+  }
+}
+
+inline float held(float x, float low, float high) {
+  const float v = x > low ? x : low;
+  return v < high ? v : high;
+}
+
+// The scale and zero point of each range, the extremes of which hold 0.
+void affine_ranges(const float* low, const float* high, int64_t n, const dv::Ranges& rule,
+                   float* __restrict scale, int32_t* __restrict zero_point) {
+  const dv::Ranges r = rule;
+  for (int64_t i = 0; i < n; i++) {
+    const float l = held(low[i], -r.limit, 0.0f), h = held(high[i], 0.0f, r.limit);
+    const float most = -l > h ? -l : h;
+    float s = (r.affine ? h - l : r.is_signed ? most : h) / r.span;
+    s = held(s == 0 ? 1.0f : s, 0x1p-126f, r.widest);
+    const int32_t up = (bits_of<float, int32_t>(s) + 0x7fffff) & INFINITE; // to a power of two
+    s = r.po2 ? float_of<float, int32_t>(up < r.widest_power ? up : r.widest_power) : s;
+    const float z = ((r.qmin - l / s) + MAGIC) - MAGIC; // |l / s| <= span < 2^17
+    scale[i] = s;
+    zero_point[i] = r.affine ? (int32_t)held(z, r.qmin, r.qmax) : 0;
+  }
 }
 
 } // namespace

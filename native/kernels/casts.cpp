@@ -4,6 +4,8 @@
 
 #include "kernels/affine.h"
 #include "kernels/convert.h"
+#include "kernels/extremes.h"
+#include "kernels/inside.h"
 #include "kernels/largest.h"
 #include "kernels/nearest.h"
 #include "kernels/octaves.h"
@@ -79,8 +81,14 @@ namespace dv {
    DV_KINDS(f, F, I, DV_TOWARD_NEGATIVE), DV_KINDS(f, F, I, DV_TO_ODD),                            \
    DV_KINDS(f, F, I, DV_STOCHASTIC)}
 #define DV_FLOAT(F, I)                                                                             \
-  {DV_EVERY(element, F, I), DV_EVERY(scaled, F, I), largest_of_runs<F, I>,                         \
-   largest_so_far<F, I>,    exponents<F, I>,        repeat<I>}
+  {DV_EVERY(element, F, I),                                                                        \
+   DV_EVERY(scaled, F, I),                                                                         \
+   largest_of_runs<F, I>,                                                                          \
+   largest_so_far<F, I>,                                                                           \
+   exponents<F, I>,                                                                                \
+   repeat<I>,                                                                                      \
+   inside<F>,                                                                                      \
+   tally<F>}
 
 #define DV_REAL(mode) {real_scaled<mode, PLAIN>, real_scaled<mode, FIXED>, real_scaled<mode, RARE>}
 
@@ -115,7 +123,12 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     steps_real,
     steps_real_runs,
     affine,
-    affines,
+    affine_limits,
+    affine_ranges,
+    extremes_of_runs,
+    extremes_so_far,
+    inside_real,
+    inside_affine,
     philox,
     widen_half,
     widen_bfloat,

@@ -84,6 +84,10 @@ template <typename Float, typename Int> struct FloatCasts {
   // returns how many need the slow way (they get exponent 0)
   int64_t (*exponents)(const Int* largest, int64_t n, const Exponents<Int>&, Int* out);
   void (*repeat)(const Int* values, int64_t runs, int64_t block, Int* out);
+  // see inside.h
+  void (*inside)(const Float* x, int64_t n, int64_t run, const Float* low, const Float* high,
+                 uint8_t* out);
+  void (*tally)(const Float* x, const uint8_t* inside, int64_t n, int64_t* counts);
 };
 
 // A step function: with the ordered bits of x (see casts.cpp), the value of the last of `count`
@@ -111,6 +115,25 @@ static inline Int exponent_of(Int largest, const Exponents<Int>& e) {
   return s < e.high ? s : e.high;
 }
 
+// What blocks with real scales are divided by (or multiplied with) and multiplied with, as arrays.
+// `inverse` is 1 / by, or NaN where that is not to be used.
+struct Factors {
+  const float *by, *inverse, *times;
+};
+
+// Parameters of integers, as arrays. `inverse` is 1 / scale, or NaN where that is not to be used.
+struct Affine {
+  float *scale, *inverse, *low, *high;
+};
+
+// How a scale and a zero point follow from a range.
+struct Ranges {
+  bool affine, is_signed, po2;
+  float qmin, qmax, span; // `span` steps cover the range
+  float limit, widest;    // of the range's ends, and of the scale
+  int32_t widest_power;   // the bits of the largest power of two that a scale may be
+};
+
 struct Casts {
   const char* name;
   int32_t lanes; // the functions for `runs` take blocks of multiples of this
@@ -122,11 +145,10 @@ struct Casts {
   void (*nearest_runs[Nearest::FORMS])(const float* x, const int32_t* exponent, int64_t runs,
                                        int64_t block, const Nearest&, float* out);
   // x / by (x * by), rounded, * times, at most the largest float; by [whether to divide]
-  void (*nearest_real[Nearest::FORMS][2])(const float* x, const float* by, const float* times,
-                                          int64_t n, const Nearest&, float* out);
-  void (*nearest_real_runs[Nearest::FORMS][2])(const float* x, const float* by, const float* times,
-                                               int64_t runs, int64_t block, const Nearest&,
-                                               float* out);
+  void (*nearest_real[Nearest::FORMS][2])(const float* x, const Factors&, int64_t n, const Nearest&,
+                                          float* out);
+  void (*nearest_real_runs[Nearest::FORMS][2])(const float* x, const Factors&, int64_t runs,
+                                               int64_t block, const Nearest&, float* out);
   void (*posit[DV_STOCHASTIC])(const float* x, int64_t n, const Posit&, float* out); // by mode
   void (*octaves)(const float* x, int64_t n, const Octaves&, float* out);
   FloatCasts<float, int32_t> f32;
@@ -140,17 +162,27 @@ struct Casts {
   void (*ratios)(const int32_t* largest, int64_t n, float element, bool two_level, float whole,
                  float* out);
   void (*factors)(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
-                  float* by, float* times);
+                  bool coarse, float* by, float* inverse, float* times);
   void (*steps)(const float* x, int64_t n, const Steps&, float* out);
   // x / by, its step function, * times, at most the largest float
-  void (*steps_real)(const float* x, const float* by, const float* times, int64_t n, bool divide,
-                     const Steps&, float* out);
-  void (*steps_real_runs)(const float* x, const float* by, const float* times, int64_t runs,
-                          int64_t block, bool divide, const Steps&, float* out);
-  // clamp(rint(x / scale), low, high) * scale, all one or one per value
-  void (*affine)(const float* x, int64_t n, float scale, float low, float high, float* out);
-  void (*affines)(const float* x, int64_t n, const float* scale, const float* low,
-                  const float* high, float* out);
+  void (*steps_real)(const float* x, const Factors&, int64_t n, bool divide, const Steps&,
+                     float* out);
+  void (*steps_real_runs)(const float* x, const Factors&, int64_t runs, int64_t block, bool divide,
+                          const Steps&, float* out);
+  // clamp(rint(x / scale), low, high) * scale, one of each per run of values (0: per value)
+  void (*affine)(const float* x, int64_t n, int64_t run, const Affine&, float* out);
+  void (*affine_limits)(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
+                        const Affine&); // from scales and zero points
+  void (*affine_ranges)(const float* low, const float* high, int64_t n, const Ranges&, float* scale,
+                        int32_t* zero_point);
+  // the smallest and largest value of each block; of each column so far and `x`; what is not
+  // finite counts as 0
+  void (*extremes_of_runs)(const float* x, int64_t runs, int64_t block, float* low, float* high);
+  void (*extremes_so_far)(const float* x, int64_t n, float* low, float* high);
+  // see inside.h
+  void (*inside_real)(const float* x, int64_t n, int64_t run, const float* by, const float* times,
+                      bool divide, float low, float high, uint8_t* out);
+  void (*inside_affine)(const float* x, int64_t n, int64_t run, const Affine&, uint8_t* out);
   // the words of Philox4x32-10 with key `seed` for counters from `counter`, four each
   void (*philox)(uint64_t seed, uint64_t counter, int64_t counters, uint32_t* out);
   void (*widen_half)(const uint16_t* x, int64_t n, float* out);

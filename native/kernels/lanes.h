@@ -36,11 +36,45 @@ inline Floats floats(Ints v) { return (Floats)v; }
 inline Ints every(int32_t x) { return x - Ints{}; }
 inline Floats every(float x) { return x - Floats{}; } // keeps -0
 
+// The first `n` lanes of a register from memory, the others `rest`.
+inline Floats load_part(const float* x, int64_t n, float rest) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_mask_loadu_ps(_mm512_set1_ps(rest), (__mmask16)((1u << n) - 1), x);
+#else
+  Floats v = every(rest);
+  memcpy(&v, x, (size_t)n * sizeof *x);
+  return v;
+#endif
+}
+inline void store_part(float* out, int64_t n, Floats v) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(out, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+  memcpy(out, &v, (size_t)n * sizeof *out);
+#endif
+}
+
 // Modulo 2^32: lanes whose result is not used may overflow.
 inline Ints sum(Ints a, Ints b) { return (Ints)((Words)a + (Words)b); }
 inline Ints sum(Ints a, int32_t b) { return sum(a, every(b)); }
 // What 2^exponent adds to a number's bits.
 inline Ints scaling(Ints exponent) { return (Ints)((Words)exponent << 23); }
+
+#if defined(__AVX512F__)
+inline Floats fused(Floats a, Floats b, Floats c) { // a * b + c
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Floats fused_less(Floats c, Floats a, Floats b) { // c - a * b
+  return (Floats)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+#elif defined(__FMA__)
+inline Floats fused(Floats a, Floats b, Floats c) {
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Floats fused_less(Floats c, Floats a, Floats b) {
+  return (Floats)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+#endif
 
 inline Ints larger(Ints a, Ints b) { return a > b ? a : b; }
 inline Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
@@ -48,6 +82,22 @@ inline Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
 // `x` held between two limits; NaN passes.
 inline Floats at_most(Floats x, Floats high) { return high < x ? high : x; }
 inline Floats at_least(Floats x, Floats low) { return low > x ? low : x; }
+
+// Whether a > b in any lane.
+inline bool any_larger(Ints a, Ints b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b) != 0;
+#else
+  const Ints v = a > b;
+#if defined(__AVX2__)
+  return _mm256_movemask_ps((__m256)v) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps((__m128)v) != 0;
+#else
+  return (v[0] | v[1] | v[2] | v[3]) != 0;
+#endif
+#endif
+}
 
 inline int32_t largest_lane(Ints v) {
 #if defined(__AVX512F__)
@@ -63,17 +113,34 @@ inline int32_t largest_lane(Ints v) {
 #endif
 }
 
-// out[i] = of(x[i..], i) for all places, LANES at a time; the last ones go through a copy.
+// x / by, given fl(1 / by), or NaN to divide. Where there are fused multiply-adds the quotient
+// takes five of them instead of a division three times as long: with q1 within one last place of
+// it, q1 + fl(x - by * q1) * fl(1 / by) is the rounded quotient (Markstein, IBM J. Res. Dev. 34,
+// 1990), as long as nothing over- or underflows. q0 is within 1.5 last places (two roundings), q1
+// within little more than half a one. With |x| and |q| at least 2^-100 nothing underflows: x - by *
+// q1 is a multiple of 2^-47 * 2^exponent(x). Below, q is some number below 2^-30 of x's sign
+// (divisors are positive), or that zero: who gives an inverse sees to it that such numbers are as
+// good as each other, that by >= 2^-60, and that no quotient exceeds 2^100.
+inline Floats quotient(Floats x, Floats by, Floats inverse) {
+#if defined(__FMA__)
+  if (any_larger(bits(inverse), every(0x7f800000)))
+    return x / by;
+  const Floats q0 = x * inverse, q1 = fused(fused_less(x, by, q0), inverse, q0);
+  return floats(bits(fused(fused_less(x, by, q1), inverse, q1)) | (bits(x) & ~0x7fffffff));
+#else
+  (void)inverse;
+  return x / by;
+#endif
+}
+
+// out[i] = of(x[i..], i) for all places, LANES at a time.
 template <typename Of> inline void lane_by_lane(const float* x, int64_t n, float* out, Of&& of) {
   int64_t i = 0;
   for (; i + LANES <= n; i += LANES)
     store(out + i, of(load(x + i), i));
   if (i == n)
     return;
-  float rest[LANES] = {};
-  memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);
-  store(rest, of(load(rest), i));
-  memcpy(out + i, rest, (size_t)(n - i) * sizeof *x);
+  store_part(out + i, n - i, of(load_part(x + i, n - i, 0.0f), i));
 }
 
 } // namespace

@@ -74,29 +74,33 @@ inline Floats clamped(Floats v, float most) {
 }
 
 template <dv::Nearest::Form FORM, bool DIVIDE>
-inline Floats nearest_real_one(Floats x, Floats by, Floats times, const dv::Nearest& c) {
-  const Floats v = DIVIDE ? x / by : x * by;
+inline Floats nearest_real_one(Floats x, Floats by, Floats inverse, Floats times,
+                               const dv::Nearest& c) {
+  const Floats v = DIVIDE ? quotient(x, by, inverse) : x * by;
   return clamped(nearest_one<FORM>(v, Ints{}, c) * times, FLT_MAX);
 }
 
 // Values with real scales: divided by (or multiplied with) `by`, rounded, and multiplied.
 template <dv::Nearest::Form FORM, bool DIVIDE>
-void nearest_real(const float* x, const float* by, const float* times, int64_t n,
-                  const dv::Nearest& format, float* out) {
+void nearest_real(const float* x, const dv::Factors& f, int64_t n, const dv::Nearest& format,
+                  float* out) {
+  const dv::Factors p = f;
   const dv::Nearest c = format;
   lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-    return nearest_real_one<FORM, DIVIDE>(v, load(by + i), load(times + i), c);
+    return nearest_real_one<FORM, DIVIDE>(v, load(p.by + i), load(p.inverse + i), load(p.times + i),
+                                          c);
   });
 }
 
 template <dv::Nearest::Form FORM, bool DIVIDE>
-void nearest_real_runs(const float* x, const float* by, const float* times, int64_t runs,
-                       int64_t block, const dv::Nearest& format, float* out) {
+void nearest_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t block,
+                       const dv::Nearest& format, float* out) {
+  const dv::Factors p = f;
   const dv::Nearest c = format;
   for (int64_t r = 0; r < runs; r++) {
-    const Floats divisor = every(by[r]), factor = every(times[r]);
+    const Floats by = every(p.by[r]), inverse = every(p.inverse[r]), times = every(p.times[r]);
     for (int64_t i = 0; i < block; i += LANES, x += LANES, out += LANES)
-      store(out, nearest_real_one<FORM, DIVIDE>(load(x), divisor, factor, c));
+      store(out, nearest_real_one<FORM, DIVIDE>(load(x), by, inverse, times, c));
   }
 }
 

@@ -1,6 +1,7 @@
 // Rounded scales of blocks: from largest magnitudes to what values are divided by.
 #pragma once
 #include "kernels/bits.h"
+#include "kernels/casts.h"
 
 namespace {
 
@@ -26,14 +27,19 @@ void ratios(const int32_t* largest, int64_t n, float element, bool two_level, fl
 }
 
 // What values are divided by (or multiplied with, at two levels), and codes multiplied with. Blocks
-// with NaN or an infinity become NaN.
+// with NaN or an infinity become NaN. The reciprocal of the divisor where `quotient` may use it
+// (see lanes.h), if quotients below 2^-30 are as good as each other (`coarse`); else NaN.
 void factors(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
-             float* by, float* times) {
+             bool coarse, float* by, float* reciprocal, float* times) {
   const float nan = float_of<float, int32_t>(INFINITE + 1 + (1 << 22)), inverse = 1.0f / whole;
   for (int64_t i = 0; i < n; i++) {
     const float s = step[i], divisor = s != 0 ? s : 1.0f;
     const float quotient = inverse / divisor;
+    const bool near = coarse & (divisor >= 0x1p-60f) & (divisor <= 0x1p100f) &
+                      (largest[i] < bits_of<float, int32_t>(0x1p100f)) &
+                      (float_of<float, int32_t>(largest[i]) <= divisor * 0x1p20f);
     by[i] = two_level ? quotient : divisor;
+    reciprocal[i] = near ? 1.0f / divisor : nan;
     const float factor = two_level ? whole * s : s;
     times[i] = largest[i] < INFINITE ? factor : nan;
   }

@@ -93,14 +93,17 @@ template <typename Work> bool in_registers(const dv::Steps& t, Work&& work) {
   return true;
 }
 
-template <typename Of> inline Floats real(Floats x, Floats by, Floats times, bool divide, Of&& of) {
-  return clamped(of(divide ? x / by : x * by) * times, FLT_MAX);
+template <typename Of>
+inline Floats real(Floats x, Floats by, Floats inverse, Floats times, bool divide, Of&& of) {
+  return clamped(of(divide ? quotient(x, by, inverse) : x * by) * times, FLT_MAX);
 }
 
 #else
 
 template <typename Work> bool in_registers(const dv::Steps&, Work&&) { return false; }
-template <typename Of> inline Floats real(Floats x, Floats, Floats, bool, Of&&) { return x; }
+template <typename Of> inline Floats real(Floats x, Floats, Floats, Floats, bool, Of&&) {
+  return x;
+}
 
 #endif
 
@@ -115,27 +118,30 @@ void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
     out[i] = step_of(x[i], t);
 }
 
-void steps_real(const float* x, const float* by, const float* times, int64_t n, bool divide,
+void steps_real(const float* x, const dv::Factors& f, int64_t n, bool divide,
                 const dv::Steps& table, float* out) {
+  const dv::Factors p = f;
   if (in_registers(table, [&](const auto& search) {
         lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-          return real(v, load(by + i), load(times + i), divide, search);
+          return real(v, load(p.by + i), load(p.inverse + i), load(p.times + i), divide, search);
         });
       }))
     return;
   const dv::Steps t = table;
   DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++)
-    out[i] = step_real(x[i], by[i], times[i], divide, t);
+    out[i] = step_real(x[i], p.by[i], p.times[i], divide, t);
 }
 
-void steps_real_runs(const float* x, const float* by, const float* times, int64_t runs,
-                     int64_t block, bool divide, const dv::Steps& table, float* out) {
+void steps_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t block, bool divide,
+                     const dv::Steps& table, float* out) {
+  const dv::Factors p = f;
   if (in_registers(table, [&](const auto& search) {
         for (int64_t r = 0; r < runs; r++) {
-          const Floats divisor = every(by[r]), factor = every(times[r]);
+          const Floats by = every(p.by[r]), inverse = every(p.inverse[r]);
+          const Floats times = every(p.times[r]);
           for (int64_t i = r * block; i < (r + 1) * block; i += LANES)
-            store(out + i, real(load(x + i), divisor, factor, divide, search));
+            store(out + i, real(load(x + i), by, inverse, times, divide, search));
         }
       }))
     return;
@@ -143,7 +149,7 @@ void steps_real_runs(const float* x, const float* by, const float* times, int64_
   for (int64_t r = 0; r < runs; r++) {
     DV_ELEMENTWISE
     for (int64_t i = r * block; i < (r + 1) * block; i++)
-      out[i] = step_real(x[i], by[r], times[r], divide, t);
+      out[i] = step_real(x[i], p.by[r], p.times[r], divide, t);
   }
 }
 

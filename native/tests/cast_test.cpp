@@ -52,7 +52,7 @@ void elements() {
   for (size_t n : {0, 1, 3, 17, 1024, 1029, 40001}) {
     const std::vector<float> x = values(n);
     std::vector<float> y(n);
-    dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 42};
+    dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 42, nullptr};
     for (int32_t mode = 0; mode < DV_MODES; mode++) {
       dv_element e = float_format(3, -6, 448, mode);
       expect(dv_cast_element(&t, &e) == DV_OK, "status");
@@ -68,14 +68,14 @@ void elements() {
       e = float_format(5, -1000, 0x1p900, mode); // in doubles
       expect(dv_cast_element(&t, &e) == DV_OK, "status");
       std::vector<double> wide(x.begin(), x.end());
-      dv_tensor d = {wide.data(), wide.data(), 1, (int64_t)n, 1, DV_FLOAT64, 42};
+      dv_tensor d = {wide.data(), wide.data(), 1, (int64_t)n, 1, DV_FLOAT64, 42, nullptr};
       expect(dv_cast_element(&d, &e) == DV_OK, "status");
     }
     for (int32_t dtype : {DV_FLOAT16, DV_BFLOAT16}) {
       std::vector<uint16_t> half(n);
       for (uint16_t& h : half)
         h = (uint16_t)(next() >> 16);
-      dv_tensor h = {half.data(), half.data(), 1, (int64_t)n, 1, dtype, 42};
+      dv_tensor h = {half.data(), half.data(), 1, (int64_t)n, 1, dtype, 42, nullptr};
       const dv_element e = float_format(3, -6, 448, DV_STOCHASTIC);
       expect(dv_cast_element(&h, &e) == DV_OK, "status");
     }
@@ -98,7 +98,7 @@ void blocks() {
       if (n > 40)
         x[40] = NAN;
       std::vector<float> y(n);
-      const dv_tensor t = {x.data(), y.data(), s.outer, s.length, s.inner, DV_FLOAT32, 7};
+      const dv_tensor t = {x.data(), y.data(), s.outer, s.length, s.inner, DV_FLOAT32, 7, nullptr};
       for (int32_t mode : {DV_TIES_TO_EVEN, DV_STOCHASTIC}) {
         const dv_element e = float_format(1, 0, 6, mode);
         for (int32_t choice : {DV_FLOOR, DV_CEIL, DV_EVEN, DV_RCEIL}) {
@@ -143,7 +143,7 @@ void posits_and_octaves() {
     std::vector<float> x = values(n), y(n);
     for (size_t i = 0; i < n; i++)
       x[i] = i % 11 == 3 ? NAN : i % 7 == 5 ? -INFINITY : ldexpf(x[i], (int)(i % 30));
-    const dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 0};
+    const dv_tensor t = {x.data(), y.data(), 1, (int64_t)n, 1, DV_FLOAT32, 0, nullptr};
     for (int32_t width : {3, 8, 16})
       for (int32_t es : {0, 3})
         for (int32_t mode = 0; mode < DV_STOCHASTIC; mode++) {
@@ -170,7 +170,7 @@ void posits_and_octaves() {
       }
     }
   }
-  const dv_tensor t = {nullptr, nullptr, 1, 0, 1, DV_FLOAT32, 0};
+  const dv_tensor t = {nullptr, nullptr, 1, 0, 1, DV_FLOAT32, 0, nullptr};
   const dv_posit wide = {0, 17, 1};
   expect(dv_cast_posit(&t, &wide) == DV_BAD_VALUE, "a posit too wide");
 }
@@ -203,7 +203,7 @@ void steps_and_integers() {
     std::vector<float> x = values(1500), y(x.size());
     x[3] = NAN;
     x[4] = -NAN;
-    const dv_tensor t = {x.data(), y.data(), 1, 1500, 1, DV_FLOAT32, 0};
+    const dv_tensor t = {x.data(), y.data(), 1, 1500, 1, DV_FLOAT32, 0, nullptr};
     expect(dv_cast_steps(&t, &steps) == DV_OK, "status");
     for (size_t i = 0; i < x.size(); i++) {
       const float top = (float)(count - 1), right = x[i] < 1 ? 0 : x[i] > top ? top : floorf(x[i]);
@@ -214,7 +214,7 @@ void steps_and_integers() {
   const std::vector<int32_t> zero = {0, 3, -2};
   std::vector<float> y(x.size());
   for (int64_t inner : {1, 7, 35}) {
-    const dv_tensor t = {x.data(), y.data(), 35 / inner, 3, inner, DV_FLOAT32, 0};
+    const dv_tensor t = {x.data(), y.data(), 35 / inner, 3, inner, DV_FLOAT32, 0, nullptr};
     expect(dv_cast_affine(&t, 3, scale.data(), zero.data(), -8, 7) == DV_OK, "status");
     for (size_t i = 0; i < x.size(); i++) {
       const size_t c = i / (size_t)inner % 3;
@@ -224,8 +224,64 @@ void steps_and_integers() {
     }
   }
   const float bad = 0;
-  const dv_tensor t = {x.data(), y.data(), 1, 1, 1, DV_FLOAT32, 0};
+  const dv_tensor t = {x.data(), y.data(), 1, 1, 1, DV_FLOAT32, 0, nullptr};
   expect(dv_cast_affine(&t, 1, &bad, zero.data(), -8, 7) == DV_BAD_VALUE, "a scale of zero");
+}
+
+// Ranges, groups with scales of their own, and reports with buffers of the exact size.
+void ranges_and_reports() {
+  struct Shape {
+    int64_t outer, length, inner;
+  };
+  const Shape shapes[] = {{1, 1, 40001}, {3, 70, 1}, {700, 3, 1}, {2, 9, 5}, {1, 2, 1030}};
+  for (const Shape& s : shapes) {
+    const size_t n = (size_t)(s.outer * s.length * s.inner);
+    std::vector<float> x = values(n), y(n);
+    x[n / 2] = NAN;
+    x[n / 3] = -INFINITY;
+    std::vector<float> low((size_t)s.length), high((size_t)s.length);
+    dv_tensor t = {x.data(), y.data(), s.outer, s.length, s.inner, DV_FLOAT32, 0, nullptr};
+    expect(dv_extremes(&t, low.data(), high.data()) == DV_OK, "status");
+    for (int64_t l = 0; l < s.length; l++) {
+      float least = INFINITY, most = -INFINITY;
+      for (size_t i = 0; i < n; i++)
+        if ((int64_t)i / s.inner % s.length == l) {
+          const float v = isfinite(x[i]) ? x[i] : 0;
+          least = v < least ? v : least;
+          most = v > most ? v : most;
+        }
+      expect(low[(size_t)l] == least && high[(size_t)l] == most, "range");
+    }
+    for (int32_t affine : {0, 1})
+      for (int64_t block : {1, 5, 16, 33, 3000}) {
+        std::vector<uint8_t> inside(n, 7);
+        int64_t counts[3] = {0, 0, 0};
+        const dv_report report = {inside.data(), counts, 1, 0, 0};
+        t.report = &report;
+        const dv_integers r = {affine ? -8 : -7, 7, affine, 1, 0};
+        expect(dv_cast_integers(&t, block, &r) == DV_OK, "status");
+        expect(counts[1] == 1 && counts[2] == 1, "counts");
+        for (size_t i = 0; i < n; i++)
+          expect(inside[i] <= 1 && isfinite(y[i]), "integers in groups");
+        const dv_element e = float_format(1, 0, 6, DV_TIES_TO_EVEN);
+        const dv_report wide = {inside.data(), nullptr, 1, -7, 7};
+        t.report = &wide;
+        const dv_blocks b = {block, DV_FLOOR, 2, 1, -127, 127};
+        expect(dv_cast_blocks(&t, &e, &b) == DV_OK, "status");
+        const dv_element scale = float_format(3, -6, 448, DV_TIES_TO_EVEN);
+        const dv_scaled real = {block, 6, affine, 0.25f};
+        expect(dv_cast_scaled(&t, &e, nullptr, &scale, &real) == DV_OK, "status");
+        const dv_report counted = {nullptr, counts, affine, -448, 448};
+        t.report = &counted;
+        expect(dv_cast_element(&t, &e) == DV_OK, "status");
+        expect(counts[1] == 2 && counts[2] == 2, "counts");
+        t.report = nullptr;
+      }
+  }
+  const dv_integers none = {-1, 0, 0, 1, 0};
+  const dv_tensor t = {nullptr, nullptr, 1, 0, 1, DV_FLOAT32, 0, nullptr};
+  expect(dv_cast_integers(&t, 1, &none) == DV_BAD_VALUE, "no positive code");
+  expect(dv_extremes(&t, nullptr, nullptr) == DV_BAD_SHAPE, "the range of nothing");
 }
 
 } // namespace
@@ -236,6 +292,7 @@ int main() {
     blocks();
     posits_and_octaves();
     steps_and_integers();
+    ranges_and_reports();
   });
   return conclude(failures);
 }

@@ -205,7 +205,7 @@ def test_a_registered_cast_is_taken_in_eager_mode_only():
     calls = []
 
     @register_cast
-    def spy(x, fmt, axis, seed, out):
+    def spy(x, fmt, axis, seed, out, scale, report):
         calls.append((fmt, axis, seed, out))
 
     try:

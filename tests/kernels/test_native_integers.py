@@ -7,8 +7,9 @@ import torch
 
 import dovetail as dv
 from dovetail.formats import IntFormat
-from dovetail.formats.quantization import dequantize, quantize
-from dovetail.formats.realise import integers
+from dovetail.formats.grid import Grid
+from dovetail.formats.quantization import dequantize, observed_range, quantize
+from dovetail.formats.realise import Report, integers, ranged
 from dovetail.kernels import native, native_integers
 from format_oracles import hostile, same_bits
 
@@ -16,7 +17,9 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="the native core 
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SPELLINGS = ["int8", "int8(affine)", "uint4", "int16", "int8(po2)", "int4(full, channel=1)"]
-GROUPS = ["int4(group=5)", "int8(affine, group=3)", "uint4(group=4)", "int2(group=1)"]
+SPELLINGS += ["int8(channel=0)", "int12(affine, channel=0)", "uint8(symmetric, channel=-1)"]
+GROUPS = ["int4(group=2000)", "int8(group=16)", "int8(po2, group=7)", "int4(group=5)"]
+GROUPS += ["int8(affine, group=3)", "uint4(group=4)", "int2(group=1)"]
 
 
 @pytest.fixture
@@ -26,6 +29,7 @@ def portable(monkeypatch):
     def cast(*args, **kwargs):
         with monkeypatch.context() as without:
             without.setattr(integers, "_kernels", [])
+            without.setattr(ranged, "_kernels", [])
             return dv.cast(*args, **kwargs)
 
     return cast
@@ -44,7 +48,7 @@ def test_bits_of_the_torch_form(portable, level, dtype):
     views = [x, x.mT, x[::2, :, 3:], x.permute(2, 0, 1), x[0, 0], x[:0]]
     for spelling in SPELLINGS + GROUPS:
         for view in views:
-            if "channel=1" in spelling and view.dim() < 2:
+            if "channel=" in spelling and view.dim() < 2:
                 continue
             for axis in range(view.dim()):
                 expected = portable(view, spelling, axis)
@@ -73,21 +77,26 @@ def test_given_scales(portable, spelling):
 
 def test_where_the_core_is_taken(monkeypatch):
     calls = []
-    real = native_integers.fake_quantize
-    monkeypatch.setattr(
-        native_integers, "fake_quantize", lambda *a: (calls.append(len(a)), real(*a))[1]
-    )
+    for name in ("fake_quantize", "_in_runs"):
+        real = getattr(native_integers, name)
+        monkeypatch.setattr(
+            native_integers, name, lambda *a, f=real, n=name: (calls.append(n), f(*a))[1]
+        )
     x = torch.randn(4, 12)
     dv.cast(x, "int8")
+    dv.cast(x, "int8(channel=0)")
+    dv.cast(x, "int8(channel=1)")
     dv.cast(x, "int8(group=4)")
-    assert calls == [7, 6]
+    dv.cast(x, "int8(group=4)", scale=0.5)
+    expected = ["fake_quantize", "_in_runs", "fake_quantize", "_in_runs", "fake_quantize"]
+    assert calls == expected
     dv.cast(x.double(), "int8")
     torch.func.vmap(lambda v: dv.cast(v, "int8"))(x)
     torch.compile(lambda v: dv.cast(v, "int8"), backend="eager")(x)
     learned = torch.tensor(0.1, requires_grad=True)
     dv.cast(x, "int8", scale=learned).sum().backward()
     assert learned.grad is not None
-    assert calls == [7, 6]
+    assert calls == expected
 
 
 def test_finite_values_stay_finite(portable):
@@ -107,3 +116,68 @@ def test_a_scale_that_only_torch_broadcasts():
     scale, zero = torch.rand(1, 6) + 0.1, torch.zeros(1, 6, dtype=torch.int32)
     expected = dequantize(quantize(x, fmt, scale, zero), scale, zero)
     assert same_bits(integers.round_integers(x, fmt, scale, zero), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_reports(level, dtype):
+    x = hostile(600, dtype, seed=4)[: 4 * 8 * 20].view(4, 8, 20)
+    x = torch.where(x.abs() > 1e6, x.sign() * 3, x)
+    for spelling in SPELLINGS + GROUPS:
+        fmt = dv.format(spelling)
+        for clip in (True, False):
+            given = fmt.group is None
+            scale = torch.tensor(0.013) if given else torch.full((4, 8, -(-20 // fmt.group)), 0.013)
+            zero = torch.zeros_like(scale, dtype=torch.int32)
+            for own in (True, False):
+                results = []
+                for portable_ in (True, False):
+                    report = Report(clip, count=True)
+                    with pytest.MonkeyPatch.context() as patch:
+                        if portable_:
+                            patch.setattr(integers, "_kernels", [])
+                            patch.setattr(ranged, "_kernels", [])
+                        if own:
+                            axis = 2 if fmt.group is not None else None
+                            channel = None if fmt.channel is None else fmt.channel % 3
+                            y = ranged.round_by_range(x, fmt, axis, channel, None, report)
+                        elif given:
+                            y = integers.round_integers(x, fmt, scale, zero, None, None, report)
+                        else:
+                            y = ranged.round_groups(x, fmt, Grid(scale, zero, 2), None, report)
+                    results.append((y, report))
+                (y, one), (z, two) = results
+                assert same_bits(y, z), spelling
+                assert torch.equal(one.inside, two.inside), (spelling, own, clip)
+                assert torch.equal(one.counts, two.counts), (spelling, own, clip)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+def test_ranges(level, dtype):
+    x = hostile(9000, dtype, seed=5)[: 6 * 50 * 41].view(6, 50, 41)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for view in (x, x[:1], x.mT, x[:, ::2, 3:], x.abs() + 1, x[0, 0]):
+            for axis in (None, *range(view.dim())):
+                for ours, reference in zip(
+                    native_integers.range_of(view, axis), observed_range(view, axis), strict=True
+                ):
+                    assert torch.equal(ours, reference), (view.shape, axis)
+
+
+def test_long_channels_and_quotients_next_to_ties(level):
+    """Channels cast in one go and in two; values within a few last places of half a step."""
+    steps = torch.arange(-127.5, 128.0, 1.0)
+    for scale in (0.1, 1 / 3, 1e-30, 3e30, 0.7071068):
+        x = steps * torch.tensor(scale)
+        for _ in range(3):
+            x = torch.cat([x, x.nextafter(torch.tensor(1e38)), x.nextafter(torch.tensor(-1e38))])
+        for name in ("int8", "uint8", "int4", "int12"):
+            fmt, zero = dv.format(name), torch.tensor(0)
+            s = torch.tensor(scale)
+            expected = dequantize(quantize(x, fmt, s, zero), s, zero)
+            y = native_integers.fake_quantize(x, torch.tensor(scale), zero, fmt.qmin, fmt.qmax)
+            assert same_bits(y, expected), (name, scale)
+    long = torch.randn(2, 150_000, generator=torch.Generator().manual_seed(6))
+    for part in (long, long[:, :5000]):
+        expected = torch.cat([dv.cast(row, "int8") for row in part]).view_as(part)
+        assert same_bits(dv.cast(part, "int8", channel=0), expected)

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from dovetail.emulation.site import Site
 from dovetail.formats import Format, IntFormat, Shaped
-from dovetail.formats.cast import cast_groups, fake_quantize, straight_through
+from dovetail.formats.cast import cast_by_range, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
-from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.weight_cache import cached
 from dovetail.kinds import block_axis
 
@@ -47,14 +46,14 @@ def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> T
 
 def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
     if fmt.group is not None:
-        return cast_groups(x, fmt, block_axis(site.op.kind, slot))
+        return cast_by_range(x, fmt, block_axis(site.op.kind, slot))
     scale, zero = site.range(module, slot)
-    given = None if scale is None or zero is None else (scale, zero)
     # Only a weight whose first axis is its outputs has a scale for each of them: not a matmul's
     # second operand, which is an activation, and not the one number per channel of a norm.
     role = slot.removesuffix("_storage")
     role = "second" if role == "weight" and (site.op.kind == "matmul" or x.dim() < 2) else role
-    scale, zero = operand_range(x, fmt, role, given)
-    axis = fmt.axis_for(role) if scale.dim() else None
-    clip = given is not None and site.arithmetic.grad == "ste"
-    return fake_quantize(x, fmt, scale, zero, axis, clip=clip)
+    axis = fmt.axis_for(role)
+    if scale is None or zero is None:
+        return cast_by_range(x, fmt, channel=axis, clip=False)
+    clip = site.arithmetic.grad == "ste"
+    return fake_quantize(x, fmt, scale, zero, axis if scale.dim() else None, clip=clip)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
-from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
+from dovetail.formats.grid import Grid, axis_of, grid_of, tensor_scale
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
-from dovetail.formats.quantization import unclipped
-from dovetail.formats.realise import inside, is_stochastic, round_integers, round_values
+from dovetail.formats.realise import (
+    Report,
+    is_stochastic,
+    round_by_range,
+    round_groups,
+    round_integers,
+    round_values,
+)
 from dovetail.formats.registry import known
 from dovetail.formats.shaped import Shaped
 
-__all__ = ["as_integer", "cast", "cast_groups", "fake_quantize", "straight_through"]
+__all__ = ["as_integer", "cast", "cast_by_range", "fake_quantize", "straight_through"]
 
 
 def as_integer(fmt: Format) -> IntFormat:
@@ -72,11 +81,11 @@ def cast(
     number = known(fmt)
     direct = out if out is not None and _may_write(x, out) else None
     if isinstance(number, IntFormat):
-        grid = grid_of(x, number, axis, scale, zero_point, channel)
-        if number.group is not None:
-            y = _cast_groups(x, number, grid, direct, clip=clip and scale is not None)
+        if scale is None and zero_point is None:
+            y = cast_by_range(x, number, axis, channel, clip=clip, out=direct)
         else:
-            y = fake_quantize(x, number, *grid, clip=clip, out=direct)
+            grid = grid_of(x, number, axis, scale, zero_point, channel)
+            y = _on_grid(x, number, grid, clip=clip, out=direct)
     else:
         whole = tensor_scale(x, number, scale, zero_point, channel)
         if isinstance(number, Shaped):
@@ -117,11 +126,7 @@ def straight_through(
     >>> straight_through(x, known("fp4_e2m1fn")).sum().backward(); x.grad
     tensor([1., 0.])
     """
-    fixed = x.detach()
-    q = round_values(fixed, fmt, axis, seed, out, scale)
-    if not _is_followed(x):
-        return q
-    return _with_gradient(x, fixed, q, inside(fixed, fmt, axis, scale) if clip else None)
+    return _followed(x, clip, lambda v, r: round_values(v, fmt, axis, seed, out, scale, r))
 
 
 def fake_quantize(
@@ -141,44 +146,88 @@ def fake_quantize(
     >>> x.grad
     tensor([1., 0.])
     """
-    fixed = x.detach()
-    q = round_integers(fixed, fmt, scale, zero_point, axis, out)
-    if not _is_followed(x):
-        return q
-    mask = unclipped(fixed, fmt, scale, zero_point, axis) if clip else None
-    return _with_gradient(x, fixed, q, mask)
+    return _followed(
+        x, clip, lambda v, r: round_integers(v, fmt, scale, zero_point, axis, out, r), (scale,)
+    )
 
 
-def cast_groups(x: Tensor, fmt: IntFormat, axis: int = -1) -> Tensor:
-    """``x`` rounded to an integer format with a scale per group, from its values; nothing clips.
+def cast_by_range(
+    x: Tensor,
+    fmt: IntFormat,
+    axis: int | None = None,
+    channel: int | None = None,
+    *,
+    clip: bool = True,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``x`` rounded to an integer format with the scales that its own values ask for.
 
-    >>> cast_groups(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2))
+    ``axis`` is where the groups of a format that has them run (None: the last; within one nothing
+    clips), ``channel`` the axis of which each index has its scale (None: the format's own, else one
+    for all).
+
+    >>> cast_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2))
     tensor([  1.,   0., 100.,   0.])
     """
-    return _cast_groups(x, fmt, grid_of(x, fmt, axis), None, clip=False)
+    place = axis_of(x, fmt, axis, channel)
+    along, channel = (place, None) if fmt.group is not None else (None, place)
+    clip = clip and fmt.group is None
+    return _followed(x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r))
 
 
-def _cast_groups(x: Tensor, fmt: IntFormat, grid: Grid, out: Tensor | None, clip: bool) -> Tensor:
-    if x.numel() == 0:
-        return x.clone()
-    assert grid.axis is not None
-    blocks = groups_of(x, fmt, grid.axis)
-    scale, zero = (t.unsqueeze(grid.axis + 1) for t in (grid.scale, grid.zero_point))
-    direct = None if out is None or blocks.padding else blocks.split(out)
-    y = fake_quantize(blocks.split(x), fmt, scale, zero, clip=clip, out=direct)
-    return blocks.join(y) if direct is None or out is None else out
+def _on_grid(x: Tensor, fmt: IntFormat, grid: Grid, *, clip: bool, out: Tensor | None) -> Tensor:
+    if fmt.group is None:
+        return fake_quantize(x, fmt, *grid, clip=clip, out=out)
+    return _followed(x, clip, lambda v, r: round_groups(v, fmt, grid, out, r), (grid.scale,))
+
+
+Rounding = Callable[[Tensor, "Report | None"], Tensor]
+
+
+def _followed(x: Tensor, clip: bool, rounded: Rounding, learned: tuple[Tensor, ...] = ()) -> Tensor:
+    """``rounded(x)`` with the straight-through gradient, if someone may ask for it.
+
+    It is one where the report says inside. Gradients to ``learned`` come from ``rounded`` itself.
+    """
+    if not _is_followed(x):
+        return rounded(x.detach(), None)
+    if is_eager() and not any(t.requires_grad for t in learned):
+        y: Tensor = _StraightThrough.apply(x, clip, rounded)  # type: ignore[no-untyped-call]
+        return y
+    fixed, report = x.detach(), Report(clip)
+    q = rounded(fixed, report)
+    assert report.inside is not None
+    passed = torch.where(report.inside, x, fixed)
+    # x + (q - x) is not bit exact; adding a difference that is exactly zero is.
+    return q - torch.where(torch.isfinite(fixed), fixed - passed, torch.zeros_like(fixed))
+
+
+class _StraightThrough(torch.autograd.Function):
+    """A cast whose mask comes out of the pass that rounds."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clip: bool, rounded: Rounding) -> Tensor:
+        report = Report(clip)
+        y = rounded(x.detach(), report)
+        ctx.save_for_backward(report.inside)
+        ctx.save_for_forward(report.inside)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = ctx.saved_tensors
+        return torch.where(inside, grad, 0.0), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (inside,) = ctx.saved_tensors
+        return torch.where(inside, tangent, 0.0)
 
 
 def _is_followed(x: Tensor) -> bool:
     """Whether someone may ask for the gradient to ``x``."""
-    return x.requires_grad or torch._C._are_functorch_transforms_active()
-
-
-def _with_gradient(x: Tensor, fixed: Tensor, q: Tensor, mask: Tensor | None) -> Tensor:
-    """``q`` with the gradient of ``x`` where ``mask`` is true (None: everywhere)."""
-    passed = x if mask is None else torch.where(mask, x, fixed)
-    # x + (q - x) is not bit exact; adding a difference that is exactly zero is.
-    return q - torch.where(torch.isfinite(fixed), fixed - passed, torch.zeros_like(fixed))
+    recorded = x.requires_grad and torch.is_grad_enabled()
+    return recorded or torch._C._are_functorch_transforms_active()
 
 
 def _check_out(x: Tensor, out: Tensor) -> None:

@@ -15,7 +15,7 @@ from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import extremes, observed_range, scale_zero_point
 from dovetail.formats.scaled import NVFP4
 
-__all__ = ["Grid", "given_scale", "grid_of", "groups_of", "tensor_scale"]
+__all__ = ["Grid", "axis_of", "given_scale", "grid_of", "groups_of", "tensor_scale"]
 
 
 class Grid(NamedTuple):
@@ -49,22 +49,35 @@ def grid_of(
     """
     if scale is None and zero_point is not None:
         raise DovetailError("a zero_point needs its scale")
-    if fmt.group is not None and channel is not None:
-        raise DovetailError(f"'{fmt}' has a scale per group: channel={channel} excludes it")
+    channel = axis_of(x, fmt, axis, channel)
     if fmt.group is not None:
-        return _of_groups(x, fmt, -1 if axis is None else axis, scale, zero_point)
-    channel = channel if channel is not None else fmt.channel
-    if channel is not None:
-        if not -x.dim() <= channel < x.dim():
-            raise DovetailError(
-                f"channel={channel} is not an axis of a tensor with {x.dim()} dimensions"
-            )
-        channel %= x.dim()
+        assert channel is not None
+        return _of_groups(x, fmt, channel, scale, zero_point)
     if scale is None:
         return Grid(*scale_zero_point(fmt, *observed_range(x.detach(), channel)), channel)
     given = given_scale(scale, x), _zero_point(zero_point, fmt, x)
     steps, zero = torch.broadcast_tensors(*given)
     return Grid(steps, zero, channel)
+
+
+def axis_of(x: Tensor, fmt: IntFormat, axis: int | None, channel: int | None) -> int | None:
+    """Where scales differ, from 0 on: the axis of groups, else that of channels, or None.
+
+    >>> axis_of(torch.zeros(2, 3), IntFormat(8), None, -1)
+    1
+    """
+    if fmt.group is not None:
+        if channel is not None:
+            raise DovetailError(f"'{fmt}' has a scale per group: channel={channel} excludes it")
+        return groups_of(x, fmt, -1 if axis is None else axis).axis
+    channel = channel if channel is not None else fmt.channel
+    if channel is None:
+        return None
+    if not -x.dim() <= channel < x.dim():
+        raise DovetailError(
+            f"channel={channel} is not an axis of a tensor with {x.dim()} dimensions"
+        )
+    return channel % x.dim()
 
 
 def _of_groups(

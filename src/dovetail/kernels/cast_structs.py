@@ -8,26 +8,46 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
+from dovetail.formats.realise import Report
 from dovetail.formats.rounding import ROUNDINGS, Rounding
 
 __all__ = [
     "DTYPES",
     "Blocks",
     "Element",
+    "Integers",
     "Octaves",
     "Posit",
+    "ReportStruct",
     "Scaled",
     "Steps",
     "TensorStruct",
     "element_of",
+    "is_dense",
     "mode_of",
+    "report_on",
+    "sizes_of",
+    "tensor_of",
 ]
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 _MODES = (*ROUNDINGS, "Stochastic")
+
+
+class ReportStruct(ctypes.Structure):
+    """What a cast says beside its result."""
+
+    _fields_ = (
+        ("inside", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("clip", ctypes.c_int32),
+        ("low", ctypes.c_double),
+        ("high", ctypes.c_double),
+    )
 
 
 class TensorStruct(ctypes.Structure):
@@ -39,6 +59,7 @@ class TensorStruct(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("outer", "length", "inner")),
         ("dtype", ctypes.c_int32),
         ("seed", ctypes.c_uint64),
+        ("report", ctypes.POINTER(ReportStruct)),
     )
 
 
@@ -55,6 +76,14 @@ class Element(ctypes.Structure):
         *((name, ctypes.c_double * 2) for name in ("max", "over", "infinite")),
         ("flush", ctypes.c_double),
         ("least", ctypes.c_double),
+    )
+
+
+class Integers(ctypes.Structure):
+    """Integer codes and how their scale follows from a range."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int32) for name in ("qmin", "qmax", "affine", "is_signed", "po2")
     )
 
 
@@ -100,6 +129,67 @@ class Scaled(ctypes.Structure):
         ("largest_element", ctypes.c_float),
         ("two_level", ctypes.c_int32),
         ("whole", ctypes.c_float),
+    )
+
+
+def report_on(
+    report: Report | None, x: Tensor, bounds: tuple[float, float] = (0.0, 0.0)
+) -> ReportStruct | None:
+    """A report on the cast of ``x`` for the core to fill; None where none is asked for.
+
+    >>> report = Report()
+    >>> report_on(report, torch.zeros(2, 3)).clip, report.inside.shape
+    (1, torch.Size([2, 3]))
+    """
+    if report is None:
+        return None
+    report.inside = torch.empty_like(x, dtype=torch.bool)
+    report.counts = torch.zeros(3, dtype=torch.int64) if report.count else None
+    counts = None if report.counts is None else report.counts.data_ptr()
+    return ReportStruct(report.inside.data_ptr(), counts, int(report.clip), *bounds)
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether the elements fill their memory without gaps, in whatever order.
+
+    >>> is_dense(torch.zeros(2, 3).mT), is_dense(torch.zeros(2, 3)[:, ::2])
+    (True, False)
+    """
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def sizes_of(x: Tensor, axis: int | None) -> tuple[int, int, int]:
+    """A dense tensor's elements as ``outer``, ``length`` along ``axis`` (None: 1) and ``inner``.
+
+    >>> sizes_of(torch.zeros(2, 3, 5).mT, 1)
+    (6, 5, 1)
+    """
+    length = 1 if axis is None else x.shape[axis]
+    inner = x.stride(axis) if axis is not None and length > 1 else 1  # in memory
+    return x.numel() // max(length * inner, 1), length, inner
+
+
+def tensor_of(
+    x: Tensor,
+    out: Tensor,
+    sizes: tuple[int, int, int],
+    seed: int = 0,
+    report: ReportStruct | None = None,
+) -> TensorStruct:
+    """A tensor of ``outer``, ``length`` and ``inner`` elements, as it lies in memory.
+
+    >>> x = torch.zeros(2, 3)
+    >>> tensor_of(x, x, (1, 1, 6)).inner
+    6
+    """
+    pointer = None if report is None else ctypes.pointer(report)
+    return TensorStruct(
+        x.data_ptr(), out.data_ptr(), *sizes, DTYPES[x.dtype], seed & (2**64 - 1), pointer
     )
 
 

@@ -20,7 +20,7 @@ from dovetail.formats.codebook import CodebookFormat
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.posit import PositFormat
-from dovetail.formats.realise import is_stochastic, register_cast
+from dovetail.formats.realise import Report, is_stochastic, register_cast
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 from dovetail.kernels import native
 from dovetail.kernels.cast_structs import (
@@ -28,10 +28,15 @@ from dovetail.kernels.cast_structs import (
     Blocks,
     Element,
     Posit,
+    ReportStruct,
     Scaled,
     TensorStruct,
     element_of,
+    is_dense,
     mode_of,
+    report_on,
+    sizes_of,
+    tensor_of,
 )
 from dovetail.kernels.cast_tables import is_stepwise, octaves_of, steps_of
 
@@ -81,12 +86,15 @@ def cast_into(
     axis: int = -1,
     seed: int = 0,
     out: Tensor | None = None,
+    scale: float | None = None,
+    report: Report | None = None,
 ) -> Tensor | None:
     """``x`` rounded to ``fmt`` in one pass, in ``out`` if given (``x`` itself may be); no gradient.
 
     ``x`` is float32, float64, float16 or bfloat16 on the CPU, ``out`` of the same dtype and shape.
     Dense tensors of any layout are read where they lie; others are copied once. ``axis`` is where
-    blocks run unless the format has its own. None where :func:`supports` says no.
+    blocks run unless the format has its own; ``scale`` is NVFP4's of the tensor. ``report`` is
+    filled in the same pass. None where :func:`supports` says no.
 
     >>> from dovetail.formats import format
     >>> y = cast_into(torch.tensor([464.1, -1.03]), format("fp8_e4m3"))
@@ -103,30 +111,39 @@ def cast_into(
                 f"axis={axis} of '{fmt}' is not an axis of a tensor with {x.dim()} dimensions"
             )
         axis = axis % x.dim()
-    dense = x.is_contiguous() or (not is_stochastic(fmt) and _is_dense(x))
+    dense = x.is_contiguous() or (not is_stochastic(fmt) and is_dense(x))
     given = x if dense else x.contiguous()
     result = torch.empty_like(given) if out is None or out.stride() != given.stride() else out
+    asked = report_on(report, given, _bounds(fmt, x.dtype))
     if x.numel():
-        _call(given, result, fmt, axis, seed)
+        _call(given, result, fmt, axis, seed, scale, asked)
     return result if out is None or result is out else out.copy_(result)
 
 
-def _is_dense(x: Tensor) -> bool:
-    """Whether the elements fill their memory without gaps, in whatever order."""
-    expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
+def _bounds(fmt: Format, dtype: torch.dtype) -> tuple[float, float]:
+    """Between what a value, or an element of a block, does not clip."""
+    if isinstance(fmt, BlockFormat):
+        return fmt.element.bounds
+    assert isinstance(fmt, ElementFormat)
+    low, high = fmt.bounds
+    if isinstance(fmt, FloatFormat) and fmt.magnitude:
+        low = -high  # magnitudes are never below zero
+    if dtype != torch.float64:  # comparisons are of float32 numbers
+        low, high = torch.tensor((low, high), dtype=torch.float32).tolist()
+    return low, high
 
 
-def _call(x: Tensor, out: Tensor, fmt: Format, axis: int, seed: int) -> None:
-    length = x.shape[axis] if isinstance(fmt, BlockFormat) else 1
-    inner = x.stride(axis) if length > 1 else 1  # in memory, whatever the order of the axes
-    outer = x.numel() // (length * inner)
-    pointers = (x.data_ptr(), out.data_ptr())
-    tensor = TensorStruct(*pointers, outer, length, inner, DTYPES[x.dtype], seed & (2**64 - 1))
+def _call(
+    x: Tensor,
+    out: Tensor,
+    fmt: Format,
+    axis: int,
+    seed: int,
+    scale: float | None,
+    report: ReportStruct | None,
+) -> None:
+    sizes = sizes_of(x, axis if isinstance(fmt, BlockFormat) else None)
+    tensor = tensor_of(x, out, sizes, seed, report)
     if isinstance(fmt, CodebookFormat):
         _cast_listed(tensor, fmt)
     elif isinstance(fmt, PowerScaled):
@@ -137,7 +154,9 @@ def _call(x: Tensor, out: Tensor, fmt: Format, axis: int, seed: int) -> None:
         scaled = Scaled(fmt.block, fmt.elements.max, 0, 1.0)
         _cast_scaled(tensor, fmt.elements, fmt.scale, scaled)
     elif isinstance(fmt, NVFP4):
-        scaled = Scaled(fmt.block, 6.0, 1, _whole_scale(tensor, fmt.block))
+        scaled = Scaled(
+            fmt.block, 6.0, 1, _whole_scale(tensor, fmt.block) if scale is None else scale
+        )
         _cast_scaled(tensor, fmt.element, _NVFP4_SCALE, scaled)
     else:
         _run("dv_cast_element", tensor, _need(fmt))
@@ -187,8 +206,15 @@ def _need(fmt: Format) -> Element:
 
 @register_cast
 def _cast(
-    x: Tensor, fmt: Format, axis: int, seed: Tensor | None, out: Tensor | None
+    x: Tensor,
+    fmt: Format,
+    axis: int,
+    seed: Tensor | None,
+    out: Tensor | None,
+    scale: Tensor | None,
+    report: Report | None,
 ) -> Tensor | None:
     if x.device.type != "cpu" or (seed is None and is_stochastic(fmt)):
         return None
-    return cast_into(x, fmt, axis, 0 if seed is None else int(seed), out)
+    whole = None if scale is None else float(scale)
+    return cast_into(x, fmt, axis, 0 if seed is None else int(seed), out, whole, report)

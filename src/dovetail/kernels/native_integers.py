@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.realise import register_integers
+from dovetail.formats.quantization import observed_range, scale_zero_point
+from dovetail.formats.realise import Report, register_integers, register_ranged
 from dovetail.kernels import native
-from dovetail.kernels.cast_structs import DTYPES, TensorStruct
+from dovetail.kernels.cast_structs import (
+    DTYPES,
+    Integers,
+    is_dense,
+    report_on,
+    sizes_of,
+    tensor_of,
+)
 
-__all__ = ["fake_quantize", "round_integers"]
+__all__ = ["fake_quantize", "range_of", "round_by_range", "round_integers"]
 
+# Channels of up to so many values stay in the second cache between the two looks at them.
+_SHORT = 1 << 17
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -32,6 +42,7 @@ def round_integers(
     zero_point: Tensor,
     axis: int | None = None,
     out: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor | None:
     """See :func:`dovetail.formats.realise.round_integers`; None for what the core has not.
 
@@ -45,7 +56,7 @@ def round_integers(
     if scale.dim() < 2:
         if scale.dim() and axis is None:
             return None
-        return fake_quantize(x, scale, zero_point, fmt.qmin, fmt.qmax, axis, out)
+        return fake_quantize(x, scale, zero_point, fmt.qmin, fmt.qmax, axis, out, report)
     # Axes along which the scale varies first: then it is one per row.
     order = sorted(range(x.dim()), key=lambda d: scale.shape[d] == 1)
     rows = sum(size != 1 for size in scale.shape)
@@ -53,9 +64,12 @@ def round_integers(
     if any(scale.shape[d] != x.shape[d] for d in order[:rows]):
         return None
     turned = x.permute(order).reshape(scale.numel(), -1)
-    y = fake_quantize(turned, scale.reshape(-1), zero_point.reshape(-1), fmt.qmin, fmt.qmax, 0)
+    scales, zeros = scale.reshape(-1), zero_point.reshape(-1)
+    y = fake_quantize(turned, scales, zeros, fmt.qmin, fmt.qmax, 0, None, report)
     back = sorted(range(x.dim()), key=order.__getitem__)
     y = y.view(shape).permute(back)
+    if report is not None and report.inside is not None:
+        report.inside = report.inside.view(shape).permute(back)
     return y if out is None else out.copy_(y)
 
 
@@ -67,12 +81,14 @@ def fake_quantize(
     qmax: int,
     axis: int | None = None,
     out: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """Quantised and dequantised in one pass: ``(clamp(rint(x / s) + z) - z) * s``; no gradient.
 
     The bits of :func:`dovetail.formats.quantization.dequantize` of ``quantize``. ``x`` is float32,
     float16 or bfloat16 on the CPU; ``scale`` (float32) and ``zero_point`` are scalars, or hold one
-    entry per index of ``axis``. ``out`` has ``x``'s shape and dtype and may be ``x``.
+    entry per index of ``axis``. ``out`` has ``x``'s shape and dtype and may be ``x``;
+    ``report`` is filled in the same pass.
 
     >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
     >>> not native.available() or fake_quantize(x, half, zero, -7, 7).tolist() == [0.5, 3.5]
@@ -86,17 +102,13 @@ def fake_quantize(
     given = x.detach().contiguous()
     scales = scale.detach().float().reshape(-1).contiguous()
     zeros = zero_point.detach().to(torch.int32).reshape(-1).contiguous()
-    sizes: Sequence[int] = (1, 1, given.numel())
-    if axis is not None:
-        axis = axis % x.dim()
-        before, after = given.shape[:axis], given.shape[axis + 1 :]
-        sizes = (math.prod(before), given.shape[axis], math.prod(after))
+    sizes = _sizes(given, axis)
     channels = max(scales.numel(), zeros.numel())
     if channels not in (1, sizes[1]):
         raise DovetailError(f"{channels} scales for {sizes[1]} channels")
     scales, zeros = (t.expand(channels).contiguous() for t in (scales, zeros))
     result = out if out is not None and out.is_contiguous() else torch.empty_like(given)
-    tensor = TensorStruct(given.data_ptr(), result.data_ptr(), *sizes, DTYPES[x.dtype], 0)
+    tensor = tensor_of(given, result, sizes, 0, report_on(report, given))
     native._check(
         native._loaded().dv_cast_affine(
             ctypes.byref(tensor),
@@ -105,6 +117,88 @@ def fake_quantize(
             ctypes.c_void_p(zeros.data_ptr()),
             qmin,
             qmax,
+        )
+    )
+    return result if out is None or result is out else out.copy_(result)
+
+
+def _sizes(x: Tensor, axis: int | None) -> tuple[int, int, int]:
+    """A contiguous tensor as what lies before ``axis``, along it and after it; None: all after."""
+    if axis is None:
+        return 1, 1, x.numel()
+    axis = axis % x.dim()
+    return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+
+
+def range_of(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
+    """:func:`dovetail.formats.quantization.observed_range` in one pass where the core can.
+
+    >>> range_of(torch.tensor([[-1.0, 2.0], [0.5, torch.nan]]), 0)
+    (tensor([-1.,  0.]), tensor([2.0000, 0.5000]))
+    """
+    taken = x.device.type == "cpu" and x.dtype in _DTYPES and native.available()
+    if not taken or not x.numel() or not is_eager():
+        return observed_range(x, axis)
+    given = x.detach()
+    given = given if axis is None and is_dense(given) else given.contiguous()
+    sizes = _sizes(given, axis)
+    low, high = torch.empty(2, sizes[1])
+    native._check(
+        native._loaded().dv_extremes(
+            ctypes.byref(tensor_of(given, given, sizes)),
+            ctypes.c_void_p(low.data_ptr()),
+            ctypes.c_void_p(high.data_ptr()),
+        )
+    )
+    shape = () if axis is None else (sizes[1],)
+    return low.view(shape).to(x.dtype), high.view(shape).to(x.dtype)
+
+
+@register_ranged
+def round_by_range(
+    x: Tensor,
+    fmt: IntFormat,
+    axis: int | None = None,
+    channel: int | None = None,
+    out: Tensor | None = None,
+    report: Report | None = None,
+) -> Tensor | None:
+    """See :func:`dovetail.formats.realise.round_by_range`; None for what the core has not.
+
+    >>> y = round_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2), 0)
+    >>> y is None or y.tolist() == [1.0, 0.0, 100.0, 0.0]
+    True
+    """
+    if x.device.type != "cpu" or x.dtype not in _DTYPES or not native.available():
+        return None
+    x = x.detach()
+    if fmt.group is not None and axis is not None:
+        given = x if is_dense(x) else x.contiguous()
+        return _in_runs(given, fmt, sizes_of(given, axis), fmt.group, out, report)
+    sizes = _sizes(x, channel)
+    if channel is not None and sizes[0] == 1 and 1 < sizes[2] <= _SHORT:
+        whole = (1, x.numel(), 1)
+        return _in_runs(x.contiguous(), fmt, whole, sizes[2], out, report)
+    scale, zero = scale_zero_point(fmt, *range_of(x, channel))
+    return fake_quantize(x, scale, zero, fmt.qmin, fmt.qmax, channel, out, report)
+
+
+def _in_runs(
+    x: Tensor,
+    fmt: IntFormat,
+    sizes: tuple[int, int, int],
+    run: int,
+    out: Tensor | None,
+    report: Report | None,
+) -> Tensor:
+    """Runs of neighbours found and cast in one go."""
+    result = torch.empty_like(x) if out is None or out.stride() != x.stride() else out
+    codes = Integers(fmt.qmin, fmt.qmax, fmt.affine, fmt.signed, fmt.po2)
+    native._check(
+        native._loaded().dv_cast_integers(
+            ctypes.byref(tensor_of(x, result, sizes, 0, report_on(report, x))),
+            ctypes.c_int64(run),
+            ctypes.byref(codes),
         )
     )
     return result if out is None or result is out else out.copy_(result)

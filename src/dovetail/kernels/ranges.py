@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from dovetail.formats import IntFormat
-from dovetail.formats.quantization import observed_range, scale_zero_point
+from dovetail.formats.quantization import scale_zero_point
+from dovetail.kernels.native_integers import range_of
 
 __all__ = ["Range", "operand_range"]
 
@@ -21,4 +22,4 @@ def operand_range(x: Tensor, fmt: IntFormat, slot: str, given: Range | None) -> 
     """
     if given is not None:
         return given
-    return scale_zero_point(fmt, *observed_range(x.detach(), fmt.axis_for(slot)))
+    return scale_zero_point(fmt, *range_of(x.detach(), fmt.axis_for(slot)))

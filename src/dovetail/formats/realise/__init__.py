@@ -7,13 +7,19 @@ from dovetail.formats.realise.door import in_torch, is_stochastic, register_cast
 from dovetail.formats.realise.inside import inside
 from dovetail.formats.realise.integers import register_integers, round_integers
 from dovetail.formats.realise.powers import shared_exponents
+from dovetail.formats.realise.ranged import register_ranged, round_by_range, round_groups
+from dovetail.formats.realise.report import Report
 
 __all__ = [
+    "Report",
     "in_torch",
     "inside",
     "is_stochastic",
     "register_cast",
     "register_integers",
+    "register_ranged",
+    "round_by_range",
+    "round_groups",
     "round_integers",
     "round_values",
     "shared_exponents",

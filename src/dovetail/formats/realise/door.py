@@ -20,19 +20,25 @@ from dovetail.formats.block import PowerScaled
 from dovetail.formats.blocks import format_blocks
 from dovetail.formats.philox import random_words
 from dovetail.formats.realise.elements import round_elements
+from dovetail.formats.realise.inside import inside
 from dovetail.formats.realise.powers import round_power_scaled
 from dovetail.formats.realise.ratios import round_scaled
+from dovetail.formats.realise.report import Report
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 from dovetail.formats.shaped import Shaped
 
 __all__ = ["in_torch", "is_stochastic", "register_cast", "round_values"]
 
-Kernel = Callable[[Tensor, Format, int, "Tensor | None", "Tensor | None"], "Tensor | None"]
+Kernel = Callable[
+    [Tensor, Format, int, "Tensor | None", "Tensor | None", "Tensor | None", "Report | None"],
+    "Tensor | None",
+]
 _kernels: list[Kernel] = []
 
 
 def register_cast(kernel: Kernel) -> Kernel:
-    """Decorator: a faster ``(x, fmt, axis, seed, out) -> Tensor``, or None where it does not apply.
+    """Decorator: a faster ``(x, fmt, axis, seed, out, scale, report) -> Tensor``, or None where it
+    does not apply.
 
     It gets what :func:`round_values` gets, in eager mode only, the latest registered first.
     """
@@ -47,23 +53,26 @@ def round_values(
     seed: Tensor | None = None,
     out: Tensor | None = None,
     scale: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt``: a tensor of the same shape and dtype; no gradient.
 
     ``axis`` is where blocks run unless the format has its own; ``seed`` (int64 scalar tensor) is
     needed by stochastic rounding. ``x`` is floating point. The result is written to ``out`` if
     given: ``x`` itself, or memory that ``x`` does not share. ``scale`` is NVFP4's tensor scale
-    (float32 scalar; None: that of ``x``).
+    (float32 scalar; None: that of ``x``). ``report`` is filled if given.
 
     >>> from dovetail.formats import format
     >>> round_values(torch.tensor([464.1, -1.03]), format("fp8_e4m3"))
     tensor([448., -1.])
     """
-    if is_eager() and scale is None:
+    if is_eager():
         for kernel in _kernels:
-            y = kernel(x, fmt, axis, seed, out)
+            y = kernel(x, fmt, axis, seed, out, scale, report)
             if y is not None:
                 return y
+    if report is not None:
+        report.fill(x, lambda v: inside(v, fmt, axis, scale))
     y = in_torch(x, fmt, axis, seed, scale)
     return y if out is None else out.copy_(y)
 

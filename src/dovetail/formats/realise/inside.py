@@ -27,7 +27,7 @@ def inside(x: Tensor, fmt: Format, axis: int = -1, scale: Tensor | None = None) 
     tensor([ True, False, False])
     """
     if isinstance(fmt, Same) or x.numel() == 0:
-        return torch.ones_like(x, dtype=torch.bool)
+        return torch.isfinite(x)
     wide = x.to(layout_of(x.dtype).dtype)
     if isinstance(fmt, ElementFormat):
         wide = wide.abs() if isinstance(fmt, FloatFormat) and fmt.magnitude else wide
