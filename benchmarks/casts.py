@@ -12,12 +12,16 @@ from functools import partial
 import torch
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
 import dovetail as dv
 from benchmarks import report
 from benchmarks.timing import ratios
+from dovetail.formats import Format, IntFormat
+from dovetail.formats.realise import Report, round_integers
 from dovetail.kernels import native
 from dovetail.kernels.native_casts import cast_into
+from dovetail.kernels.native_integers import range_of
 
 SIZE = 4096
 LIMITS = {"fresh": 1.3, "out=": 1.6, "first axis": 2.5, "stochastic": 3}
@@ -44,7 +48,49 @@ FORMATS = {
     "posit(8, 1)": "",
     "posit(16, 2)": "",
     "log(4, 3)": "",
+    "int8": "QPyTorch 13 (fixed 8-bit)",
+    "int8(affine)": "",
+    "int8(channel=0)": "torch.fake_quantize 2.3, scales given",
+    "int8(channel=1)": "torch.fake_quantize 2.4, scales given",
+    "int8(group=128)": "",
+    "int8(affine, group=32)": "",
+    "int8, scale given": "",
+    "nvfp4, scale given": "",
+    "fp8_e4m3, with mask": "",
+    "mxfp4, with mask": "",
+    "int8, scale given, with mask": "",
+    "no cast: the range alone": "",
 }
+
+NOTE = (
+    "Formats whose scale follows from the whole tensor (`int8`, `int8(affine)`, `int8(channel=1)`, "
+    "and `nvfp4` unless its scale is given) have to read it twice. Their floor is not 1 but 1 + r, "
+    "r being the time of one more read over that of the copy: the row `the range alone`. Where "
+    "1 + r is beyond a limit, no cast can meet it. `int8(channel=0)` and groups read memory once: "
+    "the second look at a channel is from the cache. `with mask`: the mask of the straight-through "
+    "gradient, a byte per value, from the same pass."
+)
+
+
+def _format(name: str) -> Format | None:
+    """The format of a row; None: no cast."""
+    spelling = name.partition(", scale")[0].partition(", with")[0]
+    return None if spelling.startswith("no cast") else dv.format(spelling)
+
+
+def _call(name: str, x: Tensor, axis: int, out: Tensor | None) -> Callable[[], object]:
+    """The cast that a row of the table names."""
+    fmt = _format(name)
+    if fmt is None:
+        return partial(range_of, x, None)
+    report = Report if name.endswith("with mask") else lambda: None
+    if isinstance(fmt, IntFormat) and "given" in name:
+        scale, zero = torch.tensor(0.03), torch.tensor(0, dtype=torch.int32)
+        return lambda: round_integers(x, fmt, scale, zero, None, out, report())
+    if isinstance(fmt, IntFormat):
+        return partial(dv.cast, x, fmt, axis if fmt.group else None, out)
+    whole = 1e-3 if "given" in name else None
+    return lambda: cast_into(x, fmt, axis, 1, out, whole, report())
 
 
 def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
@@ -54,13 +100,12 @@ def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
     native.set_isa(level)
     x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     out = torch.empty_like(x)
-    formats = {name: dv.format(name) for name in FORMATS}
     into: dict[str, Callable[[], object]] = {}
-    for name, fmt in formats.items():
-        into[f"last {name}"] = partial(cast_into, x, fmt, -1, 1, out)
-        if hasattr(fmt, "block"):
-            into[f"first {name}"] = partial(cast_into, x, fmt, 0, 1, out)
-    fresh = {name: partial(cast_into, x, fmt, -1, 1) for name, fmt in formats.items()}
+    for name in FORMATS:
+        into[f"last {name}"] = _call(name, x, -1, out)
+        if "block" in name or "group" in name or hasattr(_format(name), "block"):
+            into[f"first {name}"] = _call(name, x, 0, out)
+    fresh = {name: _call(name, x, -1, None) for name in FORMATS}
     task = progress.add_task(f"{threads} threads", total=2)
     try:
         clones = ratios(x.clone, fresh, rounds)
@@ -91,7 +136,7 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
             f"{SIZE} x {SIZE} float32. `fresh`: new memory, over `clone`; `out=`: memory in use, "
             "over `copy_`.",
             report.limits("AVX-512, one thread", LIMITS),
-            "NVFP4 needs a second pass over memory for the tensor's own scale.",
+            NOTE,
         ],
         lambda count, progress: measure(count, levels[-1], rounds, progress),
         threads,
