@@ -10,7 +10,14 @@ from dovetail.approximations.chunks import NARROW, every_value
 from dovetail.approximations.steps import Steps
 from helpers import randn
 
-UNARY = [("gelu", "pwl(16)"), ("tanh", "poly3(fp16)"), ("rsqrt", "newton"), ("sin", "table(64)")]
+UNARY = [
+    ("gelu", "pwl(16)"),
+    ("gelu", "pwl(7, bf16)"),
+    ("tanh", "poly3(fp16)"),
+    ("exp", "poly2(fp16)"),
+    ("rsqrt", "newton"),
+    ("sin", "table(64)"),
+]
 
 
 def alike(a, b):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dovetail._spelling import spell_call
-from dovetail.approximations.chunks import NARROW, every_value, is_plain, look_up, row_by_row
+from dovetail.approximations.chunks import MANY, NARROW, every_value, is_plain, look_up, row_by_row
 from dovetail.approximations.functions import FUNCTIONS, Function, function, function_of
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format
@@ -135,7 +135,7 @@ class Unary(Approximation):
         if whole is not None:
             return whole.compute(kind, operands, attributes)
         x, known = operands["input"], function_of(kind, attributes)
-        if x.dtype in NARROW and x.numel() >= _MANY and is_plain(x):
+        if x.dtype in NARROW and x.numel() >= MANY and is_plain(x):
             return look_up(_table(self, known.name, x.dtype, x.device), x)
         y = row_by_row(lambda part: self._of(known, part), x.reshape(-1, 1))
         return y.reshape(x.shape)
@@ -153,10 +153,6 @@ class Unary(Approximation):
         if kind in ("layer_norm", "rms_norm"):
             return Norm(rsqrt=self, format=self.steps_format, grad=self.grad)
         return None
-
-
-#: From so many elements on, looking them up pays for a table.
-_MANY = 4096
 
 
 @lru_cache(maxsize=32)

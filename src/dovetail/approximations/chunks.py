@@ -9,10 +9,13 @@ from torch import Tensor
 
 from dovetail._eager import is_eager
 
-__all__ = ["NARROW", "every_value", "is_plain", "look_up", "row_by_row"]
+__all__ = ["MANY", "NARROW", "every_value", "is_plain", "look_up", "row_by_row"]
 
 #: The dtypes that have 2**16 values.
 NARROW = (torch.float16, torch.bfloat16)
+
+#: From so many elements on, looking them up pays for a table.
+MANY = 4096
 
 #: So many float64 numbers, and some intermediate results, stay in a core's second-level cache.
 _AT_ONCE = 1 << 14

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dovetail._eager import constant
 from dovetail.approximations.base import Unary, check_gradient
+from dovetail.approximations.chunks import MANY, every_value, is_plain, look_up
 from dovetail.approximations.functions import Function, function
 from dovetail.approximations.minimax import minimax
 from dovetail.approximations.pieces import SPACINGS, Pieces, edges, fit_pieces
@@ -25,6 +26,7 @@ from dovetail.approximations.reductions import Direct, Gate, Reduction
 from dovetail.approximations.steps import Steps, intermediate
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format, cast
+from dovetail.formats import format as to_format
 
 __all__ = ["Base2", "Piecewise", "Poly", "Pwl", "Table"]
 
@@ -60,7 +62,11 @@ class Piecewise(Unary):
     def evaluate(self, function: Function, x: Tensor) -> Tensor:
         reduction, pieces, rows = _unit(self, function.name, x.device)
         steps = Steps(self.steps_format)
-        return reduction.evaluate(x, lambda t: pieces.at(t, steps, rows), steps)
+        narrow = _NARROW.get(steps.format)
+        if narrow is None or x.numel() < MANY or not is_plain(x):
+            return reduction.evaluate(x, lambda t: pieces.at(t, steps, rows), steps)
+        table = _core_table(self, function.name, narrow, x.device)
+        return reduction.evaluate(x, lambda t: look_up(table, t.to(narrow)), steps)
 
     def rounded(self, values: list[float]) -> list[float]:
         """Coefficients as the unit holds them: in its format, else as float32 numbers."""
@@ -114,6 +120,22 @@ def _held_unit(approximation: Piecewise, name: str, device: torch.device) -> Uni
             return reduction, pieces, rows
         _held[key] = reduction, pieces, rows
     return _held[key]
+
+
+#: Formats whose values a dtype holds: a core of theirs is a table of 2**16 entries.
+_NARROW: dict[Format | None, torch.dtype] = {
+    to_format("fp16"): torch.float16,
+    to_format("bf16"): torch.bfloat16,
+}
+
+
+@lru_cache(maxsize=32)
+def _core_table(
+    approximation: Piecewise, name: str, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    _, pieces, rows = _unit(approximation, name, device)
+    every = every_value(dtype, device).to(torch.float64)
+    return pieces.at(every, Steps(approximation.steps_format), rows)
 
 
 def _bounded(
