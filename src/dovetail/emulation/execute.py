@@ -81,6 +81,8 @@ def _product_of_values(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
     x, weight, acc = call.x, call.weight, arithmetic.acc
     if arithmetic.input is not None:
+        # A cast keeps strides, and torch multiplies turned rows by copies of the whole weight.
+        x = x.contiguous() if call.kind == "linear" else x
         x = cast_slot(x, arithmetic.input, "input", site, module)
     if arithmetic.weight is not None:
         weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
