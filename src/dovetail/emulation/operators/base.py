@@ -20,7 +20,7 @@ class Skipped:
 SKIPPED = Skipped()
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: there is one for every call, and a frozen one takes a microsecond longer
 class OpCall:
     """One call of an operator: its castable tensors by slot, and the function that takes them.
 
@@ -87,6 +87,11 @@ class Operator:
 
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OpCall | Skipped | None:
         """The call in normal form; ``None`` if it cannot be read, ``SKIPPED`` if it is none."""
+        plain = not kwargs and self.order[: len(args)] == self.slots
+        found = self._plain(args) if plain else None
+        return self._read(args, kwargs) if found is None else found
+
+    def _read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OpCall | Skipped | None:
         if len(args) > len(self.order):
             return None
         given = dict(zip(self.order, args, strict=False))
@@ -108,6 +113,15 @@ class Operator:
         if self.narrow is not None and attributes == self.narrow[1]:
             kind = self.narrow[0]
         return OpCall(kind, operands, self.function, attributes, target, self.mutable)
+
+    def _plain(self, args: tuple[Any, ...]) -> OpCall | Skipped | None:
+        """What most calls are: the operands and nothing else. ``None``: it has to be read."""
+        for value in args:
+            if not _is_float(value):
+                return SKIPPED if isinstance(value, (int, float, Tensor)) else None
+        operands = dict(zip(self.slots, args, strict=True))
+        target = args[0] if self.inplace else None
+        return OpCall(self.kind, operands, self.function, {}, target, self.mutable)
 
 
 def slot_name(place: int) -> str:
