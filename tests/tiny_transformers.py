@@ -12,6 +12,7 @@ from torch import nn
 from helpers import build, randn
 
 transformers = pytest.importorskip("transformers")
+ACT2FN = pytest.importorskip("transformers.activations").ACT2FN
 
 IDS = torch.arange(1, 17).reshape(2, 8)
 #: A batch whose second sequence is shorter.

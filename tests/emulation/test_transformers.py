@@ -14,8 +14,8 @@ import torch
 
 import dovetail as dv
 from dovetail.emulation import exact
-from helpers import hits
-from tiny_transformers import IDS, INPUTS, MASK, NAMES, logits, make
+from helpers import hits, randn
+from tiny_transformers import ACT2FN, IDS, INPUTS, MASK, NAMES, logits, make
 
 #: Of each kind, how many operations there are besides attention's own.
 KINDS = {
@@ -183,6 +183,28 @@ def test_gradients_reach_every_parameter(name):
         if parameter in reached:
             assert torch.isfinite(weight.grad).all(), parameter
             assert weight.grad.any(), parameter
+
+
+@pytest.mark.parametrize("kind", ["gelu", "quick_gelu", "silu", "mish", "relu", "softplus", None])
+def test_activations_by_the_names_of_configurations(kind):
+    """One operation each, however it is written out; those that are none of ours have none."""
+    names = {
+        "gelu": "gelu gelu_10 gelu_fast gelu_new gelu_python gelu_pytorch_tanh gelu_python_tanh "
+        "gelu_accurate",
+        "quick_gelu": "quick_gelu",
+        "silu": "silu swish",
+        "mish": "mish",
+        "relu": "relu relu2",
+        "softplus": "sqrtsoftplus",
+        None: "linear laplace",
+    }
+    for name in names[kind].split():
+        model, x = torch.nn.Sequential(ACT2FN[name]), randn(3, 4)
+        plain = model(x)
+        plan = dv.apply_(model, dv.Recipe(dv.rule(op="*", input="fp8_e5m2", optional=True)), x)
+        assert [op.kind for op in plan] == ([] if kind is None else [kind])
+        wanted = plain if kind is None else ACT2FN[name](dv.cast(x, "fp8_e5m2"))
+        assert torch.equal(model(x), wanted)
 
 
 @pytest.mark.slow

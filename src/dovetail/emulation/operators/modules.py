@@ -27,7 +27,7 @@ NAMES: dict[str, str] = {
     r"\w*RMSNorm": "rms_norm",
     # Named after the layer whose place they take, but they subtract no mean.
     r"(\w*T5|Pix2Struct|Pop2Piano|SwitchTransformers|Udop)LayerNorm": "rms_norm",
-    r"(New|Fast|Accurate)GELUActivation|BloomGelu": "gelu",
+    r"(New|Fast|Accurate)?GELUActivation|GELUTanh|BloomGelu": "gelu",
     r"QuickGELUActivation": "quick_gelu",
 }
 
@@ -90,7 +90,8 @@ def _attributes(module: nn.Module, kind: str, x: Tensor) -> dict[str, Any]:
     if kind == "rms_norm":
         eps = next((module.__dict__[n] for n in _EPS if n in module.__dict__), None)
         return {"normalized_shape": x.shape[-1:], "eps": eps}
-    return {"approximate": "tanh"} if kind == "gelu" else {}
+    exact = type(module).__name__ == "GELUActivation"
+    return {"approximate": "none" if exact else "tanh"} if kind == "gelu" else {}
 
 
 _EPS = ("variance_epsilon", "eps", "epsilon")
