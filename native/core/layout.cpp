@@ -81,10 +81,11 @@ Layout::Layout(const dv_shape& s) : shape(s) {
     factor_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
     class_quads = s.lookups ? (group_channels + 3) / 4 : 0;
     const int64_t class_copies = s.linear ? s.lookups : 1;
+    class_bytes = round_up(packed_outputs * taps * class_quads * 4 * class_copies, 64);
     group_bytes =
-        factor_bytes + round_up(packed_outputs * taps * class_quads * 4 * class_copies, 64);
+        factor_bytes + class_bytes + round_up(packed_outputs / OCCUPIED * taps * steps, 64);
   } else {
-    quads = quad_step = factor_bytes = class_quads = 0;
+    quads = quad_step = factor_bytes = class_quads = class_bytes = 0;
     // An odd number of cache lines: planes of a power of two would fall on the same few sets.
     packed_outputs = (round_up(group_outputs, 64) / 64 | 1) * 64;
     group_bytes = packed_outputs * depth;

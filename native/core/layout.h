@@ -17,6 +17,8 @@ namespace dv {
 
 // Outputs per panel of a linear layer's factored weights: a multiple of every level's dot_lanes.
 constexpr int64_t PANEL = 96;
+// Outputs that share a note of which of their factors are all zero.
+constexpr int64_t OCCUPIED = 16;
 
 struct Axis {
   int64_t pitch = 1;          // places of one phase
@@ -49,7 +51,10 @@ struct Layout {
   // linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a block reads is one
   // stretch of memory. Behind them the lookups' operand: codes [outputs][taps][class_quads][4] for
   // convolutions, panels of class bytes for linear layers. Table: planes [tap, channel][outputs].
-  int64_t quads, quad_step, packed_outputs, factor_bytes, class_quads, group_bytes;
+  // At the end, for every OCCUPIED outputs, tap and step of quads, whether any factor is not zero.
+  int64_t quads, quad_step, packed_outputs, factor_bytes, class_quads, class_bytes, group_bytes;
+  int64_t steps() const { return quads / quad_step; } // of one tap
+  int64_t occupied(int64_t group) const { return packed_group(group) + factor_bytes + class_bytes; }
   int64_t packed_bytes() const;
   int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }
   int64_t panel_bytes() const { return quads * PANEL * 4; }

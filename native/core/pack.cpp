@@ -12,9 +12,10 @@ namespace {
 int64_t code_value(uint8_t byte, bool is_signed) { return is_signed ? (int8_t)byte : byte; }
 
 // Rows (convolution) or lanes (linear) of the dot kernels: byte r * channels + c of each tap holds
-// factor r of channel c. What is taken off the sums is minus the constants.
+// factor r of channel c. What is taken off the sums is minus the constants. A factor of zero adds
+// nothing to a sum whatever the other operand is, so steps of zeros alone can be passed over.
 void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
-                  uint8_t* out, int32_t* correction) {
+                  uint8_t* out, int32_t* correction, uint8_t* occupied) {
   for (int64_t n = 0; n < l.group_outputs; n++) {
     const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
     uint32_t sum = 0;
@@ -28,7 +29,10 @@ void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes,
           const int64_t at =
               l.shape.linear ? n / PANEL * l.panel_bytes() + (k / 4 * PANEL + n % PANEL) * 4 + k % 4
                              : (n * l.taps + t) * l.quads * 4 + k;
-          out[at] = m.second[r * 256 + row[c * l.taps + t]];
+          const int8_t factor = m.second[r * 256 + row[c * l.taps + t]];
+          out[at] = (uint8_t)factor;
+          if (factor)
+            occupied[(n / OCCUPIED * l.taps + t) * l.steps() + k / 4 / l.quad_step] = 1;
         }
   }
 }
@@ -93,7 +97,8 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
         dv::pack_codes(layout, bytes, g, group);
         continue;
       }
-      dv::pack_factors(layout, *multiplier, bytes, g, group, correction);
+      dv::pack_factors(layout, *multiplier, bytes, g, group, correction,
+                       packed + layout.occupied(g));
       if (shape->lookups)
         dv::pack_classes(layout, *multiplier, bytes, g, group + layout.factor_bytes);
     }

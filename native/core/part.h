@@ -28,6 +28,7 @@ private:
   // Sides of the dot kernels' blocks.
   int64_t rows() const { return l.shape.linear ? image.batch : l.group_outputs; }
   int64_t lanes() const { return l.shape.linear ? l.group_outputs : span(); }
+  int64_t lane_pitch() const { return l.shape.linear ? PANEL * 4 : image.plane_bytes; }
   std::vector<int64_t> tap_bytes() const {
     std::vector<int64_t> bytes = image.taps;
     for (auto& offset : bytes)
@@ -36,7 +37,10 @@ private:
   }
   int64_t span() const { return runs.back().p + runs.back().length; }
 
-  Dot factors(int64_t group, int64_t lane, const int64_t* tap_offset) const;
+  // The stretches of K in which any of some outputs of a group has a factor that is not zero.
+  void occupied(int64_t group, int64_t output, int64_t outputs, const int64_t* tap_offset,
+                std::vector<Span>& spans) const;
+  Dot factors(int64_t group, int64_t lane, const std::vector<Span>& spans) const;
   void emit_block(const int32_t* sum, int64_t group, int64_t row, int64_t rows, int64_t lane,
                   int64_t lanes) const;
   struct Stretch;

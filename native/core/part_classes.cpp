@@ -118,10 +118,12 @@ bool Part::dot_and_look_up() const {
       const auto place = [&](int64_t lane) {
         return linear ? lane * k.dot_lanes % PANEL : lane * k.dot_lanes;
       };
+      std::vector<Span> spans; // all that any of the group's outputs has
+      occupied(g, 0, l.group_outputs, taps.data(), spans);
       k.dot_begin(l.quad_step);
       for (int64_t lane = first; lane < last; lane++)
         for (int64_t row = from; row < to; row += k.dot_rows)
-          k.dot(factors(g, lane * k.dot_lanes, taps.data()), row, std::min(k.dot_rows, to - row),
+          k.dot(factors(g, lane * k.dot_lanes, spans), row, std::min(k.dot_rows, to - row),
                 place(lane), block(row, lane));
       k.dot_end();
       for (int64_t i = 0; i < l.shape.lookups; i++)

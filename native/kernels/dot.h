@@ -8,8 +8,12 @@
 
 namespace {
 
-inline const uint8_t* row_quad(const dv::Dot& d, int64_t row, int64_t tap, int64_t quad) {
-  return d.rows + row * d.row_stride + (tap * d.quads + quad) * 4;
+inline const uint8_t* row_at(const dv::Dot& d, int64_t row, const dv::Span& span) {
+  return d.rows + row * d.row_stride + span.row;
+}
+
+inline const uint8_t* lane_at(const dv::Dot& d, int64_t lane, const dv::Span& span) {
+  return d.lanes + span.lane + lane * 4;
 }
 
 #if defined(__AVX512BW__)
@@ -51,10 +55,10 @@ void dot_block(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
 #pragma GCC unroll 3
     for (int j = 0; j < DOT_VECTORS; j++)
       sum[i][j] = _mm512_setzero_si512();
-  for (int64_t tap = 0; tap < d.taps; tap++) {
-    const uint8_t* l = d.lanes + d.tap_offset[tap] + lane * 4;
-    const uint8_t* r = row_quad(d, row, tap, 0);
-    for (int64_t q = 0; q < d.quads; q++, l += d.quad_stride, r += 4) {
+  for (int64_t s = 0; s < d.span_count; s++) {
+    const uint8_t* l = lane_at(d, lane, d.spans[s]);
+    const uint8_t* r = row_at(d, row, d.spans[s]);
+    for (int64_t q = 0; q < d.spans[s].quads; q++, l += d.quad_stride, r += 4) {
       __m512i x[DOT_VECTORS];
 #pragma GCC unroll 3
       for (int j = 0; j < DOT_VECTORS; j++)
@@ -97,10 +101,10 @@ void dot_block(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
 #pragma GCC unroll 2
     for (int j = 0; j < DOT_VECTORS; j++)
       sum[i][j] = _mm256_setzero_si256();
-  for (int64_t tap = 0; tap < d.taps; tap++) {
-    const uint8_t* l = d.lanes + d.tap_offset[tap] + lane * 4;
-    const uint8_t* r = row_quad(d, row, tap, 0);
-    for (int64_t q = 0; q < d.quads; q++, l += d.quad_stride, r += 4) {
+  for (int64_t s = 0; s < d.span_count; s++) {
+    const uint8_t* l = lane_at(d, lane, d.spans[s]);
+    const uint8_t* r = row_at(d, row, d.spans[s]);
+    for (int64_t q = 0; q < d.spans[s].quads; q++, l += d.quad_stride, r += 4) {
       __m256i even[DOT_VECTORS], odd[DOT_VECTORS];
 #pragma GCC unroll 2
       for (int j = 0; j < DOT_VECTORS; j++) {
@@ -138,11 +142,11 @@ template <bool LANES_UNSIGNED, int ROWS>
 void dot_block(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
   for (int64_t i = 0; i < ROWS * DOT_LANES; i++)
     out[i] = 0;
-  for (int64_t tap = 0; tap < d.taps; tap++)
-    for (int64_t q = 0; q < d.quads; q++) {
-      const uint8_t* l = d.lanes + d.tap_offset[tap] + lane * 4 + q * d.quad_stride;
+  for (int64_t span = 0; span < d.span_count; span++)
+    for (int64_t q = 0; q < d.spans[span].quads; q++) {
+      const uint8_t* l = lane_at(d, lane, d.spans[span]) + q * d.quad_stride;
       for (int64_t i = 0; i < ROWS; i++) {
-        const uint8_t* r = row_quad(d, row + i, tap, q);
+        const uint8_t* r = row_at(d, row + i, d.spans[span]) + q * 4;
         int32_t y[4];
         for (int b = 0; b < 4; b++)
           y[b] = LANES_UNSIGNED ? (int32_t)(int8_t)r[b] : (int32_t)r[b];
@@ -192,11 +196,12 @@ template <bool LANES_UNSIGNED>
 void dot_half(const dv::Dot& d, int64_t row, int64_t lane, int32_t* out) {
   _tile_zero(0);
   _tile_zero(1);
-  for (int64_t tap = 0; tap < d.taps; tap++) {
-    const uint8_t* l = d.lanes + d.tap_offset[tap] + lane * 4;
-    for (int64_t q = 0; q < d.quads; q += d.quad_step) {
+  for (int64_t s = 0; s < d.span_count; s++) {
+    const uint8_t* l = lane_at(d, lane, d.spans[s]);
+    const uint8_t* r = row_at(d, row, d.spans[s]);
+    for (int64_t q = 0; q < d.spans[s].quads; q += d.quad_step) {
       const uint8_t* lq = l + q * d.quad_stride;
-      _tile_loadd(4, row_quad(d, row, tap, q), d.row_stride);
+      _tile_loadd(4, r + q * 4, d.row_stride);
       _tile_loadd(6, lq, d.quad_stride);
       _tile_loadd(7, lq + 64, d.quad_stride);
       if (LANES_UNSIGNED) {
@@ -223,10 +228,10 @@ void dot(const dv::Dot& d, int64_t row, int64_t rows, int64_t lane, int32_t* out
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  for (int64_t tap = 0; tap < d.taps; tap++) {
-    const uint8_t* l = d.lanes + d.tap_offset[tap] + lane * 4;
-    for (int64_t q = 0; q < d.quads; q += d.quad_step) {
-      const uint8_t* r = row_quad(d, row, tap, q);
+  for (int64_t s = 0; s < d.span_count; s++) {
+    const uint8_t* l = lane_at(d, lane, d.spans[s]);
+    for (int64_t q = 0; q < d.spans[s].quads; q += d.quad_step) {
+      const uint8_t* r = row_at(d, row, d.spans[s]) + q * 4;
       const uint8_t* lq = l + q * d.quad_stride;
       _tile_loadd(4, r, d.row_stride);
       _tile_loadd(6, lq, d.quad_stride);

@@ -27,16 +27,21 @@ struct Table {
   uint8_t row_planes[256 * 512], col_planes[256 * 512]; // low bytes | high bytes of v - min
 };
 
-// C[i][j] = sum over taps and quads of four bytes: rows[i] . lanes[j].
+// A stretch of K: where it begins in a row and in the lanes, in bytes, and how many quads it has.
+struct Span {
+  int64_t row, lane, quads;
+};
+
+// C[i][j] = sum over the quads (four bytes) of all spans: rows[i] . lanes[j].
 // Rows lie K-contiguous; lanes lie [quad][j][4]. One side is unsigned, the other signed.
 struct Dot {
   const uint8_t* rows;
   int64_t row_stride;
   const uint8_t* lanes;
   int64_t quad_stride;
-  const int64_t* tap_offset; // bytes, into lanes
-  int64_t taps, quads;
-  int64_t quad_step; // quads per matrix-tile step; divides quads, at most 16
+  const Span* spans;
+  int64_t span_count;
+  int64_t quad_step; // quads per matrix-tile step; divides those of every span, at most 16
   int32_t lanes_unsigned;
 };
 

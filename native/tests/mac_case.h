@@ -29,6 +29,8 @@ struct Products {
         constant(256), table(65536),
         prepared(aligned_alloc(64, ((size_t)dv_table_bytes() + 63) / 64 * 64)) {
     const int32_t second_unsigned = uniform(0, 1);
+    for (size_t r = 0; r < (size_t)s.rank; r++) // what the kernels may pass over
+      second[r * 256] = 0;
     for (int32_t& x : constant)
       x = s.rank ? uniform(-1000, 1000) : 0;
     for (size_t a = 0; a < 256; a++)
@@ -59,7 +61,11 @@ bool mac_case(const dv_shape& s, int32_t high, bool floats = false, bool fused =
   const Loops loops(s);
   const int64_t depth = loops.channels * loops.taps;
   std::vector<uint8_t> a = bytes(loops.inputs(), 0, 255);
-  const std::vector<uint8_t> w = bytes(loops.weights(), 0, 255);
+  std::vector<uint8_t> w = bytes(loops.weights(), 0, 255);
+  const bool sparse = uniform(0, 1) != 0; // stretches of zeros
+  for (size_t i = 0; sparse && i < w.size(); i++)
+    if ((i / (size_t)depth / 16 + i % (size_t)depth / 64) % 2)
+      w[i] = 0;
   const int32_t zero = uniform(-100, 100);
   const uint8_t pad = (uint8_t)zero;
   std::vector<float> x(a.size()), scale, bias;
