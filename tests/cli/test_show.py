@@ -78,3 +78,19 @@ def test_approximated_functions(capsys) -> None:
     assert set(rows) == set(approximation_names())
     assert rows["base2"]["kinds"] == ["exp", "softmax"]
     assert all(row["what"] for row in rows.values())
+
+
+def test_a_sparsity_is_drawn_and_counted(capsys, tmp_path) -> None:
+    assert main(["show", "sparsity", "1:4", "--rows", "8", "--png", f"{tmp_path}/mask.png"]) == 0
+    out = capsys.readouterr().out
+    assert "n of m 4" in out
+    assert sum(0x2800 <= ord(c) < 0x2900 for c in out) == 64
+    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["show", "sparsity", "blocks(4, 4, 0.5)", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["density"] == 0.5
+    assert main(["show", "sparsity", "1:5"]) == 2
+    assert "the nearest that divides it is '1:4'" in capsys.readouterr().err
+    assert main(["show", "sparsities", "--json"]) == 0
+    assert "topk" in json.loads(capsys.readouterr().out)["patterns"]
+    assert main(["show", "sparsities"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100

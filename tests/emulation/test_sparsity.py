@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import pickle
+import weakref
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -167,6 +170,36 @@ def test_weights_and_masks_are_kept_until_they_change(monkeypatch: pytest.Monkey
     assert len(calls) == 3
 
 
+def test_turned_weights_are_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(16, 8))
+            self.bias = nn.Parameter(torch.zeros(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(self.bias, x, self.weight)
+
+    model = Turned()
+    expected = X @ pruned(model.weight.T, "topk(0.5)").T
+    dv.apply_(model, dv.Recipe(dv.rule("*", sparsity="topk(0.5)")), X)
+    calls = []
+    kind = type(sparsity("topk(0.5)").pattern)
+    original = kind.mask
+    monkeypatch.setattr(kind, "mask", lambda *a, **k: calls.append(1) or original(*a, **k))
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.allclose(model(X), expected, atol=1e-5)
+        assert len(calls) == 1
+        model.weight.neg_()
+        assert torch.allclose(model(X), -expected, atol=1e-5)
+    assert len(calls) == 2
+    gone = weakref.ref(model.weight)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
 def test_one_weight_may_have_two_masks() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
@@ -261,7 +294,7 @@ def test_copies_pickles_and_states_are_equal(text: str) -> None:
         assert torch.equal(pickle.loads(pickle.dumps(model))(X), expected)
         fresh = net()
         fresh.load_state_dict(model.state_dict())
-        dv.load_state(fresh, dv.state(model), X)
+        dv.load_state(fresh, safetensors.torch.load(safetensors.torch.save(dv.state(model))), X)
         assert torch.equal(fresh(X), expected)
 
 

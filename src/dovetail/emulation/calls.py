@@ -101,7 +101,11 @@ def _addmm(
 ) -> Call | None:
     if beta != 1 or alpha != 1 or bias.dim() != 1:
         return None
-    return Call("linear", x, kept(weight, "transposed", lambda: weight.mT), bias, LINEAR)
+
+    def transposed() -> Tensor:  # what is kept must not be a view of the weight: that kept it alive
+        return (weight if torch.is_grad_enabled() else weight.detach()).mT
+
+    return Call("linear", x, kept(weight, "transposed", transposed), bias, LINEAR)
 
 
 def _matmul(x: Tensor, weight: Tensor) -> Call:

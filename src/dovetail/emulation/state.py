@@ -51,7 +51,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
                 found[f"{site.op.key}.{slot}.scale"] = scale.detach().clone()
                 found[f"{site.op.key}.{slot}.zero"] = zero.detach().clone()
         for part, value in held(site, module).items():
-            found[f"{site.op.key}.{part}"] = value.detach().clone()
+            found[f"{site.op.key}.{part}"] = value.detach().clone().contiguous()
     return found
 
 
