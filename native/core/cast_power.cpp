@@ -20,6 +20,8 @@ public:
     Int exponents[CHUNK], spread_exponents[CHUNK];
     const Int* largest;
     int64_t hard;
+    Float low[CHUNK], high[CHUNK]; // between them nothing clips; found when first asked for
+    bool bounded;
   };
 
   PowerScaled(const dv_element& e, const dv_blocks& b)
@@ -35,6 +37,7 @@ public:
 
   void prepare(const Found& found, State& s) const {
     s.largest = found.most;
+    s.bounded = false;
     s.hard = Of<Float>::casts().exponents(found.most, s.count, rule_, s.exponents);
   }
 
@@ -52,15 +55,13 @@ public:
   }
 
   void mark(const Float* x, int64_t n, const Watch<Float>& watch, State& s, uint8_t* inside) const {
-    Float low[CHUNK], high[CHUNK];
-    const double least = watch.low(), most = watch.high();
-    const int64_t count = s.lanes ? (n + s.lanes - 1) / s.lanes : n;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < s.count && !s.bounded; i++) {
       const double power = power_of(s.largest[i]);
-      low[i] = -next_above(-least * power);
-      high[i] = next_above(most * power);
+      s.low[i] = -next_above(-watch.low() * power);
+      s.high[i] = next_above(watch.high() * power);
     }
-    Of<Float>::casts().inside(x, n, s.lanes, low, high, inside);
+    s.bounded = true;
+    Of<Float>::casts().inside(x, n, s.lanes, s.low, s.high, inside);
   }
 
 private:
