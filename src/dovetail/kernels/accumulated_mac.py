@@ -144,7 +144,7 @@ class AccumulatedMac(MacKernel):
         if self.steps is None:
             return True
         short = isinstance(self.acc, IntAccumulator) and self.acc.bits <= 16
-        return not short and "factored" in self.exact.name
+        return not short and any(kind in self.exact.name for kind in ("factored", "wide"))
 
     def pack(self, w: Tensor, geometry: Geometry) -> _Packed:
         return _Packed(self, w, geometry)
