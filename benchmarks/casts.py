@@ -6,6 +6,7 @@ memory in use over that of ``copy_``, along the last axis and (block formats) al
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -106,11 +107,12 @@ def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
         if "block" in name or "group" in name or hasattr(_format(name), "block"):
             into[f"first {name}"] = _call(name, x, 0, out)
     fresh = {name: _call(name, x, -1, None) for name in FORMATS}
+    clock = time.thread_time if threads == 1 else time.perf_counter
     task = progress.add_task(f"{threads} threads", total=2)
     try:
-        clones = ratios(x.clone, fresh, rounds)
+        clones = ratios(x.clone, fresh, rounds, clock=clock)
         progress.advance(task)
-        copies = ratios(lambda: out.copy_(x), into, rounds)
+        copies = ratios(lambda: out.copy_(x), into, rounds, clock=clock)
         progress.advance(task)
     finally:
         native.set_isa(None)
@@ -134,7 +136,7 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
         "Casts: time as a ratio to copying the tensor",
         [
             f"{SIZE} x {SIZE} float32. `fresh`: new memory, over `clone`; `out=`: memory in use, "
-            "over `copy_`.",
+            "over `copy_`. One thread: processor time; more: time on the wall.",
             report.limits("AVX-512, one thread", LIMITS),
             NOTE,
         ],

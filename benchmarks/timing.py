@@ -12,25 +12,27 @@ def ratios(
     candidates: Mapping[str, Callable[[], object]],
     rounds: int,
     between: Callable[[str], None] = lambda name: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median over rounds of each candidate's time over the baseline's, taken next to each other.
 
     Every candidate runs right after a baseline of its own, so that a machine that slows down for a
     while slows both; the median drops the rounds in which it slowed between the two. ``between`` is
-    called, untimed, before each candidate.
+    called, untimed, before each candidate. ``clock`` may be ``time.thread_time`` for work on one
+    thread: then what others do in the meantime does not count.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for round_ in range(rounds + 1):
         for name, candidate in candidates.items():
             between(name)
-            reference = _seconds(baseline)
-            time_ = _seconds(candidate)
+            reference = _seconds(baseline, clock)
+            time_ = _seconds(candidate, clock)
             if round_:  # the first round warms caches and memory
                 taken[name].append(time_ / reference)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start

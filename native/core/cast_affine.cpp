@@ -2,6 +2,7 @@
 #include "core/tiles.h"
 
 #include <float.h>
+#include <vector>
 
 namespace dv {
 
@@ -106,24 +107,29 @@ int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
   if (total == 0)
     return DV_OK;
   const int64_t pieces = (row + CHUNK - 1) / CHUNK;
+  // Kernels read them up to a whole register.
+  const size_t room = (size_t)channels + 64;
+  std::vector<float> scales(room), inverses(room), lows(room), highs(room);
+  memcpy(scales.data(), scale, (size_t)channels * sizeof(float));
+  const ExactFloats here;
+  casts().affine_limits(channels, zero_point, qmin, qmax,
+                        {scales.data(), inverses.data(), lows.data(), highs.data()});
   parallel(total / row * pieces, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
     float buffer[CHUNK];
-    Parameters p;
     for (int64_t task = begin; task < end; task++) {
       const int64_t from = task % pieces * CHUNK, n = smaller(CHUNK, row - from);
-      const int64_t at = task / pieces * row + from, count = each ? n : 1;
+      const int64_t at = task / pieces * row + from;
       const int64_t first = each ? from : channels == 1 ? 0 : task / pieces % channels;
-      memcpy(p.scale, scale + first, (size_t)count * sizeof(float));
-      casts().affine_limits(count, zero_point + first, qmin, qmax, p.all());
+      const Affine p = {&scales[(size_t)first], &inverses[(size_t)first], &lows[(size_t)first],
+                        &highs[(size_t)first]};
       plane.prefetch(at + CHUNK, n);
       float* out = plane.target(at, buffer);
       const float* x = plane.load(at, n, buffer);
       const int64_t run = each ? 0 : n;
       if (watch)
-        watch.note(x, at, n,
-                   [&](uint8_t* inside) { casts().inside_affine(x, n, run, p.all(), inside); });
-      casts().affine(x, n, run, p.all(), out);
+        watch.note(x, at, n, [&](uint8_t* inside) { casts().inside_affine(x, n, run, p, inside); });
+      casts().affine(x, n, run, p, out);
       plane.store(at, n, out, false);
     }
   });

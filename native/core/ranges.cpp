@@ -93,8 +93,10 @@ void ends_of_columns(const dv_tensor& t, Shared& ends) {
         low[i] = INFINITY;
         high[i] = -INFINITY;
       }
-      for (int64_t row = first; row < last; row++)
+      for (int64_t row = first; row < last; row++) {
+        plane.prefetch((row + 1) * t.length + column, n);
         casts().extremes_so_far(plane.load(row * t.length + column, n, buffer), n, low, high);
+      }
       for (int64_t i = 0; i < n; i++)
         ends.widen(column + i, low[i] + 0.0f, high[i] + 0.0f); // +0, not -0
     }
