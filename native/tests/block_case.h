@@ -89,7 +89,7 @@ bool block_case(const dv_shape& s, const dv_block_format& f, int32_t binades, in
       }
     }
     sum = sum + bias[(size_t)n];
-    if (y[i] != sum)
+    if (!same(y[i], sum))
       return false;
   }
   return true;

@@ -59,8 +59,6 @@ struct FloatMul {
   }
 };
 
-bool same(float a, float b) { return a == b || (isnan(a) && isnan(b)); }
-
 bool float_case(const dv_shape& s, const FloatMul& f, int32_t binades, bool special) {
   const Loops loops(s);
   const int64_t depth = loops.channels * loops.taps;

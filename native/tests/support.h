@@ -16,6 +16,9 @@ inline int32_t uniform(int32_t low, int32_t high) {
   return low + (int32_t)((next() >> 8) % (uint32_t)(high - low + 1));
 }
 
+// Equal numbers, or both NaN.
+inline bool same(float a, float b) { return a == b || (a != a && b != b); }
+
 inline dv_shape linear(int64_t batch, int64_t channels, int64_t outputs, int64_t groups = 1) {
   dv_shape s{};
   s.batch = batch;

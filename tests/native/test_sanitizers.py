@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+from native_builds import DRIVERS, build, need, run
 
 
-def run(*command: str) -> str:
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PATH": PATH, "ASAN_OPTIONS": "detect_leaks=0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
-
-
-@pytest.mark.parametrize(
-    "driver",
-    ["native_test", "cast_test", "block_test", "accumulate_test", "float_test", "wide_test"],
-)
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_native_core_is_clean(driver):
-    if not all(shutil.which(tool, path=PATH) for tool in ("cmake", "ninja", "c++")):
-        pytest.skip("the sanitizer build needs cmake, ninja and a C++ compiler")
-    build = ROOT / "build" / "sanitize"
-    run("cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DDOVETAIL_SANITIZE=ON")
-    run("ninja", "-C", str(build), driver)
-    assert run(str(build / driver)).strip().endswith(": 0 failures")
+    need("cmake", "ninja", "c++")
+    folder = build("sanitize", (driver,), "DOVETAIL_SANITIZE=ON")
+    assert run(folder / driver).strip().endswith(": 0 failures")
+
+
+@pytest.mark.slow
+def test_no_string_of_bytes_breaks_the_core(tmp_path):
+    """A minute of libFuzzer, from nothing."""
+    need("cmake", "ninja", "clang++")
+    options = ("DOVETAIL_SANITIZE=ON", "DOVETAIL_FUZZ=ON", "CMAKE_CXX_COMPILER=clang++")
+    folder = build("fuzz", ("fuzz",), *options)
+    limits = ("-max_len=128", "-max_total_time=60", "-rss_limit_mb=4096")
+    assert "DONE" in run(folder / "fuzz", *limits, f"-artifact_prefix={tmp_path}/", tmp_path)
