@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
+from dovetail.calibration import Percentile
 from dovetail.emulation import tap
 from dovetail.kernels import using
 from helpers import INT8, REALISATIONS, build, holds, linear_loop, randn, random_codes, random_table
@@ -354,3 +355,99 @@ def test_changing_the_weights_between_calls():
         model[0].weight.mul_(-1)
         assert not torch.equal(model(x), first)
         assert close(model(x), F.linear(x, -layer.weight, layer.bias))
+
+
+def test_c1_two_negative_operands_are_not_two_positive_ones():
+    """AdaPT C1: mul8s_1L2H's table held mul(|a|, |w|) where both operands are negative."""
+    circuit = dv.multiplier("mul8s_1L2H@v1.1")
+    codes = torch.arange(-128, 0, dtype=torch.int8)[:, None]
+    products = dv.ops.linear_codes(codes, codes, circuit)
+    assert torch.equal(products, circuit.table()[128:, 128:])
+    positive = circuit.table()[1:128, 1:128].flip(0, 1)
+    assert 0.7 < float((products[1:, 1:] != positive).float().mean()) < 0.8
+    errors = circuit.errors()
+    assert (round(errors.mae, 1), round(errors.bias, 2)) == (53.3, 0.75)
+
+
+@pytest.mark.parametrize(("fmt", "beyond"), [("bf16", np.inf), ("fp8_e4m3fn", 448.0)])
+def test_c12_exponents_overflow_to_infinity_or_saturate(fmt, beyond):
+    """ApproxTrain C12: an exponent that overflowed ran into the sign bit."""
+    mul = dv.multiplier("mitchell", format=fmt, output=fmt)
+    most = float(dv.format(fmt).max)
+    signs = np.array([-1.0, 1.0])
+    assert np.array_equal(mul(signs * most, most), signs * beyond)
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, -most)
+    x = torch.tensor([[most], [-most], [0.0]])
+    y = applied(layer, x, input=fmt, weight=fmt, mul=repr(mul))(x).flatten()
+    assert y.tolist() == [-beyond, beyond, 0.0]
+
+
+def test_c12_exponents_underflow_to_zero_and_a_zero_stays_one():
+    """ApproxTrain C12: a product was zero only by the sum of the exponents, so 0 was not a zero."""
+    mul = dv.multiplier("mitchell", format="bf16", output="bf16")
+    least, most = 2.0**-126, float(dv.format("bf16").max)
+    assert mul([least, -least, 0.0, -0.0], [least, least, most, most]).tolist() == [0, 0, 0, 0]
+    assert np.signbit(mul([-least, -0.0], [least, most])).all()
+
+
+def test_c12_significands_of_more_than_eight_bits():
+    """ApproxTrain C12: entries of eight bits capped the mantissa at 7 bits, though 11 were said."""
+    fp16 = dv.multiplier("exact", format="fp16")
+    a, w = 1 + 1023 / 1024, 1 + 1021 / 1024
+    assert float(fp16(a, w)) == a * w
+
+
+def test_c13_a_range_can_be_read_twice():
+    """pytorch-quantization C13: reading it changed the histogram that it was read from."""
+    seen = Percentile(90.0)
+    seen.update(randn(1000))
+    first = tuple(map(float, seen.range()))
+    assert tuple(map(float, seen.range())) == first
+    seen.update(randn(1000, seed=1) / 100)
+    assert float(seen.range()[1]) < first[1]
+
+
+def test_c15_a_range_may_lie_far_below_the_first_batch():
+    """pytorch-quantization C15: none was found below 1/16 of the first batch's largest value."""
+    seen = Percentile(99.0)
+    seen.update(torch.tensor([1000.0]))
+    seen.update(torch.linspace(-1, 1, 1000))
+    assert float(seen.range()[1]) < 1000 / 16
+
+
+def test_every_batch_counts_and_every_value():
+    """d-Matrix: of 1000 samples in [-0.9, 1.7] the histogram counted 385; TorchApprox: observers
+    that ran only once."""
+    model = applied(nn.Linear(1, 1), torch.ones(1, 1))
+    with dv.calibrate(model):
+        for batch in (torch.linspace(-0.9, 1.7, 1000)[:, None], torch.tensor([[0.5]])):
+            model(batch)
+    assert float(model[0]._dovetail_linear_input_scale) == pytest.approx(1.7 / 127)
+    with dv.calibrate(model, observer="percentile(50)"):
+        model(torch.linspace(-0.9, 1.7, 1000)[:, None])
+    half = float(torch.linspace(-0.9, 1.7, 1000).abs().median())
+    assert float(model[0]._dovetail_linear_input_scale) * 127 == pytest.approx(half, rel=0.01)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_t5_batched_unsigned_second_operands(shared):
+    """TorchApprox 5: a batched uint8 second operand raised."""
+    a, w = torch.rand(3, 4, 6) + 1, torch.rand(*(() if shared else (3,)), 6, 5) * 3
+
+    class Product(nn.Module):
+        def forward(self, a, w):
+            return a @ w
+
+    model = Product()
+    recipe = dv.Recipe(dv.rule("*", input="uint8", weight="uint8", mul="exact(signed=False)"))
+    dv.apply_(model, recipe, (a, w))
+    assert close(model(a, w), a @ w)
+
+
+def test_a_convolution_is_traced():
+    """TorchApprox: tracing an approximate convolution crashed."""
+    layer, x = build(0, lambda: nn.Conv2d(3, 4, 3)), randn(1, 3, 5, 5)
+    model = applied(layer, x, mul=TABLE)
+    with torch.no_grad():
+        assert torch.equal(torch.export.export(model, (x,)).module()(x), model(x))

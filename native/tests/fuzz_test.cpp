@@ -242,7 +242,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 #else
 
 int main(int argc, char** argv) {
-  const int32_t count = argc > 1 ? atoi(argv[1]) : 600;
+  const int32_t count = argc > 1 ? atoi(argv[1]) : 300;
   int failures = 0;
   for (int32_t i = 0; i < count; i++) {
     uint8_t data[96];
