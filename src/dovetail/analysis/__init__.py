@@ -5,6 +5,7 @@ from dovetail.analysis.graph import Edge, Graph, Node, graph
 from dovetail.analysis.layers import LayerRow, LayerTable, Total, layers
 from dovetail.analysis.masks import MaskRow, MaskTable, masks
 from dovetail.analysis.metrics import Interval, accuracy, sqnr_db, wilson
+from dovetail.analysis.operands import OperandCounts, operand_counts
 from dovetail.analysis.tree import tree
 
 __all__ = [
@@ -18,12 +19,14 @@ __all__ = [
     "MaskRow",
     "MaskTable",
     "Node",
+    "OperandCounts",
     "Total",
     "accuracy",
     "costs",
     "graph",
     "layers",
     "masks",
+    "operand_counts",
     "sqnr_db",
     "tree",
     "wilson",

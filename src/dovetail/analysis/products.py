@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.multipliers import Multiplier
 
-__all__ = ["Changed", "changed_pairs", "changed_products"]
+__all__ = ["Changed", "changed_pairs", "changed_products", "meetings"]
 
 BLOCK = 1 << 22  # entries of the largest intermediate: 32 MiB of float64
 NARROW = 1 << 10  # so few possible values are all listed; of more, only those that occur
@@ -63,7 +63,7 @@ def changed_pairs(
     Changed(changed=1, total=4)
     """
     result = Changed(0, 0)
-    for first, second in _meetings(a, w, geometry, pad_code):
+    for first, second in meetings(a, w, geometry, pad_code):
         for inputs, weights in zip(first.tolist(), second.tolist(), strict=True):
             for x, y in all_of(inputs, weights):
                 result += Changed(int(int(mul(x, y)) != x * y), 1)
@@ -81,7 +81,7 @@ def changed_products(
     Changed(changed=1, total=4)
     """
     result = Changed(0, 0)
-    for first, second in _meetings(a, w, geometry, pad_code):
+    for first, second in meetings(a, w, geometry, pad_code):
         total = first.numel() * second.shape[1]
         step = max(1, BLOCK // (NARROW + max(first.shape[1], second.shape[1])))
         for some, others in zip(torch.split(first, step), torch.split(second, step), strict=True):
@@ -120,10 +120,14 @@ def _histogram(rows: Tensor, values: Tensor) -> Tensor:
     return counts.view(len(rows), len(values)).to(torch.float64)
 
 
-def _meetings(
+def meetings(
     a: Tensor, w: Tensor, geometry: Geometry | None, pad_code: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs ``(first [R, P], second [R, N])``: all of one's row meet all of the other's."""
+    """Pairs ``(first [R, P], second [R, N])``: all of one's row meet all of the other's.
+
+    >>> [tuple(map(list, pair)) for pair in meetings(torch.ones(2, 1), torch.ones(3, 1), LINEAR, 0)]
+    [([tensor([1, 1])], [tensor([1, 1, 1])])]
+    """
     a, w = a.detach().cpu().to(torch.int64), w.detach().cpu().to(torch.int64)
     if geometry is None:
         batch = torch.broadcast_shapes(a.shape[:-2], w.shape[:-2])

@@ -140,7 +140,7 @@ class Multiplier(ABC):
     def model(self, kind: str, **parameters: Any) -> Model:
         """An approximation of this multiplier, which states how far off it is.
 
-        ``kind``: ``"poly"`` (``e=``), ``"noise"`` (``first_pdf=``, ``second_pdf=``) or
+        ``kind``: ``"poly"`` (``e=``), ``"noise"`` (``first_pdf=``, ``second_pdf=``, ``joint=``) or
         ``"low_rank"`` (``rank=``); see `dovetail.multipliers.models`. A model is no multiplier:
         nothing computes with one unless it is asked for by name.
 

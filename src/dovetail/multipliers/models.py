@@ -203,8 +203,10 @@ def _fit(m: Multiplier, e: int) -> tuple[float, Polynomial]:
     return error, Polynomial(m, _UNKNOWN, e, coefficients)
 
 
-def _noise(m: Multiplier, first_pdf: Any = None, second_pdf: Any = None) -> Noise:
-    errors = m.errors(first_pdf, second_pdf)
+def _noise(
+    m: Multiplier, first_pdf: Any = None, second_pdf: Any = None, joint: Any = None
+) -> Noise:
+    errors = m.errors(first_pdf, second_pdf, joint)
     return Noise(m, _UNKNOWN, errors.bias, float(np.sqrt(errors.variance)))
 
 
