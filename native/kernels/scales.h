@@ -32,12 +32,13 @@ void ratios(const int32_t* largest, int64_t n, float element, bool two_level, fl
 void factors(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
              bool coarse, float* by, float* reciprocal, float* times) {
   const float nan = float_of<float, int32_t>(INFINITE + 1 + (1 << 22)), inverse = 1.0f / whole;
+  const float widest = coarse ? 0x1p100f : 0.0f;
   for (int64_t i = 0; i < n; i++) {
     const float s = step[i], divisor = s != 0 ? s : 1.0f;
     const float quotient = inverse / divisor;
-    const bool near = coarse & (divisor >= 0x1p-60f) & (divisor <= 0x1p100f) &
-                      (largest[i] < bits_of<float, int32_t>(0x1p100f)) &
-                      (float_of<float, int32_t>(largest[i]) <= divisor * 0x1p20f);
+    const float most = float_of<float, int32_t>(largest[i]);
+    const bool near = (divisor >= 0x1p-60f) & (divisor <= widest) & (most < 0x1p100f) &
+                      (most <= divisor * 0x1p20f);
     by[i] = two_level ? quotient : divisor;
     reciprocal[i] = near ? 1.0f / divisor : nan;
     const float factor = two_level ? whole * s : s;
