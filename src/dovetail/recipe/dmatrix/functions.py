@@ -32,7 +32,7 @@ _ALGORITHMS = {
 }
 _OLDEST = re.compile(r"(poly2|base2quake3|base2)(softmax|gelu)")
 _OLD = re.compile(r"(SOFTMAX|GELU|LAYERNORM)\(([^()]*)\)")
-_NEW = re.compile(r"([A-Z_]+)\[(\w+)\](?:\{[^{}]*\})?(?:\([^()]*\))?")
+_NEW = re.compile(r"([A-Z_]+)\[(\w+)\].*")
 
 
 def approximation(value: Any) -> str:
