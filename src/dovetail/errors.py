@@ -36,5 +36,6 @@ def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
     shown = names
     if len(names) > _SHOWN:
         nearest = difflib.get_close_matches(given, names, _SHOWN, 0.35)
-        shown = [*(nearest or names[:_SHOWN]), f"... ({len(names)} in all)"]
+        others = [name for name in names if name not in nearest]
+        shown = [*[*nearest, *others][:_SHOWN], f"... ({len(names)} in all)"]
     return DovetailError(f"unknown {kind} '{given}'{hint} Known: {', '.join(shown) or 'none'}")

@@ -127,7 +127,7 @@ def test_names_mean():
         ("fp8e4m3", "did you mean 'fp8_e4m3"),
         ("BFP17_64", "did you mean 'BFP1"),
         ("BFP[8|7]{64}(SN)", "expected '8]' at character 7, found '7'"),
-        ("BFP[8|8]{64}(XN)", "expected a rounding letter (N U D S) at character 14, found 'X'"),
+        ("BFP[8|8]{64}(XN)", "expected S for symmetric or _ (S A _) at character 14, found 'X'"),
         ("BFP[8|8]{64}(SN", "expected ')' at character 16, the text ends\n  BFP[8|8]{64}(SN\n"),
         ("BFP[99|8]{64}(SN)", "a number of mantissa bits in 2..24; the nearest to 99 is 24"),
         ("BFP[8|8]{64}(SN)x", "expected the end of the text at character 17"),
