@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # Machines differ and are shared: how long an example takes says nothing.
 settings.register_profile("dovetail", deadline=None)
 settings.load_profile("dovetail")
+
+# Tables are as wide as in a file, whatever terminal the tests run in; pytest-xdist makes one up.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
