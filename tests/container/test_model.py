@@ -207,6 +207,14 @@ def test_the_plan_waits_for_inputs(net):
         model.config  # noqa: B018
 
 
+def test_tree_and_monitoring_speak_of_the_body(net):
+    model = dv.Model(net).transform(RECIPE, example=X)
+    assert "fc1 Linear  input=int8, weight=int8" in model.tree()
+    with model.monitoring("fc*") as monitor:
+        model(X)
+    assert list(monitor.records) == ["fc1", "fc2"]
+
+
 def test_attributes_are_the_bodys(net):
     model = dv.Model(net)
     assert model.fc1 is net.fc1

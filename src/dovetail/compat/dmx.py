@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from dovetail.container import Model as _Model
-from dovetail.container import aware, monitoring, transform, unaware
+from dovetail.container import aware, transform, unaware
 from dovetail.container.pending import Source
 from dovetail.errors import DovetailError
 from dovetail.recipe import Recipe, Rule
@@ -76,10 +76,6 @@ class Model(_Model):
         """``FP8``."""
         self.transform("FP8", reset=True)
         return self
-
-    def monitoring(self, names: Iterable[str] = ()) -> Any:
-        """Record what goes through the modules named; see ``dovetail.container.monitoring``."""
-        return monitoring(self.body, *names)
 
 
 DmxModel = Model

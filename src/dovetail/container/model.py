@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from dovetail.analysis import tree
+from dovetail.container.monitor import Monitor, monitoring
 from dovetail.container.pending import Source, emulates, recipe_of, transform, waits
 from dovetail.emulation import Plan, emulation_of
 from dovetail.errors import DovetailError
@@ -75,6 +78,17 @@ class Model(nn.Module):
     def config(self) -> dict[str, dict[str, str]]:
         """Operation to field to value, for all that differs from torch."""
         return {op.key: op.arithmetic.describe() for op in self.plan}
+
+    def tree(self, width: int = 100) -> str:
+        """The body's modules as a tree, with what every operation was given."""
+        return tree(self.body, self.plan, width)
+
+    def monitoring(
+        self, *names: str | Iterable[str], keep_tensors: bool = True
+    ) -> AbstractContextManager[Monitor]:
+        """Record what goes through the body's modules; see :func:`dovetail.monitoring`."""
+        flat = [n for name in names for n in ([name] if isinstance(name, str) else name)]
+        return monitoring(self.body, *flat, keep_tensors=keep_tensors)
 
     def freeze(self, path: str | Path) -> None:
         """Write all that it was told to an experiment file."""
