@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dovetail._reader import Reader
 from dovetail.errors import DovetailError
 
 __all__ = ["parse_call", "spell_call"]
@@ -80,7 +81,7 @@ def _is_bare(word: str) -> bool:
     return args == [word] and not kwargs
 
 
-class _Parser:
+class _Parser(Reader):
     """One pass over the text; ``at`` is the index of the next character to read."""
 
     def __init__(self, text: str) -> None:
@@ -89,83 +90,67 @@ class _Parser:
         self.text = text
         self.at = 0
 
-    def error(self, expected: str, at: int | None = None) -> DovetailError:
-        at = self.at if at is None else at
-        found = f"found {self.text[at]!r}" if at < len(self.text) else "the text ends"
-        return DovetailError(
-            f"cannot read {self.text!r}: expected {expected} at character {at + 1}, {found}\n"
-            f"  {self.text}\n  {' ' * at}^"
-        )
-
-    def skip_space(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
-
-    def next_is(self, character: str) -> bool:
-        self.skip_space()
-        return self.text.startswith(character, self.at)
-
     def take(self, character: str, expected: str) -> None:
-        if not self.next_is(character):
-            raise self.error(expected)
+        if not self.follows(character):
+            raise self.fail(expected)
         self.at += 1
 
     def call(self) -> tuple[str, list[Any], dict[str, Any]]:
-        self.skip_space()
+        self.skip()
         name = _NAME.match(self.text, self.at)
         if name is None:
-            raise self.error("a name")
+            raise self.fail("a name")
         self.at = name.end()
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        if self.next_is("("):
+        if self.follows("("):
             self.at += 1
             self.arguments(args, kwargs)
-        self.skip_space()
+        self.skip()
         if self.at != len(self.text):
-            raise self.error("the end of the text")
+            raise self.fail("the end of the text")
         return name.group(), args, kwargs
 
     def arguments(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Everything up to and with the closing parenthesis; a trailing comma is allowed."""
-        while not self.next_is(")"):
+        while not self.follows(")"):
             start = self.at
             key = re.compile(r"([A-Za-z_]\w*)\s*=").match(self.text, self.at)
             if key is not None:
                 if key.group(1) in kwargs:
-                    raise self.error(f"{key.group(1)!r} only once", start)
+                    raise self.fail(f"{key.group(1)!r} only once", start)
                 self.at = key.end()
                 kwargs[key.group(1)] = self.value()
             elif kwargs:
-                raise self.error("key=value (a plain argument cannot follow one)", start)
+                raise self.fail("key=value (a plain argument cannot follow one)", start)
             else:
                 args.append(self.value())
-            if not self.next_is(")"):
+            if not self.follows(")"):
                 self.take(",", "',' or ')'")
         self.at += 1
 
     def value(self) -> Any:
-        self.skip_space()
+        self.skip()
         start = self.at
         character = self.text[start : start + 1]
         if character in ("'", '"') and character:
             end = self.text.find(character, start + 1)
             if end < 0:
-                raise self.error(f"a closing {character}", len(self.text))
+                raise self.fail(f"a closing {character}", len(self.text))
             self.at = end + 1
             return self.text[start + 1 : end]
         if character == "(":
             self.at += 1
             items: list[Any] = []
-            while not self.next_is(")"):
+            while not self.follows(")"):
                 items.append(self.value())
-                if not self.next_is(")"):
+                if not self.follows(")"):
                     self.take(",", "',' or ')'")
             self.at += 1
             return tuple(items)
         token = _TOKEN.match(self.text, start)
         if token is None:
-            raise self.error("a value")
+            raise self.fail("a value")
         self.at = token.end()
         return self.classify(token.group(), start)
 
@@ -174,7 +159,7 @@ class _Parser:
             return int(token, 16 if "x" in token.lower() else 10)
         if _FLOAT.match(token):
             return float(token)
-        if self.next_is("(") and _NAME.fullmatch(token):
+        if self.follows("(") and _NAME.fullmatch(token):
             self.at += 1
             self.arguments([], {})
             return self.text[start : self.at]
@@ -182,4 +167,4 @@ class _Parser:
             return _CONSTANTS[token]
         if _NAME.fullmatch(token) or _RATIO.match(token):
             return token
-        raise self.error("a number, a word or a quoted string", start)
+        raise self.fail("a number, a word or a quoted string", start)

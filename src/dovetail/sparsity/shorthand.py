@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 
+from dovetail._reader import Reader
 from dovetail.errors import DovetailError
 from dovetail.sparsity.patterns import Bernoulli, Dense, NofM, Pattern, TopK
 from dovetail.sparsity.value import Sparsity
@@ -60,26 +61,13 @@ def parse_shorthand(text: str) -> Sparsity:
     return parse_shorthand(named) if named is not None else _Parser(text).whole()
 
 
-class _Parser:
+class _Parser(Reader):
     """One pass over the text; ``at`` is the index of the next character to read."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def fail(self, expected: str, at: int | None = None) -> DovetailError:
-        at = self.at if at is None else at
-        found = f"found {self.text[at]!r}" if at < len(self.text) else "the text ends"
-        return DovetailError(
-            f"cannot read {self.text!r}: expected {expected} at character {at + 1}, {found}\n"
-            f"  {self.text}\n  {' ' * at}^"
-        )
 
     def take(self, pattern: str, expected: str) -> str:
         match = re.compile(rf"\s*({pattern})").match(self.text, self.at)
         if match is None:
-            while self.text[self.at : self.at + 1].isspace():
-                self.at += 1
+            self.skip()
             raise self.fail(expected)
         self.at = match.end()
         return match[1]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from dovetail._reader import Reader
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format, Same
 from dovetail.formats.block import BlockFloat, MXFormat
@@ -59,24 +60,8 @@ def parse_shorthand(text: str) -> Format:
     return _Parser(text).whole()
 
 
-class _Parser:
+class _Parser(Reader):
     """One pass over the text; ``at`` is the index of the next character to read."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def fail(self, expected: str, at: int | None = None) -> DovetailError:
-        at = self.at if at is None else at
-        found = f"found {self.text[at]!r}" if at < len(self.text) else "the text ends"
-        return DovetailError(
-            f"cannot read {self.text!r}: expected {expected} at character {at + 1}, {found}\n"
-            f"  {self.text}\n  {' ' * at}^"
-        )
-
-    def skip(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
 
     def take(self, literal: str) -> None:
         for character in literal:
@@ -84,10 +69,6 @@ class _Parser:
             if not self.text.startswith(character, self.at):
                 raise self.fail(f"'{literal}'")
             self.at += 1
-
-    def follows(self, character: str) -> bool:
-        self.skip()
-        return self.text.startswith(character, self.at)
 
     def follows_alone(self) -> bool:
         """Whether one letter stands between here and the closing bracket."""
