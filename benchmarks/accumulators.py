@@ -44,29 +44,23 @@ def rules() -> dict[str, dict[str, object]]:
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per operands and accumulator, a column per level."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     title = f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}"
     table = Table(title=title)
     for header in ("operands", "accumulator", *levels):
         table.add_column(header)
     exact, x = nn.Sequential(nn.Linear(1024, 1024)).eval(), torch.randn(512, 1024)
     task = progress.add_task(f"{threads} threads", total=len(rules()))
-    try:
-        for name, rule in rules().items():
-            calls = {}
-            for level in levels:
-                native.set_isa(level)
-                model = copy.deepcopy(exact)
-                dv.apply_(model, dv.Recipe(dv.rule("*", **rule)), x)
-                calls[level] = partial(model, x)
-            with torch.no_grad():
-                found = ratios(partial(exact, x), calls, rounds, between=native.set_isa)
-            table.add_row(*name.split(" | "), *(f"{found[level]:.2f}" for level in levels))
-            progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    for name, rule in rules().items():
+        calls = {}
+        for level in levels:
+            native.set_isa(level)
+            model = copy.deepcopy(exact)
+            dv.apply_(model, dv.Recipe(dv.rule("*", **rule)), x)
+            calls[level] = partial(model, x)
+        with torch.no_grad():
+            found = ratios(partial(exact, x), calls, rounds, between=native.set_isa)
+        table.add_row(*name.split(" | "), *(f"{found[level]:.2f}" for level in levels))
+        progress.advance(task)
     return table
 
 

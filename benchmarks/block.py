@@ -63,8 +63,6 @@ def emulated(where: str, x: Tensor, w: Tensor, fmt: str, geometry: Geometry) -> 
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per level and format, a column per op."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     table = Table(title=f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}")
     for header in ("level", "formats"):
         table.add_column(header)
@@ -77,21 +75,16 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
         if level != "torch":
             native.set_isa(level)
 
-    try:
-        for name, (baseline, x, w, geometry) in ops().items():
-            table.add_column(name, justify="right")
-            calls = {
-                f"{level} {fmt}": partial(emulated, level, x, w, fmt, geometry)
-                for level, fmt in cases
-            }
-            with torch.no_grad():
-                found = ratios(baseline, calls, rounds, between)
-            for level, fmt in cases:
-                rows[level, fmt].append(f"{found[f'{level} {fmt}']:.2f}")
-            progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    for name, (baseline, x, w, geometry) in ops().items():
+        table.add_column(name, justify="right")
+        calls = {
+            f"{level} {fmt}": partial(emulated, level, x, w, fmt, geometry) for level, fmt in cases
+        }
+        with torch.no_grad():
+            found = ratios(baseline, calls, rounds, between)
+        for level, fmt in cases:
+            rows[level, fmt].append(f"{found[f'{level} {fmt}']:.2f}")
+        progress.advance(task)
     for (level, fmt), cells in rows.items():
         table.add_row(level, fmt, *cells)
     return table

@@ -96,8 +96,6 @@ def _call(name: str, x: Tensor, axis: int, out: Tensor | None) -> Callable[[], o
 
 def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per format."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     native.set_isa(level)
     x = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     out = torch.empty_like(x)
@@ -109,14 +107,10 @@ def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
     fresh = {name: _call(name, x, -1, None) for name in FORMATS}
     clock = time.thread_time if threads == 1 else time.perf_counter
     task = progress.add_task(f"{threads} threads", total=2)
-    try:
-        clones = ratios(x.clone, fresh, rounds, clock=clock)
-        progress.advance(task)
-        copies = ratios(lambda: out.copy_(x), into, rounds, clock=clock)
-        progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    clones = ratios(x.clone, fresh, rounds, clock=clock)
+    progress.advance(task)
+    copies = ratios(lambda: out.copy_(x), into, rounds, clock=clock)
+    progress.advance(task)
     plural = "s" if threads > 1 else ""
     table = Table(title=f"time / time of a copy, {level}, {threads} thread{plural}")
     for header in ("format", "fresh", "out=", "out= first axis", "peers, fresh, one thread"):

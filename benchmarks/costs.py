@@ -71,31 +71,25 @@ def times(layer: nn.Module, x: torch.Tensor, geometry: Geometry, rounds: int) ->
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of costs: a row per level, measured (predicted)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     table = Table(title=f"costs, {threads} thread{'s' if threads > 1 else ''}")
     for header in ("level", "besides", "rank", "lookup", "table"):
         table.add_column(header)
     task = progress.add_task(f"{threads} threads", total=len(levels))
-    try:
-        for level in levels:
-            native.set_isa(level)
-            shapes = mac.shapes()
-            every = [times(*shapes[name], geometry, rounds) for name, geometry in LAYERS.items()]
-            mean = {name: sum(t[name] for t in every) / len(every) for name in every[0]}
-            rank, known = (mean["3"] - mean["1"]) / 2, COSTS[level]
-            besides = mean["1"] - rank
-            cells = (
-                (besides, BESIDES),
-                (rank, known.rank),
-                (mean["1+2"] - mean["1+1"], known.lookup),
-                (mean["table"] - besides, known.table),
-            )
-            table.add_row(level, *(f"{got:.2f} ({said})" for got, said in cells))
-            progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    for level in levels:
+        native.set_isa(level)
+        shapes = mac.shapes()
+        every = [times(*shapes[name], geometry, rounds) for name, geometry in LAYERS.items()]
+        mean = {name: sum(t[name] for t in every) / len(every) for name in every[0]}
+        rank, known = (mean["3"] - mean["1"]) / 2, COSTS[level]
+        besides = mean["1"] - rank
+        cells = (
+            (besides, BESIDES),
+            (rank, known.rank),
+            (mean["1+2"] - mean["1+1"], known.lookup),
+            (mean["table"] - besides, known.table),
+        )
+        table.add_row(level, *(f"{got:.2f} ({said})" for got, said in cells))
+        progress.advance(task)
     return table
 
 

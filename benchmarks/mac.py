@@ -59,8 +59,6 @@ def multipliers() -> dict[str, dv.Multiplier]:
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per level and multiplier, a column per layer."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     kinds = multipliers()
     title = f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}"
     table = Table(title=title)
@@ -71,29 +69,25 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
     names = [f"{level} {kind}" for level in levels for kind in kinds]
     rows: dict[str, list[str]] = {name: [] for name in names}
     task = progress.add_task(f"{threads} threads", total=len(shapes()))
-    try:
-        for layer, x in shapes().values():
-            exact = nn.Sequential(layer).eval()
-            models = {}
-            for name in names:
-                level, kind = name.split(" ", 1)
-                native.set_isa(level)
-                rule = dv.rule("*", input="int8", weight="int8", mul=kinds[kind])
-                models[name] = copy.deepcopy(exact)
-                dv.apply_(models[name], dv.Recipe(rule), x)
-            with torch.no_grad():
-                found = ratios(
-                    partial(exact, x),
-                    {name: partial(model, x) for name, model in models.items()},
-                    rounds,
-                    between=lambda name: native.set_isa(name.split(" ", 1)[0]),
-                )
-            for name in names:
-                rows[name].append(f"{found[name]:.2f}")
-            progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    for layer, x in shapes().values():
+        exact = nn.Sequential(layer).eval()
+        models = {}
+        for name in names:
+            level, kind = name.split(" ", 1)
+            native.set_isa(level)
+            rule = dv.rule("*", input="int8", weight="int8", mul=kinds[kind])
+            models[name] = copy.deepcopy(exact)
+            dv.apply_(models[name], dv.Recipe(rule), x)
+        with torch.no_grad():
+            found = ratios(
+                partial(exact, x),
+                {name: partial(model, x) for name, model in models.items()},
+                rounds,
+                between=lambda name: native.set_isa(name.split(" ", 1)[0]),
+            )
+        for name in names:
+            rows[name].append(f"{found[name]:.2f}")
+        progress.advance(task)
     for name, cells in rows.items():
         table.add_row(*name.split(" ", 1), *cells)
     return table

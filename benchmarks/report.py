@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,6 +43,17 @@ def _row(cells: Sequence[object]) -> str:
     return "| " + " | ".join(plain) + " |"
 
 
+def _with_threads(count: int, measure: Callable[[], Table]) -> Table:
+    """Measure with so many threads; their number and the level are then what they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        return measure()
+    finally:
+        native.set_isa(None)
+        torch.set_num_threads(before)
+
+
 def run(
     name: str,
     title: str,
@@ -53,7 +65,7 @@ def run(
     """Measure for each number of threads, print, and with ``save`` write ``results/NAME.md``."""
     console = Console()
     with Progress(console=console, transient=True) as progress:
-        tables = [measure(count, progress) for count in threads]
+        tables = [_with_threads(count, partial(measure, count, progress)) for count in threads]
     for table in tables:
         console.print(table)
     if save:

@@ -40,30 +40,24 @@ def layers() -> dict[str, tuple[nn.Module, torch.Tensor]]:
 
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per level and multiplier, a column per layer."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     title = f"time / torch float32 time, {threads} thread{'s' if threads > 1 else ''}"
     table = Table(title=title)
     for header in ("level", "multiplier", *layers()):
         table.add_column(header)
     rows: dict[tuple[str, str], list[str]] = {(at, m): [] for at in levels for m in MULTIPLIERS}
     task = progress.add_task(f"{threads} threads", total=len(layers()) * len(rows))
-    try:
-        for layer, x in layers().values():
-            exact = nn.Sequential(layer).eval()
-            for level, mul in rows:
-                native.set_isa(level)
-                width = 12 if "12" in mul else 16
-                rule = dv.rule("*", input=f"int{width}", weight=f"int{width}", mul=mul)
-                model = copy.deepcopy(exact)
-                dv.apply_(model, dv.Recipe(rule), x)
-                with torch.no_grad():
-                    found = ratios(partial(exact, x), {"": partial(model, x)}, rounds)
-                rows[level, mul].append(f"{found['']:.2f}")
-                progress.advance(task)
-    finally:
-        native.set_isa(None)
-        torch.set_num_threads(before)
+    for layer, x in layers().values():
+        exact = nn.Sequential(layer).eval()
+        for level, mul in rows:
+            native.set_isa(level)
+            width = 12 if "12" in mul else 16
+            rule = dv.rule("*", input=f"int{width}", weight=f"int{width}", mul=mul)
+            model = copy.deepcopy(exact)
+            dv.apply_(model, dv.Recipe(rule), x)
+            with torch.no_grad():
+                found = ratios(partial(exact, x), {"": partial(model, x)}, rounds)
+            rows[level, mul].append(f"{found['']:.2f}")
+            progress.advance(task)
     for name, cells in rows.items():
         table.add_row(*name, *cells)
     return table
