@@ -1,49 +1,41 @@
-"""A plain training loop: retrain an emulated model, or train any other."""
+"""``dv.fit``: retrain an emulated model, or train any other."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from dovetail._batches import device_of, inputs_and_target, mode
+from dovetail._batches import device_of, mode
+from dovetail.emulation.state import sites
+from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
 from dovetail.sparsity import Schedule
+from dovetail.training import snapshot
+from dovetail.training.checkpoint import Checkpoint
+from dovetail.training.distillation import Distillation, Student, distillation
+from dovetail.training.evaluation import Evaluation
+from dovetail.training.group import Group, group_of, is_sharded
+from dovetail.training.loggers import loggers
+from dovetail.training.loop import Loop
+from dovetail.training.pace import Pace
 from dovetail.training.pruning import Pruning
+from dovetail.training.rates import LearningRate
+from dovetail.training.result import FitResult
+from dovetail.training.stepper import Stepper
+from dovetail.training.surroundings import bar, seeded
 
 __all__ = ["FitResult", "fit"]
 
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a training run did: the mean loss of each epoch, and how many steps were taken."""
-
-    losses: tuple[float, ...]
-    steps: int
-    lr: float
-    seed: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values.
-
-        >>> FitResult((0.5,), 3, 1e-3, None).to_dict()
-        {'losses': [0.5], 'steps': 3, 'lr': 0.001, 'seed': None}
-        """
-        return {
-            "losses": list(self.losses),
-            "steps": self.steps,
-            "lr": self.lr,
-            "seed": self.seed,
-        }
+LR = 5e-4
 
 
 def fit(
@@ -51,9 +43,22 @@ def fit(
     loader: Iterable[Any],
     *,
     epochs: int = 1,
-    lr: float = 5e-4,
-    optimizer: Callable[..., Optimizer] | None = None,
+    lr: float | None = None,
+    optimizer: Optimizer | Callable[..., Optimizer] | None = None,
+    schedule: str | LearningRate | Callable[[float], float] = "cosine",
+    scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
+    precision: str = "fp32",
+    accumulate: int = 1,
+    clip_norm: float | None = None,
+    evaluate: Any = None,
+    budget: float | None = None,
+    goal: str = "max",
+    keep_best: bool = True,
+    distill: str | nn.Module | Distillation | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    logger: Any = None,
     seed: int | None = None,
     prune: str | Schedule | None = None,
     progress: bool = True,
@@ -61,13 +66,36 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place on ``loader``'s batches ``(inputs..., target)``.
 
-    ``optimizer(parameters, lr=lr)`` makes the optimizer (default: Adam); its learning rate falls
-    from ``lr`` to 0 along a half cosine. ``loss(output, target)`` is a scalar tensor (default:
-    cross entropy). With a ``seed``, data order, dropout and stochastic rounding repeat, and the
-    global random generator is left as it was. ``prune`` takes the weights of sparse operations
-    away step by step (:class:`dovetail.training.Pruning`). ``on_epoch(epoch, mean_loss)`` is called
-    after each epoch, counted from 1. Each module's train/eval mode is restored at the end, also on
-    errors.
+    *Steps.* ``optimizer(parameters, lr=lr)`` makes the optimizer (default: Adam, lr 5e-4), or is
+    one. Its learning rate follows ``schedule``: ``cosine`` (falls to 0 along half a cosine),
+    ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the training and
+    of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the share of ``lr``;
+    or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A step takes the mean
+    gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in ``precision`` (fp32,
+    or bf16 or fp16 by torch's autocast).
+
+    *Loss.* ``loss(output, target)`` is a scalar tensor (default: cross entropy); ``distill`` mixes
+    in what a teacher says: ``"exact"``, the model as it was without its emulation, or see
+    :class:`Distillation`. ``prune`` takes the weights of sparse operations away step by step
+    (:class:`Pruning`).
+
+    *Looking.* ``evaluate(model)``, or ``(loader, metric)`` with ``metric(model, loader)``, gives a
+    number before training and after each epoch, in eval mode; more is better (``goal="min"``:
+    less). The best epoch's weights stand in the model at the end, unless ``keep_best=False``.
+    ``budget`` ends the training as soon as the number is no further than that from the exact
+    model's. ``logger`` is a path of a CSV file, a TensorBoard ``SummaryWriter``, anything with
+    ``log(step, values)``, or a list of those. ``on_epoch(epoch, mean_loss)`` is called after each
+    epoch, counted from 1.
+
+    *Repeating.* With a ``seed``, data order, dropout and stochastic rounding repeat, and torch's
+    global generator is left as it was. ``checkpoint`` is a folder to save to after each epoch, and
+    every ``checkpoint_every`` steps: the same call, made again after an interruption, goes on where
+    it stopped and ends with the same bits. A checkpoint that is damaged, or of another run, is
+    refused. A loader whose sampler has ``set_epoch`` is told the epoch, counted from 0.
+
+    A model in ``DistributedDataParallel``, or sharded by ``fully_shard``, is trained by all its
+    processes together; only the first writes. Each module's train/eval mode is restored at the end,
+    also on errors.
 
     Raises :class:`DovetailError` for a loader without batches, a model without anything to train,
     and at the first loss that is not finite, before its step is taken.
@@ -81,62 +109,125 @@ def fit(
     """
     if epochs < 1:
         raise DovetailError(f"epochs is {epochs}; training takes at least 1")
-    if not (lr > 0 and math.isfinite(lr)):
-        raise DovetailError(f"lr is {lr}; a learning rate is a positive number, such as 5e-4")
+    device = device_of(model)
+    group, batches = group_of(model, device), _length(loader)
+    parameters = _parameters(model)
+    step_on = _optimizer(optimizer, parameters, lr)
+    pace = _pace(step_on, schedule, scheduler, batches)
+    student = None if distill is None else distillation(distill).of(model)
+    loop = Loop(
+        model,
+        loader,
+        _criterion(model, loss or F.cross_entropy, student),
+        epochs,
+        batches,
+        Stepper(
+            step_on,
+            parameters,
+            device,
+            precision=precision,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+        ),
+        pace,
+        group,
+        evaluation=_evaluation(model, evaluate, budget, goal, group),
+        keep_best=keep_best,
+        pruning=None if prune is None else _pruning(model, prune, epochs, batches, accumulate),
+        loggers=loggers(logger),
+        on_epoch=on_epoch,
+    )
+    if checkpoint is not None:
+        run = _run(loop, student) | {"precision": precision, "seed": seed, "prune": str(prune)}
+        sharded = any(is_sharded(parameter) for parameter in parameters)
+        loop.checkpoint = Checkpoint(checkpoint, run, group, sharded=sharded)
+    loop.checkpoint_every = _every(checkpoint_every, checkpoint)
+    with (
+        seeded(None if seed is None else seed + group.rank, device, loader),
+        mode(model, training=True),
+        bar(progress and group.is_first, epochs, batches) as loop.tick,
+    ):
+        place = loop.run()
+    return FitResult(
+        tuple(place.losses),
+        place.step,
+        pace.highest[0],
+        seed,
+        tuple(place.metrics),
+        place.exact,
+        place.best,
+        place.stopped,
+    )
+
+
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    """What is trained: the model's parameters, and with them what emulation learns (scores)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise DovetailError(
             f"{type(model).__name__} has no parameter with requires_grad=True: nothing to train"
         )
-    step_on = (optimizer or torch.optim.Adam)(parameters, lr=lr)
-    criterion = loss or F.cross_entropy
-    device = device_of(model)
-    batches = _length(loader)
-    pruning = None if prune is None else _pruning(model, prune, epochs, batches)
-    losses: list[float] = []
-    steps = 0
-    with (
-        _seeded(seed, device, loader),
-        mode(model, training=True),
-        _bar(progress, epochs, batches) as tick,
-    ):
-        for epoch in range(1, epochs + 1):
-            total, count = 0.0, 0
-            for batch in loader:
-                done = epoch - 1 + (min(count / batches, 1.0) if batches else 0.0)
-                _set_lr(step_on, 0.5 * lr * (1 + math.cos(math.pi * done / epochs)))
-                inputs, target = inputs_and_target(batch, device)
-                value = criterion(model(*inputs), target)
-                count += 1
-                if not torch.isfinite(value).all():
-                    raise DovetailError(
-                        f"the loss is {value.item()} at epoch {epoch}, step {count}: training "
-                        f"diverged and was stopped; try a lower lr (it is {lr:g})"
-                    )
-                step_on.zero_grad(set_to_none=True)
-                value.backward()
-                step_on.step()
-                if pruning is not None:
-                    pruning.step()
-                total += value.item()
-                tick(epoch)
-            if count == 0:
-                raise DovetailError(f"the loader gave no batch in epoch {epoch}: nothing to learn")
-            losses.append(total / count)
-            steps += count
-            if on_epoch is not None:
-                on_epoch(epoch, losses[-1])
-    if pruning is not None:
-        pruning.finish()
-    return FitResult(tuple(losses), steps, lr, seed)
+    return parameters
+
+
+def _optimizer(
+    given: Optimizer | Callable[..., Optimizer] | None,
+    parameters: list[nn.Parameter],
+    lr: float | None,
+) -> Optimizer:
+    if isinstance(given, Optimizer):
+        if lr is not None:
+            raise DovetailError(
+                f"lr is {lr}, but the optimizer given has its own: leave lr out, or give a "
+                "function such as torch.optim.AdamW"
+            )
+        return given
+    lr = LR if lr is None else lr
+    if not (lr > 0 and math.isfinite(lr)):
+        raise DovetailError(f"lr is {lr}; a learning rate is a positive number, such as 5e-4")
+    return (given or torch.optim.Adam)(parameters, lr=lr)
+
+
+def _pace(
+    optimizer: Optimizer,
+    schedule: str | LearningRate | Callable[[float], float],
+    scheduler: Callable[[Optimizer], LRScheduler] | None,
+    batches: int | None,
+) -> Pace:
+    if scheduler is not None and schedule != "cosine":
+        raise DovetailError(f"schedule={schedule!r} and a scheduler: give one of them")
+    pace = Pace(optimizer, schedule, scheduler)
+    if batches is None and pace.needs_steps:
+        raise DovetailError("warmup needs a loader with a length: it is a share of its steps")
+    return pace
+
+
+def _criterion(
+    model: nn.Module, loss: Callable[[Any, Tensor], Tensor], student: Student | None
+) -> Callable[[tuple[Any, ...], Tensor], Tensor]:
+    if student is not None:
+        return lambda inputs, target: student.loss(inputs, target, loss)
+    return lambda inputs, target: loss(model(*inputs), target)
+
+
+def _evaluation(
+    model: nn.Module, evaluate: Any, budget: float | None, goal: str, group: Group
+) -> Evaluation | None:
+    if evaluate is None:
+        if budget is not None:
+            raise DovetailError(f"budget={budget} of what? Give evaluate=... with it")
+        return None
+    if budget is not None:
+        emulation_of(model)  # the exact model is what the budget compares with
+    return Evaluation(evaluate, budget, goal, group)
 
 
 def _pruning(
-    model: nn.Module, schedule: str | Schedule, epochs: int, batches: int | None
+    model: nn.Module, schedule: str | Schedule, epochs: int, batches: int | None, accumulate: int
 ) -> Pruning:
     if batches is None:
         raise DovetailError("prune needs a loader with a length: a schedule has an end")
-    return Pruning(model, schedule, epochs * max(1, batches))
+    return Pruning(model, schedule, epochs * max(1, math.ceil(batches / accumulate)))
 
 
 def _length(loader: Iterable[Any]) -> int | None:
@@ -147,45 +238,33 @@ def _length(loader: Iterable[Any]) -> int | None:
         return None
 
 
-def _set_lr(optimizer: Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def _every(steps: int | None, checkpoint: str | Path | None) -> int | None:
+    if steps is not None and checkpoint is None:
+        raise DovetailError(f"checkpoint_every={steps} of what? Give checkpoint='folder' with it")
+    if steps is not None and steps < 1:
+        raise DovetailError(f"checkpoint_every is {steps}; it counts steps from 1")
+    return steps
 
 
-@contextmanager
-def _seeded(seed: int | None, device: torch.device, loader: Iterable[Any]) -> Iterator[None]:
-    """Torch's generators, and the loader's own if it has one, start at ``seed``; then as before."""
-    if seed is None:
-        yield
-        return
-    own = getattr(loader, "generator", None)
-    before = own.get_state() if own is not None else None
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        if own is not None:
-            own.manual_seed(seed)
-        try:
-            yield
-        finally:
-            if own is not None and before is not None:
-                own.set_state(before)
+def _run(loop: Loop, student: Student | None) -> dict[str, Any]:
+    """What two calls must have in common for one to go on where the other stopped."""
+    look = loop.evaluation
+    return {
+        "epochs": loop.epochs,
+        "batches": loop.batches,
+        "optimizer": type(loop.stepper.optimizer).__name__,
+        "lr": loop.pace.highest,
+        "schedule": loop.pace.name,
+        "accumulate": loop.stepper.accumulate,
+        "clip_norm": loop.stepper.clip_norm,
+        "evaluate": look and [look.goal, look.budget, loop.keep_best],
+        "distill": student and [str(student.how), snapshot.digest(student.teacher)],
+        "processes": loop.group.size,
+        "arithmetic": _arithmetic(loop.model),
+    }
 
 
-@contextmanager
-def _bar(show: bool, epochs: int, batches: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error that leaves nothing behind; yields its per-step tick."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not show) as bar:
-        task = bar.add_task("training", total=epochs * batches if batches else None)
-
-        def tick(epoch: int) -> None:
-            bar.update(task, advance=1, description=f"training, epoch {epoch}/{epochs}")
-
-        yield tick
+def _arithmetic(model: nn.Module) -> str:
+    """A name for what the emulation does, operation by operation."""
+    lines = [f"{site.op.key} {site.spelling}" for site, _ in sites(model)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

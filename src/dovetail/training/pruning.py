@@ -54,6 +54,11 @@ class Pruning:
         if self.done % self.schedule.every == 0 or self.done >= self.schedule.end * self.steps:
             self._set()
 
+    def go_to(self, done: int) -> None:
+        """So many training steps are done, as after an interruption."""
+        self.done = done
+        self._set()
+
     @property
     def density(self) -> float:
         """The largest share that any operation keeps now."""
