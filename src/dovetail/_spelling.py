@@ -2,8 +2,8 @@
 
 Formats, multipliers, accumulators, gradients and observers are all spelt this way. The text is
 parsed, never evaluated. A value is an integer (decimal or ``0x...``), a float, ``True``/``False``
-(also in lower case), ``None``, a quoted string, a parenthesised tuple, or a bare word; a nested
-call such as ``observer=percentile(99.9)`` is kept as its text, for its own owner to parse.
+(also in lower case), ``None``, a quoted string, a tuple in parentheses or brackets, or a bare word;
+a nested call such as ``observer=percentile(99.9)`` is kept as its text, for its own owner to parse.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = ["parse_call", "spell_call"]
 
 #: A word, or a ratio such as that of ``2:4(axis=0)``.
 _NAME = re.compile(r"[0-9]+:[0-9]+|[A-Za-z_][\w@.:+-]*")
-_TOKEN = re.compile(r"[^\s,()='\"]+")
+_TOKEN = re.compile(r"[^\s,()\[\]='\"]+")
+_CLOSING = {"(": ")", "[": "]"}
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?\Z")
 _RATIO = re.compile(r"[0-9]+:[0-9]+\Z")
@@ -139,13 +140,13 @@ class _Parser(Reader):
                 raise self.fail(f"a closing {character}", len(self.text))
             self.at = end + 1
             return self.text[start + 1 : end]
-        if character == "(":
+        if closing := _CLOSING.get(character):
             self.at += 1
             items: list[Any] = []
-            while not self.follows(")"):
+            while not self.follows(closing):
                 items.append(self.value())
-                if not self.follows(")"):
-                    self.take(",", "',' or ')'")
+                if not self.follows(closing):
+                    self.take(",", f"',' or '{closing}'")
             self.at += 1
             return tuple(items)
         token = _TOKEN.match(self.text, start)
