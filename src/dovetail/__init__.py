@@ -31,6 +31,7 @@ from dovetail.kernels import register_realisation
 from dovetail.multipliers import (
     Multiplier,
     catalog,
+    families,
     float_multiplier,
     multiplier,
     register_multiplier,
@@ -69,6 +70,7 @@ __all__ = [
     "counters",
     "decode",
     "encode",
+    "families",
     "fit",
     "float_multiplier",
     "fold_",

@@ -94,3 +94,36 @@ def test_a_sparsity_is_drawn_and_counted(capsys, tmp_path) -> None:
     assert "topk" in json.loads(capsys.readouterr().out)["patterns"]
     assert main(["show", "sparsities"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+
+
+def test_families_of_multipliers(capsys) -> None:
+    assert main(["show", "families"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "drum(k=6, bits=8, signed=True)" in out
+    assert main(["show", "families", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["kulkarni"]["paper"].startswith("P. Kulkarni, P. Gupta, M. Ercegovac")
+    assert {row["name"] for row in rows.values() if not row["paper"]} == {
+        *("exact", "array", "sign_magnitude")  # nobody's
+    }
+
+
+def test_multipliers_from_files(capsys, tmp_path) -> None:
+    path = tmp_path / "half.v"
+    path.write_text("module half(input [3:0] a, b, output [7:0] y);assign y = a * b & ~1;endmodule")
+    assert main(["multiplier", "show", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["bits"], facts["signed"], facts["errors"]["wce"]) == ([4, 4], False, 1)
+    words = " ".join(f"{a * w & ~1:x}" for a in range(16) for w in range(16))
+    table = tmp_path / "half.hex"
+    table.write_text(words)
+    show = ["multiplier", "show", str(table)]
+    assert main(show) == 2
+    assert "does not say whether its operands are signed" in capsys.readouterr().err
+    assert main([*show, "--check", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["errors"] == facts["errors"]
+    assert main([*show, "--unsigned", "--bits", "5,3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bits"] == [5, 3]
+    assert main([*show, "--unsigned", "--bits", "5x3"]) == 2
+    assert "input,weight such as 8,4" in capsys.readouterr().err

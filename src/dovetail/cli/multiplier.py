@@ -9,6 +9,7 @@ from rich.table import Table
 
 from dovetail.cli.console import NONE, percent, ratio, say, say_json, table
 from dovetail.cli.options import Json
+from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.multipliers import FloatMultiplier, Multiplier
@@ -48,7 +49,8 @@ def list_(
         for c in circuits
     ]
     if json:
-        say_json({"circuits": rows, "families": families()})
+        known = {name: family.spelling for name, family in families().items()}
+        say_json({"circuits": rows, "families": known})
         return
     shown = table(
         "Circuits",
@@ -73,9 +75,9 @@ def list_(
             percent(row["ep"]),
             ratio(row["relative_energy"]),
         )
-    say(shown, "Families, with their parameters:")
-    for spelling in families().values():
-        say(f"  {spelling}")
+    say(shown, "Families, with their parameters ('dovetail show families' tells more):")
+    for family in families().values():
+        say(f"  {family.spelling}")
 
 
 @app.command()
@@ -83,11 +85,23 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="A circuit, a family such as 'drum(k=6)' or 'l_mul(format=bf16)', or a .npy, .c "
-            "or .h file.",
+            help="A circuit, a family such as 'drum(k=6)' or 'l_mul(format=bf16)', or a file: "
+            ".npy .npz .csv .txt .hex .mem .bin .h .c .v.",
             show_default=False,
         ),
     ],
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="Of a file: its operands' kind.")
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="Of a file: the operands' width, or input,weight.")
+    ] = None,
+    function: Annotated[
+        str | None, typer.Option(help="Of a file: which function, module or array.")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Of a file: its source, which must agree on every pair.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Errors, cost, structure, and how the emulation would compute it."""
@@ -98,7 +112,8 @@ def show(
     if figures is not None:
         _show_figures(*figures, json=json)
         return
-    m = any_multiplier(name)
+    options = {"signed": signed, "bits": _widths(bits), "function": function, "check": check}
+    m = any_multiplier(name, **{key: value for key, value in options.items() if value is not None})
     facts = _float_facts(m) if isinstance(m, FloatMultiplier) else _facts(m)
     if json:
         say_json(facts)
@@ -106,6 +121,16 @@ def show(
         say(_float_sheet(facts, m))
     else:
         say(_sheet(facts, m.explain()))
+
+
+def _widths(text: str | None) -> int | tuple[int, ...] | None:
+    """The widths of ``8`` or ``8,4``."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise DovetailError(f"--bits {text}: give a width such as 8, or input,weight such as 8,4")
+    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
 
 
 def _show_figures(facts: CircuitFacts, remedy: str, *, json: bool) -> None:

@@ -256,6 +256,27 @@ def functions(json: Json = False) -> None:
     )
 
 
+@app.command()
+def families(json: Json = False) -> None:
+    """The families of multipliers that mul= in a rule can name, and their papers."""
+    from dovetail.multipliers import families as known
+
+    rows = [asdict(family) for family in known().values()]
+    if json:
+        say_json(rows)
+        return
+    shown = table("Families of multipliers", "Parameters and defaults", "What it is, and its paper")
+    for row in rows:
+        shown.add_row(row["spelling"], f"{row['summary']}\n{row['paper']}".strip())
+    say(
+        shown,
+        "Signed operands unless signed=False; bits=8 or bits=(8, 4) for (input, weight). With\n"
+        "format=bf16 and the like a family multiplies the significands of floating-point numbers.\n"
+        "'dovetail multiplier show NAME' tells what one computes, 'dovetail multiplier list' the\n"
+        "circuits' names.",
+    )
+
+
 #: What cannot stand alone.
 _EXAMPLES = {"pwl": "pwl(16)", "table": "table(256)"}
 

@@ -7,6 +7,7 @@ from dovetail.multipliers.catalog import catalog
 from dovetail.multipliers.cost import Cost, relative_energy
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.facts import CircuitFacts
+from dovetail.multipliers.family import Family
 from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.metrics import ErrorMetrics, SumErrors
 from dovetail.multipliers.models import Fidelity, Model
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "ErrorMetrics",
     "Factors",
+    "Family",
     "Fidelity",
     "FloatMultiplier",
     "Model",

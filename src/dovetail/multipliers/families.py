@@ -35,8 +35,8 @@ def truncate(
     """Operand truncation: the lowest ``drop_first`` / ``drop_second`` bits read as zero.
 
     ``f(a, w) = (a & -2**drop_first) * (w & -2**drop_second)``; on two's complement this rounds
-    towards minus infinity. As the rows and columns of a partial-product array it is surveyed in
-    H. Jiang et al., "Approximate Arithmetic Circuits: A Survey", Proc. IEEE 2020.
+    towards minus infinity. As the rows and columns of a partial-product array it is surveyed.
+    Paper: H. Jiang et al., "Approximate Arithmetic Circuits: A Survey", Proc. IEEE 2020.
 
     >>> truncate(bits=8, drop_first=2)([7, -1], 10)
     array([ 40, -40])

@@ -19,10 +19,11 @@ from dovetail.multipliers.catalog import find_circuit, nearest_circuits
 from dovetail.multipliers.error_tolerant import etm
 from dovetail.multipliers.exact import exact
 from dovetail.multipliers.families import broken_array, drum, mitchell, truncate
+from dovetail.multipliers.family import Family, described
+from dovetail.multipliers.files import SUFFIXES, from_file
 from dovetail.multipliers.floating import NAME as FLOAT_NAME
 from dovetail.multipliers.floating import FloatMultiplier, float_multiplier
 from dovetail.multipliers.functions import from_callable
-from dovetail.multipliers.importers import SUFFIXES, from_file
 from dovetail.multipliers.kept import KEPT_KINDS, recall
 from dovetail.multipliers.logarithms import alm, l_mul, mbm
 from dovetail.multipliers.models import Model
@@ -40,7 +41,10 @@ _F = TypeVar("_F", bound=Factory)
 
 
 def _sign_magnitude(core: Any) -> SignMagnitude:
-    """`sign_magnitude` of whatever `multiplier` takes; a table or callable is read as unsigned."""
+    """An unsigned multiplier for signed operands: ``sign(a) sign(w) core(|a|, |w|)``.
+
+    ``core`` is whatever `multiplier` takes; a table or a callable is read as unsigned.
+    """
     unsigned: dict[str, Any] = {} if isinstance(core, (str, Multiplier)) else {"signed": False}
     return sign_magnitude(multiplier(core, **unsigned))
 
@@ -80,10 +84,11 @@ def multiplier(
 
     ``spec`` is one of: a circuit's name, ``"mul8s_1KV9"`` (v2022) or ``"mul8s_1L2H@v1.1"``; a
     family, ``"drum(k=6, bits=8)"`` or ``"drum", k=6, bits=8``; a table, any 2-d integer array or
-    tensor (``signed=``, ``bits=``); the path of a ``.npy``, ``.c`` or ``.h`` file (``signed=``,
-    ``bits=``, ``function=``, ``check=``); a callable ``f(first, second)`` (``bits=8``,
-    ``signed=``); or a multiplier, returned as it is. First = input, second = weight. With
-    ``format=``, or a text that says so, a family multiplies the significands of that
+    tensor (``signed=``, ``bits=``); the path of a ``.npy``, ``.npz``, ``.csv``, ``.txt``, ``.hex``,
+    ``.mem``, ``.bin``, ``.h``, ``.c`` or ``.v`` file (``signed=``, ``bits=``, ``function=``,
+    ``max_abs=``, and ``check=``, its source; see `from_file`); a callable ``f(first, second)``
+    (``bits=8``, ``signed=``); or a multiplier, returned as it is. First = input, second = weight.
+    With ``format=``, or a text that says so, a family multiplies the significands of that
     floating-point format, and ``output=`` is the format of its products (`float_multiplier`).
 
     >>> multiplier("mul8s_1KV9")
@@ -125,7 +130,7 @@ def any_multiplier(spec: Any, *args: Any, **kwargs: Any) -> Multiplier | FloatMu
         return _call(from_callable, "a callable", (spec, *args), kwargs)
     raise DovetailError(
         f"{spec!r} is no multiplier; give a name such as 'mul8s_1KV9' or 'drum(k=6)', a 2-d "
-        f"integer array, a .npy, .c or .h file, or a function f(input, weight)"
+        f"integer array, a file ({', '.join(SUFFIXES)}), or a function f(input, weight)"
     )
 
 
@@ -156,14 +161,20 @@ def register_multiplier(name: str) -> Callable[[_F], _F]:
     return add
 
 
-def families() -> dict[str, str]:
-    """Every family's name with its parameters, plugins included.
+def families() -> dict[str, Family]:
+    """Every family of multipliers by its name: its parameters, what it is, its paper.
 
-    >>> families()["drum"]
-    'drum(k=6, bits=8, signed=True)'
+    Plugins' and registered ones are included; their factories' docstrings are read likewise.
+
+    >>> drum = families()["drum"]
+    >>> drum.spelling, drum.paper[-11:]
+    ('drum(k=6, bits=8, signed=True)', 'ICCAD 2015.')
     """
     load_plugins()
-    return {name: f"{name}{_parameters(made)}" for name, made in sorted(_FAMILIES.items())}
+    return {
+        name: described(name, _parameters(made), inspect.getdoc(made) or "")
+        for name, made in sorted(_FAMILIES.items())
+    }
 
 
 def adaptable(text: str) -> bool:

@@ -55,7 +55,7 @@ def ssm(m: int = 5, bits: int | Bits = 8, signed: bool = True) -> Segment:
 def essm(m: int = 4, bits: int | Bits = 8, signed: bool = True) -> Segment:
     """ESSM: as `ssm` with a third segment half way between the two; n - m must be even.
 
-    Paper: as of `ssm`.
+    Paper: S. Narayanamoorthy et al., IEEE TVLSI 2015, that of `ssm`.
 
     >>> essm(m=4, signed=False)([13, 61, 200], 1)
     array([ 13,  60, 192])
@@ -73,8 +73,8 @@ def essm(m: int = 4, bits: int | Bits = 8, signed: bool = True) -> Segment:
 def dsm(m: int = 4, bits: int | Bits = 8, signed: bool = True) -> Segment:
     """DSM: the m bits from an operand's leading one downwards; the rest is cut.
 
-    The dynamic segment that `ssm` is compared with in its paper; DRUM is this with the lowest kept
-    bit set.
+    DRUM is this with the lowest kept bit set. Paper: S. Narayanamoorthy et al., IEEE TVLSI 2015,
+    which compares `ssm` with it.
 
     >>> dsm(m=3, signed=False)([7, 9, 200], 1)
     array([  7,   8, 192])

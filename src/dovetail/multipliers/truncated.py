@@ -98,12 +98,13 @@ def truncated(
 
     The partial product of bits i and j is kept when ``i + j >= drop_columns``. ``compensation``:
     ``"none"`` (`broken_array` without rows dropped); ``"constant"`` adds the mean of what is
-    dropped, to the nearest multiple of ``2**drop_columns`` (M. J. Schulte, E. E. Swartzlander,
-    "Truncated Multiplication with Correction Constant", VLSI Signal Processing 1993);
-    ``"variable"`` adds the partial products of the highest dropped column at twice their weight,
-    that is in the lowest kept column (E. J. King, E. E. Swartzlander, "Data-Dependent Truncation
-    Scheme for Parallel Multipliers", Asilomar 1997). Signed arrays keep Baugh-Wooley signs.
-    With ``"constant"``, ``f(0, 0)`` is not 0.
+    dropped, to the nearest multiple of ``2**drop_columns`` [1]; ``"variable"`` adds the partial
+    products of the highest dropped column at twice their weight, that is in the lowest kept column
+    [2]. Signed arrays keep Baugh-Wooley signs. With ``"constant"``, ``f(0, 0)`` is not 0.
+
+    Papers: [1] M. J. Schulte, E. E. Swartzlander, "Truncated Multiplication with Correction
+    Constant", VLSI Signal Processing 1993; [2] E. J. King, E. E. Swartzlander, "Data-Dependent
+    Truncation Scheme for Parallel Multipliers", Asilomar 1997.
 
     >>> truncated(drop_columns=3, compensation="variable", signed=False)([7, 5, 0], [5, 5, 0])
     array([40, 32,  0])

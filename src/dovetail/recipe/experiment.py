@@ -71,11 +71,12 @@ Spelling = Annotated[
     BeforeValidator(_spelling),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["format"]}]}),
 ]
-_FILE_OPTIONS: dict[str, tuple[type, str]] = {
-    "file": (str, "text"),
-    "signed": (bool, "true or false"),
-    "bits": (int, "a whole number"),
-    "function": (str, "text"),
+_FILE_OPTIONS: dict[str, tuple[tuple[type, ...], str]] = {
+    "file": ((str,), "text"),
+    "signed": ((bool,), "true or false"),
+    "bits": ((int, list), "a whole number, or a list such as [8, 4] for input and weight"),
+    "function": ((str,), "text"),
+    "check": ((str,), "text"),
 }
 
 
@@ -93,8 +94,8 @@ def _multiplier(value: Any) -> Any:
     for key, option in value.items():
         if key not in _FILE_OPTIONS:
             raise unknown("key", key, _FILE_OPTIONS)
-        kind, words = _FILE_OPTIONS[key]
-        if type(option) is not kind:
+        kinds, words = _FILE_OPTIONS[key]
+        if type(option) not in kinds:
             raise ValueError(f"'{key}' is {words}, got {describe(option)}")
     return value
 

@@ -1,4 +1,4 @@
-"""Multipliers from files, and the check of one description against another."""
+"""Multipliers from C functions and C headers, and the check of one against another."""
 
 from __future__ import annotations
 
@@ -24,16 +24,6 @@ def write(folder, name, text):
     path = folder / name
     path.write_text(text)
     return path
-
-
-def test_npy(tmp_path):
-    table = np.random.default_rng(0).integers(-9, 9, (16, 16))
-    np.save(tmp_path / "mine.npy", table)
-    m = dm.multiplier(tmp_path / "mine.npy")
-    assert m == dm.multiplier(str(tmp_path / "mine.npy")) == dm.multiplier(table)
-    assert m.name == "mine"
-    with pytest.raises(DovetailError, match="expected 256x256 for bits=8"):
-        dm.multiplier(tmp_path / "mine.npy", bits=8)
 
 
 SIGNED = """
@@ -171,15 +161,3 @@ def test_header_with_the_sign_quadrant_bug_fails_its_check(tmp_path):
 def test_wrong_headers_teach(tmp_path, text, message):
     with pytest.raises(DovetailError, match=message):
         dm.multiplier(write(tmp_path, "bad.h", text))
-
-
-def test_wrong_files_teach(tmp_path):
-    with pytest.raises(DovetailError, match="no such file"):
-        dm.multiplier("nowhere.npy")
-    with pytest.raises(DovetailError, match=r"ends in .npy, .c, .h"):
-        dm.multiplier(tmp_path / "table.txt")
-    with pytest.raises(DovetailError, match="not a NumPy array file"):
-        dm.multiplier(write(tmp_path, "bad.npy", "not numpy"))
-    np.save(tmp_path / "o.npy", np.array([[None]]), allow_pickle=True)
-    with pytest.raises(DovetailError, match="not a NumPy array file"):
-        dm.multiplier(tmp_path / "o.npy")

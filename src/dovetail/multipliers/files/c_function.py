@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.files.words import COMMENT, named_circuit
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed
 
 __all__ = ["CFunction", "load_c_function"]
@@ -42,8 +43,6 @@ _TYPE = r"(u?int(?:8|16|32|64)_t|unsigned\s+int|int)"
 _DEFINITION = re.compile(
     rf"\b{_TYPE}\s+(\w+)\s*\(\s*(?:const\s+)?{_TYPE}\s+\w+\s*,\s*(?:const\s+)?{_TYPE}\s+\w+\s*\)\s*\{{"
 )
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_CIRCUIT_NAME = re.compile(r"mul(\d+)(?:x\d+)?([us])(?![a-z])")
 
 _WRAPPER = """
 void dovetail_products(const int64_t *a, const int64_t *w, int64_t *y, int64_t n) {{
@@ -102,17 +101,17 @@ def load_c_function(
     """
     path = Path(path)
     source = path.read_text(encoding="utf-8", errors="replace")
-    plain = _COMMENT.sub(" ", source)
+    plain = COMMENT.sub(" ", source)
     found = {match.group(2): match.group(1, 3, 4) for match in _DEFINITION.finditer(plain)}
     name = _choose(path, function, found)
     result, *parameters = (" ".join(kind.split()) for kind in found[name])
-    circuit = _CIRCUIT_NAME.match(name)
+    circuit = named_circuit(name)
     sizes = [_TYPES[kind] for kind in parameters]
     if signed is None:
-        signed = circuit.group(2) == "s" if circuit else sizes[0][1] and sizes[1][1]
+        signed = circuit[1] if circuit else sizes[0][1] and sizes[1][1]
     if bits is None:
         if circuit:
-            bits = int(circuit.group(1))
+            bits = circuit[0]
         elif sizes[0][0] == sizes[1][0] == 8:
             bits = 8
         else:

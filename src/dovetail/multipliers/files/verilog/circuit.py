@@ -1,0 +1,202 @@
+"""A multiplier's gates, evaluated on many operand pairs at once: one bit of a byte for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.files.verilog.elaborate import elaborate
+from dovetail.multipliers.files.verilog.gates import AND, NOT, OPEN, OR, WIRE, XOR, Gates, Word
+from dovetail.multipliers.files.verilog.modules import read_modules
+from dovetail.multipliers.files.verilog.tree import Module
+from dovetail.multipliers.files.words import named_circuit
+from dovetail.multipliers.operands import Bits, IntArray
+
+__all__ = ["Circuit", "load_circuit"]
+
+_PAIRS = 1 << 16  # at once: 8 KiB a net, so that what is alive stays in the cache
+_MOST_BITS = 63
+
+Plane = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """``f(a, w)`` of a combinational circuit, over int64 arrays.
+
+    ``program`` lists the gates in the order of evaluation: (net, kind, first, second, the nets that
+    nothing reads afterwards). ``first``, ``second`` and ``result`` are the nets of the operands and
+    of the product, the lowest bit first; nets 0 and 1 are the constants.
+    """
+
+    program: tuple[tuple[int, int, int, int, tuple[int, ...]], ...]
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    result: tuple[int, ...]
+    signed: bool
+    __name__: str
+
+    @property
+    def bits(self) -> Bits:
+        """The operands' widths."""
+        return len(self.first), len(self.second)
+
+    def __call__(self, first: IntArray, second: IntArray) -> IntArray:
+        a, w = np.broadcast_arrays(np.asarray(first), np.asarray(second))
+        shape, a, w = a.shape, a.ravel(), w.ravel()
+        products = np.empty(a.size, dtype=np.int64)
+        for at in range(0, a.size, _PAIRS):
+            part = slice(at, at + _PAIRS)
+            products[part] = self._some(a[part], w[part])
+        return products.reshape(shape)
+
+    def _some(self, first: IntArray, second: IntArray) -> IntArray:
+        size = (first.size + 7) // 8
+        planes: dict[int, Plane] = {0: np.zeros(size, np.uint8), 1: np.full(size, 255, np.uint8)}
+        for nets, values in ((self.first, first), (self.second, second)):
+            for place, net in enumerate(nets):
+                planes[net] = np.packbits((values >> place & 1).astype(np.uint8))
+        for net, kind, a, b, dead in self.program:
+            if kind == AND:
+                planes[net] = planes[a] & planes[b]
+            elif kind == OR:
+                planes[net] = planes[a] | planes[b]
+            elif kind == XOR:
+                planes[net] = planes[a] ^ planes[b]
+            else:
+                planes[net] = ~planes[a] if kind == NOT else planes[a]
+            for unread in dead:
+                del planes[unread]
+        products = np.zeros(first.size, dtype=np.int64)
+        for place, net in enumerate(self.result):
+            bit = np.unpackbits(planes[net], count=first.size).astype(np.int64) << place
+            top = self.signed and place == len(self.result) - 1
+            products += -bit if top else bit
+        return products
+
+
+def load_circuit(
+    path: str | Path, module: str | None = None, signed: bool | None = None
+) -> Circuit:
+    """The multiplier that a file of combinational Verilog describes.
+
+    Its module has two inputs, the first one the first operand, and one output; ``module`` picks it
+    where several such are put into no other. ``input signed``, or a name such as ``mul12s_2PP``,
+    says that the operands and the product are two's complement, unless ``signed`` does. Read are
+    ``assign`` with the operators of integers but ``/ % **``, the gate primitives, instances of the
+    file's modules, vectors, constant parameters; anything else is refused with file and line.
+
+    >>> load_circuit("mul8u_17KS.v")(100, 3)  # doctest: +SKIP
+    array(300)
+    """
+    path = Path(path)
+    modules = read_modules(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    top = _top(modules, module, path)
+    inputs, output = _ports(top, path)
+    if signed is None:
+        declared = [top.nets[port].signed for port in inputs]
+        if declared[0] != declared[1]:
+            raise DovetailError(f"{path}:{top.line}: one operand of {top.name} is signed, one not")
+        named = named_circuit(top.name)
+        signed = declared[0] or (named is not None and named[1])
+    gates, ports, names = elaborate(modules, top.name, str(path))
+    if len(ports[output]) > _MOST_BITS:
+        raise DovetailError(f"{path}:{top.line}: '{output}' has more than {_MOST_BITS} bits")
+    operands = [ports[port] for port in inputs]
+    order = _ordered(gates, operands, ports[output], names, path)
+    return Circuit(
+        _program(gates, order, operands, ports[output]),
+        tuple(operands[0]),
+        tuple(operands[1]),
+        tuple(ports[output]),
+        signed,
+        top.name,
+    )
+
+
+def _top(modules: dict[str, Module], name: str | None, path: Path) -> Module:
+    if not modules:
+        raise DovetailError(f"{path} holds no module")
+    if name is not None:
+        if name not in modules:
+            raise unknown(f"module of {path}", name, modules)
+        return modules[name]
+    used = {
+        instance.module
+        for module in modules.values()
+        for instance in module.instances
+        if instance.module != module.name
+    }
+    tops = [module for module in modules.values() if module.name not in used]
+    if len(tops) > 1:  # a cell that nothing uses is no multiplier
+        tops = [module for module in tops if _is_multiplier(module)]
+    if len(tops) != 1:
+        choices = " or ".join(repr(module.name) for module in tops or modules.values())
+        raise DovetailError(f"{path} holds several multipliers; pick one with function={choices}")
+    return tops[0]
+
+
+def _is_multiplier(module: Module) -> bool:
+    nets = [module.nets[port] for port in module.ports]
+    inputs = [net for net in nets if net.direction == "input"]
+    outputs = [net.width for net in nets if net.direction == "output"]
+    return len(inputs) == 2 and len(outputs) == 1 and outputs[0] > 1
+
+
+def _ports(top: Module, path: Path) -> tuple[list[str], str]:
+    inputs = [port for port in top.ports if top.nets[port].direction == "input"]
+    outputs = [port for port in top.ports if top.nets[port].direction == "output"]
+    if len(inputs) != 2 or len(outputs) != 1:
+        raise DovetailError(
+            f"{path}:{top.line}: {top.name} has the inputs {', '.join(inputs) or '(none)'} and the "
+            f"outputs {', '.join(outputs) or '(none)'}; a multiplier has two inputs and one output"
+        )
+    return inputs, outputs[0]
+
+
+def _ordered(
+    gates: Gates, operands: list[Word], result: Word, names: dict[int, str], path: Path
+) -> list[int]:
+    """The gates that the result needs, each after those that it reads."""
+    done = {0, 1, *operands[0], *operands[1]}
+    order: list[int] = []
+    open_: set[int] = set()
+    stack = result[::-1]
+    while stack:
+        net = stack[-1]
+        if net in done:
+            stack.pop()
+            continue
+        kind, *reads = gates.driven[net]
+        if kind == OPEN:
+            raise DovetailError(f"{path}: '{names[net]}' has no driver")
+        missing = [read for read in reads if read not in done]
+        if not missing:
+            done.add(net)
+            order.append(stack.pop())
+            continue
+        if net in open_:
+            around = stack[stack.index(net) :]
+            loop = next(names[n] for n in around if n in open_ - done and n in names)
+            raise DovetailError(f"{path}: '{loop}' depends on itself; a multiplier has no loops")
+        open_.add(net)
+        stack += missing
+    return order
+
+
+def _program(
+    gates: Gates, order: list[int], operands: list[Word], result: Word
+) -> tuple[tuple[int, int, int, int, tuple[int, ...]], ...]:
+    kept = {0, 1, *operands[0], *operands[1], *result}
+    program = []
+    for net in reversed(order):
+        kind, a, b = gates.driven[net]
+        dead = tuple({read for read in (a, b) if read not in kept})
+        kept.update(dead)
+        program.append((net, kind, a, b, dead))
+    assert all(kind in (WIRE, NOT, AND, OR, XOR) for _, kind, *_ in program)
+    return tuple(reversed(program))
