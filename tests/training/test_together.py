@@ -130,9 +130,9 @@ def test_ddp_goes_on_after_an_interruption(tmp_path: Path) -> None:
     files = sorted(path.name for path in (tmp_path / "ddp_saved").glob("*.pt"))
     assert files == ["step-12.rank-0.pt", "step-12.rank-1.pt"]
     of = scenario()
+    saved = tmp_path / "ddp_saved"
     with pytest.raises(dv.DovetailError, match="run with processes 2, this one has 1"):
-        options = {"checkpoint": tmp_path / "ddp_saved", "epochs": 3, "lr": 0.02, "seed": 1}
-        dv.fit(of.net(), Whole(of), progress=False, **options)
+        dv.fit(of.net(), Whole(of), epochs=3, lr=0.02, seed=1, checkpoint=saved, progress=False)
 
 
 @pytest.mark.slow
