@@ -37,6 +37,7 @@ from dovetail.multipliers import (
     register_multiplier,
 )
 from dovetail.recipe import Recipe, Rule, rule
+from dovetail.recovery import Recovery, smoothquant
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
 from dovetail.training import Pruning, fit
@@ -55,6 +56,7 @@ __all__ = [
     "Plan",
     "Pruning",
     "Recipe",
+    "Recovery",
     "Rule",
     "Sparsity",
     "accumulator",
@@ -89,6 +91,7 @@ __all__ = [
     "remove_",
     "rule",
     "save_encoded",
+    "smoothquant",
     "sparsity",
     "state",
     "unaware",

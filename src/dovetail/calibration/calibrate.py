@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,7 +19,7 @@ from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
 from dovetail.sparsity.scores import DATA_SCORES
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "gathering"]
 
 
 @contextmanager
@@ -44,12 +44,21 @@ def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
     >>> net[0]._dovetail_linear_input_scale
     tensor(0.0100)
     """
+    with gathering(model, observer):
+        yield
+
+
+@contextmanager
+def gathering(
+    model: nn.Module, observer: str, only: Collection[str] | None = None
+) -> Iterator[None]:
+    """:func:`calibrate`, or of it the ranges of some operations alone, by their keys."""
     emulation = emulation_of(model)
     if emulation.status == OBSERVE:
         raise DovetailError("this model is being calibrated already")
     before = emulation.status
-    emulation.observers = _observers(model, observer)
-    emulation.scorers = _scorers(model)
+    emulation.observers = _observers(model, observer, only)
+    emulation.scorers = _scorers(model) if only is None else {}
     emulation.status = OBSERVE
     try:
         yield
@@ -60,12 +69,14 @@ def calibrate(model: nn.Module, observer: str = "minmax") -> Iterator[None]:
         emulation.scorers = {}
 
 
-def _observers(model: nn.Module, default: str) -> dict[tuple[str, str], Observer]:
+def _observers(
+    model: nn.Module, default: str, only: Collection[str] | None
+) -> dict[tuple[str, str], Observer]:
     """One observer for every range wanted, in the order in which the example called them."""
     chosen = {}
     order = {op.key: place for place, op in enumerate(emulation_of(model).plan)}
     for site, _ in sorted(sites(model), key=lambda found: order[found[0].op.key]):
-        for slot in site.buffers:
+        for slot in site.buffers if only is None or site.op.key in only else ():
             fmt = as_integer(getattr(site.arithmetic, slot))
             chosen[(site.op.key, slot)] = observer(fmt.observer or default)
     if not chosen:
@@ -97,7 +108,7 @@ def _store(
         if site.op.key in scores:
             set_scores(site, module, scores[site.op.key], scorers[site.op.key].weight)
         device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        for slot in site.buffers:
+        for slot in [slot for slot in site.buffers if (site.op.key, slot) in ranges]:
             fmt = as_integer(getattr(site.arithmetic, slot))
             low, high = ranges[(site.op.key, slot)]
             scale, zero = scale_zero_point(fmt, low.to(device), high.to(device))

@@ -15,7 +15,7 @@ from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.smooth import with_exact_gradient
-from dovetail.emulation.weights import with_stored_weight
+from dovetail.emulation.weights import prepared
 from dovetail.formats import IntFormat
 from dovetail.kernels import block
 from dovetail.kernels.accumulate import Totals
@@ -120,7 +120,8 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             operands = Operands(code_range(first), code_range(second), a.device.type)
             w = w.mT if kind == "matmul" else w
             return code_totals(a, w, arithmetic.code_multiplier, operands, acc, call.geometry, zero)
-        x, weight = call.x, with_stored_weight(call.site, call.module, call.call).weight.detach()
+        ready = prepared(call.site, call.module, call.call)
+        x, weight = ready.plain.x.detach(), ready.weight.detach()
         if multiplies_blocks(arithmetic, call.call):
             if kind == "matmul":
                 return block.matmul_totals(x, weight, first, second, acc)

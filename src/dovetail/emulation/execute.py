@@ -18,7 +18,8 @@ from dovetail.emulation.site import EMULATE, OBSERVE, Emulation, Site
 from dovetail.emulation.smooth import with_gradient_of
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.taps import watched
-from dovetail.emulation.weights import with_stored_weight
+from dovetail.emulation.transforms import prepared_norm
+from dovetail.emulation.weights import prepared, uncast
 from dovetail.kernels import eager
 from dovetail.multipliers import FloatMultiplier
 
@@ -31,9 +32,10 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
         y = _emulate(site, module, call) if isinstance(call, Call) else operate(site, module, call)
     else:
         observing = emulation.status == OBSERVE
-        y = (_observable(emulation, site, module, call) if observing else call).exact()
+        ran = _observable(emulation, site, module, call) if observing else call
+        y = ran.exact()
         if observing:
-            _observe(emulation, site, call, y)
+            _observe(emulation, site, ran, y)
     if emulation.taps:
         seen = watched(site, module, call, y.detach())
         for tap in emulation.taps:
@@ -44,12 +46,16 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
 def _observable(
     emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall
 ) -> Call | OpCall:
-    """The exact call whose ranges are gathered: with its sparse weight, as that changes them, or,
-    where its scores are only being gathered, with all of it."""
+    """The exact call whose ranges are gathered: with its sparse weight and what its transforms make
+    of its operands, as these change them, or, where its scores are only being gathered, as it
+    is."""
     scorer = emulation.scorers.get(site.op.key)
     if scorer is not None:
         watched_call: Call | OpCall = scorer.watch(call)
         return watched_call
+    if isinstance(call, Call):
+        return uncast(site, module, call)
+    call = prepared_norm(site, module, call)
     if site.sparsity is None:
         return call
     return with_weight(call, sparse_weight(site, module, weight_of(call)))
@@ -64,7 +70,7 @@ def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -
 
 def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
-    call = with_stored_weight(site, module, call)
+    call = prepared(site, module, call)
     if call.bias is not None and arithmetic.bias is not None:
         bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
         call = call.with_operands(call.x, call.weight, bias)

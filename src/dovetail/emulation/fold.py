@@ -34,8 +34,8 @@ def fold_(model: nn.Module) -> list[str]:
     Operations that are not a module's own (``F.linear`` on a parameter) are left as they are.
 
     Refused before anything is changed: a rounding that would round its own result once more
-    (stochastic, or an affine one whose scale comes out different), and parameters that two
-    operations share but round differently.
+    (stochastic, or an affine one whose scale comes out different), parameters that two operations
+    share but round differently, and those that a recovery recipe changes anew at every call.
 
     >>> import dovetail as dv
     >>> net = nn.Linear(64, 2)
@@ -62,6 +62,12 @@ def _folded(site: Site, module: nn.Module, slot: str) -> _Folded | None:
     parameter = module._parameters.get(slot) if site.op.address.bare else None
     if parameter is None or not _touched(site, slot):
         return None
+    changing = [kind for kind in site.transforms if (kind == "shift") == (slot == "bias")]
+    if changing:
+        raise DovetailError(
+            f"{site.op.key}: its {slot} cannot be folded, as its {changing[0]} changes it at every "
+            "call: fold_ first, and recover then"
+        )
     once = _rounded(site, module, slot, parameter)
     twice = _rounded(site, module, slot, once)
     if not torch.equal(once, twice) or not _same_scales(site, slot, parameter, once):

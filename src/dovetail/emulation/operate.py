@@ -11,6 +11,7 @@ from dovetail.emulation.hidden import hidden
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import sparse_weight
+from dovetail.emulation.transforms import prepared_norm
 from dovetail.formats import Format
 
 __all__ = ["cast_operands", "operate"]
@@ -28,6 +29,7 @@ def operate(site: Site, module: nn.Module, call: OpCall) -> Tensor:
 
 def cast_operands(site: Site, module: nn.Module, call: OpCall) -> OpCall:
     """The call on its operands as the site's formats make them."""
+    call = prepared_norm(site, module, call) if site.transforms else call
     operands = {}
     for name, value in call.operands.items():
         slot = slot_of(name)

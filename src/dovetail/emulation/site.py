@@ -43,6 +43,12 @@ class Site:
         tag = op.kind + ("" if op.index is None else str(op.index))
         self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
         self.mask, self.scores = (f"{BUFFER_PREFIX}{tag}_{name}" for name in ("mask", "scores"))
+        self.transforms: tuple[str, ...] = ()  # their kinds, in the order of their use
+        self._tag = tag
+
+    def transform_buffer(self, place: int, part: str) -> str:
+        """The name of the buffer that holds one tensor of the ``place``-th transform."""
+        return f"{BUFFER_PREFIX}{self._tag}_transform{place}_{part}"
 
     def set_sparsity(self, value: Sparsity | None) -> None:
         """What the weight keeps from now on: a schedule has it keep more on the way."""

@@ -1,4 +1,4 @@
-"""What emulation adds to a model, saved and put back: the recipe, ranges, masks and scores."""
+"""What emulation adds to a model, saved and put back: the recipe, ranges, masks, transforms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import held, put_back
 from dovetail.emulation.taps import emulation_of
+from dovetail.emulation.transforms import PARTS, add_transform, tensors
 from dovetail.errors import DovetailError
 
 __all__ = ["load_state", "sites", "state"]
@@ -30,13 +31,15 @@ def sites(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """The recipe, ranges, masks and scores of an emulated model, as a flat dict of tensors.
+    """The recipe, ranges, masks, scores and what recovery recipes put before the casts, as a flat
+    dict of tensors.
 
     ``safetensors.torch.save_file(dv.state(model), path)`` writes it. The recipe stands under
     ``dovetail.recipe`` as UTF-8 bytes, a range under ``<operation>.<slot>.scale`` (float32) and
     ``.zero`` (int32), a fixed mask under ``<operation>.mask`` (bool), learned scores, or what other
-    scores are made of, under ``<operation>.scores``. Together with the model's own
-    ``state_dict()`` this restores everything.
+    scores are made of, under ``<operation>.scores``, the tensors of a recovery recipe under
+    ``<operation>.transform0.smooth.scale`` and the like, in the order of their use. Together with
+    the model's own ``state_dict()`` this restores everything.
     """
     from dovetail.recipe.schema import spell_rules
 
@@ -52,6 +55,10 @@ def state(model: nn.Module) -> dict[str, Tensor]:
                 found[f"{site.op.key}.{slot}.zero"] = zero.detach().clone()
         for part, value in held(site, module).items():
             found[f"{site.op.key}.{part}"] = value.detach().clone().contiguous()
+        for place, kind, parts in tensors(site, module):
+            for part, value in parts.items():
+                name = f"{site.op.key}.transform{place}.{kind}.{part}"
+                found[name] = value.detach().clone().contiguous()
     return found
 
 
@@ -89,7 +96,27 @@ def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
         parts = {part: f"{site.op.key}.{part}" for part in ("mask", "scores")}
         put_back(site, module, {p: saved[name] for p, name in parts.items() if name in wanted})
         wanted.difference_update(parts.values())
+        wanted.difference_update(_restore_transforms(site, module, saved))
     if wanted:
         raise DovetailError(
             f"the saved state has values for no operation: {', '.join(sorted(wanted))}"
         )
+
+
+def _restore_transforms(site: Site, module: nn.Module, saved: Mapping[str, Tensor]) -> list[str]:
+    """Put back what recovery recipes had added; the names that this used up."""
+    start = f"{site.op.key}.transform"
+    found: dict[tuple[int, str], dict[str, Tensor]] = {}
+    used = []
+    for name, value in saved.items():
+        words = name.removeprefix(start).split(".") if name.startswith(start) else []
+        if len(words) == 3 and words[0].isdigit() and words[2] in PARTS.get(words[1], ()):
+            found.setdefault((int(words[0]), words[1]), {})[words[2]] = value
+            used.append(name)
+    for number, ((place, kind), parts) in enumerate(sorted(found.items(), key=lambda f: f[0])):
+        missing = [part for part in PARTS[kind] if part not in parts]
+        if place != number or missing:
+            gap = f"{start}{place}.{kind}.{missing[0]}" if missing else f"{start}{number}"
+            raise DovetailError(f"the saved state has no '{gap}'")
+        add_transform(site, module, kind, parts)
+    return used

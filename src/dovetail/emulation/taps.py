@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.operators import OpCall
-from dovetail.emulation.weights import with_stored_weight
+from dovetail.emulation.weights import prepared
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
@@ -78,8 +78,9 @@ class MacCall(Watched):
         arithmetic = self.site.arithmetic
         if not arithmetic.multiplies_codes:
             raise DovetailError(f"{self.site.op.key} multiplies no integer codes")
-        x, _, zero = self._quantized(self.x, arithmetic.input, "input")
-        weight = with_stored_weight(self.site, self.module, self.call).weight.detach()
+        call = prepared(self.site, self.module, self.call)
+        x, _, zero = self._quantized(call.plain.x.detach(), arithmetic.input, "input")
+        weight = call.weight.detach()
         slot = "second" if self.call.kind == "matmul" else "weight"
         return x, self._quantized(weight, arithmetic.weight, slot)[0], zero
 

@@ -19,15 +19,15 @@ from dovetail.emulation.calls import COVERED, UNCOVERED, Call, flipped
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
 from dovetail.emulation.hidden import visible
-from dovetail.emulation.mode import WHOLE, Mode
+from dovetail.emulation.mode import ENTRY, WHOLE, Mode
 from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, class_kind, slot_of
 from dovetail.emulation.scoring import weight_of
-from dovetail.emulation.swap import is_emulated, swap_in, swap_out
+from dovetail.emulation.swap import Emulated, is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
-__all__ = ["Arguments", "Seen", "Trace", "owners", "shields", "trace"]
+__all__ = ["Arguments", "Seen", "Trace", "named", "owners", "shields", "trace", "watching"]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
 _BARE: dict[type[nn.Module], str] = {
@@ -139,7 +139,8 @@ class _Recorder:
         if key not in self.trace.seen:
             address = OpAddress(self.path, call.kind, index, self.types)
             self.trace.seen[key] = Seen(address, module)
-        self.trace.seen[key].add(call, result)
+        with torch._C.DisableTorchFunction():  # what is looked up here is no use of the model's
+            self.trace.seen[key].add(call, result)
         if self.watch is not None:
             self.watch(key, call, result)
 
@@ -203,11 +204,11 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
             if kind is not None:
                 address = OpAddress(path, kind, 0, class_names(module))
                 found.seen[(path, kind, 0)] = Seen(address, module, weight=_weight(module, kind))
-        return _named(found)
+        return named(found)
     args, kwargs = _arguments(example)
     with _recording(model, found, watch), _undisturbed(model):
         model(*args, **kwargs)
-    return _named(found)
+    return named(found)
 
 
 def _weight(module: nn.Module, kind: str) -> Tensor | None:
@@ -221,7 +222,7 @@ def _weight(module: nn.Module, kind: str) -> Tensor | None:
     return weight.detach()
 
 
-def _named(found: Trace) -> Trace:
+def named(found: Trace) -> Trace:
     """Index the operations of a module that calls their kind repeatedly; mark the bare ones."""
     repeated = {(path, kind) for path, kind, index in found.seen if index > 0}
     for (path, kind, index), seen in found.seen.items():
@@ -247,7 +248,7 @@ def _bare_kind(module: nn.Module) -> str | None:
 
 def class_names(module: nn.Module) -> tuple[str, ...]:
     """Names of the module's class and its bases, as ``type=`` matches them."""
-    return tuple(c.__name__ for c in type(module).__mro__ if c is not object)
+    return tuple(c.__name__ for c in type(module).__mro__ if c not in (object, Emulated))
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -260,20 +261,39 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 
 @contextmanager
+def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Trace]:
+    """Within, the model computes exactly, emulated or not, and its operations are recorded."""
+    found = Trace(has_example=True)
+    with _recording(model, found, watch):
+        yield found
+
+
+@contextmanager
 def _recording(model: nn.Module, found: Trace, watch: Watch | None) -> Iterator[None]:
-    swapped: list[nn.Module] = []
+    entries: dict[nn.Module, Any] = {}
     try:
         for path, module in owners(model):
-            names = class_names(module)
-            swap_in(module, _Recorder(found, path, names, watch))
-            swapped.append(module)
+            recorder = _Recorder(found, path, class_names(module), watch)
+            entries[module] = _stand_in(module, recorder)
         for module in shields(model):
-            swap_in(module, _Shield())
-            swapped.append(module)
+            entries[module] = _stand_in(module, _Shield())
         yield
     finally:
-        for module in swapped:
-            swap_out(module)
+        for module, entry in entries.items():
+            if entry is None:
+                swap_out(module)
+            else:
+                module.__dict__[ENTRY] = entry
+
+
+def _stand_in(module: nn.Module, entry: Any) -> Any:
+    """Give the module this entry; the one that it has, if it is emulated."""
+    emulated = module.__dict__.get(ENTRY)
+    if emulated is None:
+        swap_in(module, entry)
+    else:
+        module.__dict__[ENTRY] = entry
+    return emulated
 
 
 @contextmanager
