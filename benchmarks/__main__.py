@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import accumulators, block, casts, costs, encoder, mac, models, wide
+from benchmarks import accumulators, block, casts, costs, encoder, functions, mac, models, wide
 from dovetail.kernels import native
 
 RUNS = {
@@ -16,6 +16,7 @@ RUNS = {
     "block": block.run,
     "encoder": encoder.run,
     "casts": casts.run,
+    "functions": functions.run,
 }
 
 

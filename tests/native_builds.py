@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 DRIVERS = (
     *("native_test", "cast_test", "block_test", "accumulate_test", "float_test", "wide_test"),
-    "fuzz_test",
+    *("function_test", "fuzz_test"),
 )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dovetail._spelling import spell_call
 from dovetail.approximations.chunks import MANY, NARROW, every_value, is_plain, look_up, row_by_row
+from dovetail.approximations.door import found
 from dovetail.approximations.functions import FUNCTIONS, Function, function, function_of
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format
@@ -137,6 +138,9 @@ class Unary(Approximation):
         x, known = operands["input"], function_of(kind, attributes)
         if x.dtype in NARROW and x.numel() >= MANY and is_plain(x):
             return look_up(_table(self, known.name, x.dtype, x.device), x)
+        y = found(self, x, known)
+        if y is not None:
+            return y
         y = row_by_row(lambda part: self._of(known, part), x.reshape(-1, 1))
         return y.reshape(x.shape)
 
@@ -145,14 +149,21 @@ class Unary(Approximation):
 
     def within(self, kind: str) -> Approximation | None:
         """The approximation of a softmax or a normalisation that this is the heart of."""
-        from dovetail.approximations.norm import Norm
-        from dovetail.approximations.softmax import Softmax
+        return (_whole if torch.compiler.is_compiling() else _known_whole)(self, kind)
 
-        if kind == "softmax":
-            return Softmax(exp=self, format=self.steps_format, grad=self.grad)
-        if kind in ("layer_norm", "rms_norm"):
-            return Norm(rsqrt=self, format=self.steps_format, grad=self.grad)
-        return None
+
+def _whole(part: Unary, kind: str) -> Approximation | None:
+    from dovetail.approximations.norm import Norm
+    from dovetail.approximations.softmax import Softmax
+
+    if kind == "softmax":
+        return Softmax(exp=part, format=part.steps_format, grad=part.grad)
+    if kind in ("layer_norm", "rms_norm"):
+        return Norm(rsqrt=part, format=part.steps_format, grad=part.grad)
+    return None
+
+
+_known_whole = lru_cache(maxsize=256)(_whole)
 
 
 @lru_cache(maxsize=32)

@@ -13,7 +13,7 @@ from dovetail.approximations.functions import Function
 from dovetail.approximations.steps import scaled
 from dovetail.errors import DovetailError
 
-__all__ = ["IBert"]
+__all__ = ["IBert", "constants"]
 
 _GELU = (-0.2888, -1.769, 1.0)
 _EXP = (0.3585, 1.353, 0.344)
@@ -48,23 +48,37 @@ class IBert(Unary):
         check_gradient(self.grad)
 
     def evaluate(self, function: Function, x: Tensor) -> Tensor:
-        scale = 2.0**-self.fraction
-        code = torch.round(x.clamp(-(2.0**20), 2.0**20) / scale) + 0.0  # no integer is -0
-        y = self._exp(code, scale) if function.name == "exp" else self._gelu(code, scale)
+        code = torch.round(x.clamp(-(2.0**20), 2.0**20) * 2.0**self.fraction) + 0.0  # no -0
+        known = constants(function.name, self.fraction)
+        y = _exp(code, *known) if function.name == "exp" else _gelu(code, *known)
         return torch.where(x == math.inf, x, y)
 
-    def _gelu(self, code: Tensor, scale: float) -> Tensor:
-        inner = scale / math.sqrt(2)
-        b, c, unit = _quadratic(_GELU, inner)
-        erf = torch.sign(code) * ((code.abs().clamp(max=-b) + b) ** 2 + c)
-        return (0.0 - code * (erf + math.floor(1 / unit))) * (scale * -unit / 2)
 
-    def _exp(self, code: Tensor, scale: float) -> Tensor:
-        period = math.floor(math.log(2) / scale)
+def constants(name: str, fraction: int) -> tuple[float, float, float, float]:
+    """The numbers of a quadratic on integers; the last scales its result.
+
+    Of an exponential the period, b and c; of a GELU b, c and the integer next below 1 / a.
+
+    >>> constants("exp", 8)[:3]
+    (177, 346, 62885)
+    """
+    scale = 2.0**-fraction
+    if name == "exp":
         b, c, unit = _quadratic(_EXP, scale)
-        z = torch.floor(-code / period)
-        left = (code + z * period + b) ** 2 + c
-        return torch.where(z > 0, torch.floor(scaled(left, -z)), scaled(left, -z)) * unit
+        return math.floor(math.log(2) / scale), b, c, unit
+    b, c, unit = _quadratic(_GELU, scale / math.sqrt(2))
+    return b, c, math.floor(1 / unit), scale * -unit / 2
+
+
+def _gelu(code: Tensor, b: float, c: float, one: float, unit: float) -> Tensor:
+    erf = torch.sign(code) * ((code.abs().clamp(max=-b) + b) ** 2 + c)
+    return (0.0 - code * (erf + one)) * unit
+
+
+def _exp(code: Tensor, period: float, b: float, c: float, unit: float) -> Tensor:
+    z = torch.floor(-code / period)
+    left = (code + z * period + b) ** 2 + c
+    return torch.where(z > 0, torch.floor(scaled(left, -z)), scaled(left, -z)) * unit
 
 
 def _quadratic(constants: tuple[float, float, float], scale: float) -> tuple[int, int, float]:

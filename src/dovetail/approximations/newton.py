@@ -19,7 +19,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats import Format
 from dovetail.formats import format as to_format
 
-__all__ = ["IntegerRoot", "Newton"]
+__all__ = ["IntegerRoot", "Newton", "magic"]
 
 #: dtype, integer dtype, and the constants of the reciprocal and of the reciprocal square root.
 _BITS: dict[str, tuple[torch.dtype, torch.dtype, int, int]] = {
@@ -30,6 +30,16 @@ _BITS: dict[str, tuple[torch.dtype, torch.dtype, int, int]] = {
 
 
 _FP32 = to_format("fp32")
+
+
+def magic(fmt: Format, root: int) -> int:
+    """What the pattern of a number is subtracted from, for ``x ** (-1 / root)``.
+
+    >>> hex(magic(_FP32, 2))
+    '0x5f3759df'
+    """
+    _, _, *constants = _BITS[str(fmt)]
+    return constants[root - 1]
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,9 +89,11 @@ class Newton(Unary):
         return torch.where(regular, y, limits(fixed, 1 if reciprocal else 2))
 
     def _guess(self, x: Tensor, reciprocal: bool) -> Tensor:
-        dtype, integer, of_reciprocal, of_root = _BITS[str(self.format)]
+        dtype, integer, *_ = _BITS[str(self.format)]
         pattern = x.to(dtype).view(integer).to(torch.int64)
-        guess = of_reciprocal - pattern if reciprocal else of_root - (pattern >> 1)
+        guess = magic(self.format, 1 if reciprocal else 2) - (
+            pattern if reciprocal else pattern >> 1
+        )
         return guess.clamp(min=0).to(integer).view(dtype).to(torch.float64)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dovetail.approximations.base import Approximation, check_gradient
-from dovetail.approximations.chunks import row_by_row
+from dovetail.approximations.chunks import is_plain, row_by_row
+from dovetail.approximations.door import NormOf, found
 from dovetail.approximations.softmax import check_part, evaluated
 from dovetail.approximations.steps import Steps, intermediate, tree_sum
 from dovetail.errors import DovetailError, unknown
@@ -70,20 +71,23 @@ class Norm(Approximation):
         default = 1e-5 if kind == "layer_norm" else torch.finfo(x.dtype).eps
         if x.numel() == 0:
             return x.clone()
-        affine = [operands.get(name) for name in ("weight", "bias")]
-        wide = [None if t is None else t.to(torch.float64).flatten() for t in affine]
-        least = default if eps is None else eps
-
-        def rows(part: Tensor) -> Tensor:
-            y = self._rows(part.to(torch.float64), least, kind == "layer_norm")
-            return self._affine(y, *wide).to(x.dtype)
-
-        return row_by_row(rows, x.reshape(-1, math.prod(shape))).reshape(x.shape)
-
-    def _affine(self, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         steps = Steps(self.format)
-        y = y if weight is None else steps(y * steps(weight))
-        return y if bias is None else steps(y + steps(bias))
+        affine = [operands.get(name) for name in ("weight", "bias")]
+        wide = [None if t is None else steps(t.to(torch.float64).flatten()) for t in affine]
+        of = NormOf(kind == "layer_norm", default if eps is None else eps, *wide)
+        flat = x.reshape(-1, math.prod(shape))
+        plain = all(t is None or is_plain(t) for t in wide)
+        y = found(self, flat, of) if plain else None
+        if y is None:
+            y = row_by_row(lambda part: self._whole(part, of), flat)
+        return y.reshape(x.shape)
+
+    def _whole(self, x: Tensor, of: NormOf) -> Tensor:
+        steps = Steps(self.format)
+        y = self._rows(x.to(torch.float64), of.eps, of.centred)
+        y = y if of.weight is None else steps(y * of.weight)
+        y = y if of.bias is None else steps(y + of.bias)
+        return y.to(x.dtype)
 
     def _rows(self, x: Tensor, eps: float, centred: bool) -> Tensor:
         steps, sums = Steps(self.format), Steps(self.acc or self.format)

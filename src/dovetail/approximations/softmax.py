@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dovetail.approximations.base import Approximation, Unary, check_gradient
 from dovetail.approximations.chunks import row_by_row
+from dovetail.approximations.door import found
 from dovetail.approximations.functions import function
 from dovetail.approximations.steps import Steps, intermediate, tree_sum
 from dovetail.errors import DovetailError, unknown
@@ -82,8 +83,10 @@ class Softmax(Approximation):
         if x.numel() == 0 or x.dim() == 0:
             return torch.softmax(x, dim)
         moved = x.movedim(dim, -1)
-        y = row_by_row(self._rows, moved.reshape(-1, moved.shape[-1])).reshape(moved.shape)
-        return y.movedim(-1, dim)
+        rows = moved.reshape(-1, moved.shape[-1])
+        y = found(self, rows, None)
+        y = row_by_row(self._rows, rows) if y is None else y
+        return y.reshape(moved.shape).movedim(-1, dim)
 
     def _rows(self, narrow: Tensor) -> Tensor:
         x, low = narrow.to(torch.float64), torch.finfo(narrow.dtype).min / 2
