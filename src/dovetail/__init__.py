@@ -15,14 +15,17 @@ from dovetail.container import Model, aware, monitoring, unaware
 from dovetail.emulation import (
     Plan,
     apply_,
+    apply_several_,
     approximation_errors,
     checkpoint_context,
     counters,
     fold_,
     load_state,
     plan,
+    recipes,
     remove_,
     state,
+    switch,
 )
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
@@ -61,6 +64,7 @@ __all__ = [
     "Sparsity",
     "accumulator",
     "apply_",
+    "apply_several_",
     "approximation",
     "approximation_errors",
     "approximations",
@@ -83,6 +87,7 @@ __all__ = [
     "multiplier",
     "ops",
     "plan",
+    "recipes",
     "register_approximation",
     "register_format",
     "register_multiplier",
@@ -94,5 +99,6 @@ __all__ = [
     "smoothquant",
     "sparsity",
     "state",
+    "switch",
     "unaware",
 ]

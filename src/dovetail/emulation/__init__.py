@@ -7,6 +7,7 @@ from dovetail.emulation.fold import fold_
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
+from dovetail.emulation.several import apply_several_, recipes, switch
 from dovetail.emulation.state import load_state, state
 from dovetail.emulation.swap import is_emulated
 from dovetail.emulation.taps import MacCall, Watched, emulation_of, exact, tap
@@ -20,6 +21,7 @@ __all__ = [
     "PlannedOp",
     "Watched",
     "apply_",
+    "apply_several_",
     "approximation_errors",
     "checkpoint_context",
     "counters",
@@ -29,7 +31,9 @@ __all__ = [
     "is_emulated",
     "load_state",
     "plan",
+    "recipes",
     "remove_",
     "state",
+    "switch",
     "tap",
 ]

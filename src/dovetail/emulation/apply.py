@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,13 @@ from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
 from dovetail.recipe import OpAddress, Recipe
 
-__all__ = ["apply_", "remove_"]
+__all__ = ["SEVERAL", "Fitting", "apply_", "fitting", "remove_", "swap_all"]
 
 _HOOK = "_dovetail_hook"
 _NESTED = "_dovetail_nested"
+
+#: The key in the ``__dict__`` of a model that knows several recipes under which they stand.
+SEVERAL = "_dovetail_several"
 
 
 def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
@@ -43,18 +46,38 @@ def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     >>> remove_(net)
     """
     found = trace(model, example)
-    plan = resolve(model, recipe, found)
-    emulation = Emulation(plan)
-    entries = _entries(found, emulation)
-    ranged = _example_ranges(found, entries)
-    _swap_all(model, entries)
+    fitted = fitting(model, recipe, found)
+    swap_all(model, fitted.entries, fitted.emulation)
     try:
-        _prepare_sparsity(found, entries)
+        fitted.fill()
     except BaseException:
         remove_(model)
         raise
-    _set_ranges(ranged)
-    return plan
+    return fitted.plan
+
+
+@dataclass
+class Fitting:
+    """A recipe resolved for a model that nothing was done to yet: what its modules get."""
+
+    found: Trace
+    plan: Plan
+    emulation: Emulation
+    entries: dict[nn.Module, Entry]
+    ranged: list[tuple[Site, Seen]]
+
+    def fill(self) -> None:
+        """Once the modules have their entries: what masks start from, and the first ranges."""
+        _prepare_sparsity(self.found, self.entries)
+        _set_ranges(self.ranged)
+
+
+def fitting(model: nn.Module, recipe: Recipe, found: Trace) -> Fitting:
+    """Resolve the recipe for what an example run found; refuses what cannot be."""
+    plan = resolve(model, recipe, found)
+    emulation = Emulation(plan)
+    entries = _entries(found, emulation)
+    return Fitting(found, plan, emulation, entries, _example_ranges(found, entries))
 
 
 def remove_(model: nn.Module) -> None:
@@ -63,6 +86,7 @@ def remove_(model: nn.Module) -> None:
     >>> remove_(nn.Linear(2, 2))
     """
     for module in model.modules():
+        module.__dict__.pop(SEVERAL, None)
         if ENTRY in module.__dict__:
             swap_out(module)
         hook = module.__dict__.pop(_HOOK, None)
@@ -101,11 +125,11 @@ def _beyond(found: Trace, recipe: Recipe) -> dict[nn.Module, dict[str, tuple[int
     return beyond
 
 
-def _swap_all(model: nn.Module, entries: dict[nn.Module, Entry]) -> None:
+def swap_all(model: nn.Module, entries: dict[nn.Module, Entry], emulation: Emulation) -> None:
+    """Have the modules with an entry, and those below that need one, run under their own mode."""
     done: list[nn.Module] = []
     try:
         for module in _shielded(model, entries):
-            emulation = next(iter(entries.values())).emulation
             swap_in(module, entries.get(module) or Entry(emulation, {}))
             done.append(module)
     except BaseException:

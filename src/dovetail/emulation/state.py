@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -9,15 +10,18 @@ from torch import Tensor, nn
 
 from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.several import apply_several_, norms_of, recipes, several_of, switch
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import held, put_back
 from dovetail.emulation.taps import emulation_of
 from dovetail.emulation.transforms import PARTS, add_transform, tensors
 from dovetail.errors import DovetailError
+from dovetail.recipe import Recipe
 
 __all__ = ["load_state", "sites", "state"]
 
 _RECIPE = "dovetail.recipe"
+_SEVERAL = "dovetail.several"
 
 
 def sites(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
@@ -39,12 +43,34 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     ``.zero`` (int32), a fixed mask under ``<operation>.mask`` (bool), learned scores, or what other
     scores are made of, under ``<operation>.scores``, the tensors of a recovery recipe under
     ``<operation>.transform0.smooth.scale`` and the like, in the order of their use. Together with
-    the model's own ``state_dict()`` this restores everything.
+    the model's own ``state_dict()`` this restores everything. Of several recipes
+    (:func:`dovetail.apply_several_`) all of it stands under ``<recipe>/``, with the
+    normalisations' own tensors under ``<recipe>/norm/``.
     """
+    if not recipes(model):
+        return _state(model)
+    several = several_of(model)
+    active = several.active
+    about = {"active": active, "norms": several.norms, "names": list(several.entries)}
+    found = {_SEVERAL: _as_tensor(json.dumps(about))}
+    try:
+        for name in several.entries:
+            switch(model, name)
+            own = {f"norm/{key}": value for key, value in norms_of(model).items()}
+            for key, value in (_state(model) | own).items():
+                found[f"{name}/{key}"] = value.detach().clone()
+    finally:
+        switch(model, active)
+    return found
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """That of the active recipe."""
     from dovetail.recipe.schema import spell_rules
 
-    text = spell_rules(emulation_of(model).plan.recipe.rules)
-    found = {_RECIPE: torch.tensor(list(text.encode()), dtype=torch.uint8)}
+    rules = emulation_of(model).plan.recipe.rules
+    text = spell_rules(rules) if rules else ""
+    found = {_RECIPE: _as_tensor(text)}
     for site, module in sites(model):
         for slot in site.buffers:
             if site.ranges != "missing":
@@ -69,17 +95,63 @@ def load_state(model: nn.Module, saved: Mapping[str, Tensor], example: object = 
     addressed. What belongs to no operation, or an operation whose range is missing, is refused, and
     the model left as it was.
     """
-    from dovetail.recipe.schema import loads
-
-    if _RECIPE not in saved:
-        raise DovetailError(f"this is no dovetail state: it has no '{_RECIPE}'")
-    text = bytes(saved[_RECIPE].tolist()).decode()
-    apply_(model, loads(text, "saved state").recipe, example)
+    if _SEVERAL in saved:
+        _load_several(model, saved, example)
+        return
+    apply_(model, _recipe(saved), example)
     try:
         _restore(model, saved)
     except BaseException:
         remove_(model)
         raise
+
+
+def _load_several(model: nn.Module, saved: Mapping[str, Tensor], example: object) -> None:
+    about = json.loads(_as_text(saved[_SEVERAL]))
+    parts = {
+        name: {k.removeprefix(f"{name}/"): v for k, v in saved.items() if k.startswith(f"{name}/")}
+        for name in about["names"]
+    }
+    made = {name: _recipe(part) for name, part in parts.items()}
+    before = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    apply_several_(model, made, example, norms=about["norms"])
+    try:
+        for name, part in parts.items():
+            switch(model, name)
+            _restore_norms(model, part)
+            _restore(model, {k: v for k, v in part.items() if not k.startswith("norm/")})
+        switch(model, about["active"])
+    except BaseException:
+        remove_(model)
+        model.load_state_dict(before)
+        raise
+
+
+def _restore_norms(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    own = norms_of(model)
+    for key in own.keys() ^ {k.removeprefix("norm/") for k in saved if k.startswith("norm/")}:
+        where = "the model" if key in own else "the saved state"
+        raise DovetailError(f"only {where} has a normalisation's '{key}'")
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(saved[f"norm/{key}"])
+
+
+def _recipe(saved: Mapping[str, Tensor]) -> Recipe:
+    from dovetail.recipe.schema import loads
+
+    if _RECIPE not in saved:
+        raise DovetailError(f"this is no dovetail state: it has no '{_RECIPE}'")
+    text = _as_text(saved[_RECIPE])
+    return loads(text, "saved state").recipe if text else Recipe()
+
+
+def _as_tensor(text: str) -> Tensor:
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _as_text(saved: Tensor) -> str:
+    return bytes(saved.tolist()).decode()
 
 
 def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:

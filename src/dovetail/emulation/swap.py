@@ -15,11 +15,14 @@ from dovetail.emulation.mode import ENTRY, run, run_as_one
 from dovetail.emulation.operators.modules import class_kind
 from dovetail.errors import DovetailError
 
-__all__ = ["BUFFER_PREFIX", "Emulated", "is_emulated", "swap_in", "swap_out"]
+__all__ = ["BUFFER_PREFIX", "OWN_PREFIX", "Emulated", "is_emulated", "swap_in", "swap_out"]
 
 #: Our ranges and masks are non-persistent buffers under this prefix, learned scores parameters:
 #: they move with the module, and the user's ``state_dict`` does not see them.
 BUFFER_PREFIX = "_dovetail_"
+
+#: The model's own tensors, put aside for a while: they change their dtype as the model does.
+OWN_PREFIX = BUFFER_PREFIX + "own_"
 
 
 class Emulated:
@@ -40,7 +43,11 @@ class Emulated:
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Ranges stay float32 when the model changes its floating dtype."""
         buffers: dict[str, torch.Tensor] = self.__dict__["_buffers"]
-        kept = {k: v for k, v in buffers.items() if k.startswith(BUFFER_PREFIX)}
+        kept = {
+            name: value
+            for name, value in buffers.items()
+            if name.startswith(BUFFER_PREFIX) and not name.startswith(OWN_PREFIX)
+        }
         result = super()._apply(fn, recurse)  # type: ignore[misc]
         for name, before in kept.items():
             if buffers[name].dtype != before.dtype:

@@ -32,6 +32,7 @@ from dovetail.training.rates import LearningRate
 from dovetail.training.result import FitResult
 from dovetail.training.stepper import Stepper
 from dovetail.training.surroundings import bar, seeded
+from dovetail.training.turns import Turns
 
 __all__ = ["FitResult", "fit"]
 
@@ -56,6 +57,7 @@ def fit(
     goal: str = "max",
     keep_best: bool = True,
     distill: str | nn.Module | Distillation | None = None,
+    alternate: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     logger: Any = None,
@@ -77,7 +79,9 @@ def fit(
     *Loss.* ``loss(output, target)`` is a scalar tensor (default: cross entropy); ``distill`` mixes
     in what a teacher says: ``"exact"``, the model as it was without its emulation, or see
     :class:`Distillation`. ``prune`` takes the weights of sparse operations away step by step
-    (:class:`Pruning`).
+    (:class:`Pruning`). With ``alternate`` the batches of an epoch go through the recipes of
+    :func:`dovetail.apply_several_` in turn, beginning with the first, which is active at the end;
+    ``accumulate=`` their number makes each step one for all, and what is evaluated is their mean.
 
     *Looking.* ``evaluate(model)``, or ``(loader, metric)`` with ``metric(model, loader)``, gives a
     number before training and after each epoch, in eval mode; more is better (``goal="min"``:
@@ -134,6 +138,7 @@ def fit(
         evaluation=_evaluation(model, evaluate, budget, goal, group),
         keep_best=keep_best,
         pruning=None if prune is None else _pruning(model, prune, epochs, batches, accumulate),
+        turns=Turns(model) if alternate else None,
         loggers=loggers(logger),
         on_epoch=on_epoch,
     )
@@ -259,6 +264,7 @@ def _run(loop: Loop, student: Student | None) -> dict[str, Any]:
         "clip_norm": loop.stepper.clip_norm,
         "evaluate": look and [look.goal, look.budget, loop.keep_best],
         "distill": student and [str(student.how), snapshot.digest(student.teacher)],
+        "alternate": loop.turns and loop.turns.names,
         "processes": loop.group.size,
         "arithmetic": _arithmetic(loop.model),
     }

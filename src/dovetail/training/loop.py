@@ -18,6 +18,7 @@ from dovetail.training.loggers import Logger
 from dovetail.training.pace import Pace
 from dovetail.training.pruning import Pruning
 from dovetail.training.stepper import Stepper
+from dovetail.training.turns import Turns
 
 __all__ = ["Loop", "Place"]
 
@@ -58,7 +59,7 @@ class Loop:
     checkpoint_every: int | None = None
     loggers: Sequence[Logger] = ()
     on_epoch: Callable[[int, float], None] | None = None
-    before_batch: Callable[[int], None] | None = None
+    turns: Turns | None = None
     tick: Callable[[int, int], None] = lambda epoch, batch: None
     place: Place = field(default_factory=Place)
     best: dict[str, Tensor] | None = None
@@ -105,8 +106,8 @@ class Loop:
         if self.stepper.gathered == 0:
             share = min(place.batch / self.batches, 1.0) if self.batches else 0.0
             self.pace.set((place.epoch - 1 + share) / self.epochs)
-        if self.before_batch is not None:
-            self.before_batch(place.batch)
+        if self.turns is not None:
+            self.turns.take(place.batch)
         inputs, target = inputs_and_target(batch, self.group.device)
         with self.stepper.autocast():
             value = self.loss(inputs, target)
@@ -136,11 +137,13 @@ class Loop:
     def _look(self, epoch: int, values: dict[str, float] | None = None) -> None:
         """Evaluate, keep what is best, and see whether it is good enough."""
         place, found = self.place, dict(values or {})
+        if self.turns is not None:
+            self.turns.take(0)
         if self.evaluation is not None:
             if epoch == 0 and self.evaluation.budget is not None:
                 place.exact = self.evaluation.exact(self.model)
             best = None if place.best is None else place.metrics[place.best]
-            place.metrics.append(self.evaluation(self.model))
+            place.metrics.append(self._metric(self.evaluation))
             found |= {"epoch": epoch, "metric": place.metrics[-1]}
             first = place.best is None
             if self.keep_best and (first or self.evaluation.is_better(place.metrics[-1], best)):
@@ -150,6 +153,12 @@ class Loop:
             place.stopped = self.evaluation.is_enough(place.metrics[-1], place.exact)
         if found:
             self._log(found)
+
+    def _metric(self, evaluation: Evaluation) -> float:
+        """Of several recipes the mean."""
+        if self.turns is None:
+            return evaluation(self.model)
+        return self.turns.mean(lambda: evaluation(self.model))
 
     def _log(self, values: dict[str, float]) -> None:
         if self.group.is_first:
@@ -185,6 +194,8 @@ class Loop:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
+        if self.turns is not None:
+            self.turns.take(0)
         state = {
             "model": snapshot.tensors(self.model),
             "optimizer": snapshot.optimizer_state(self.stepper.optimizer),
