@@ -30,6 +30,7 @@ from dovetail.emulation import (
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
 from dovetail.formats.codes import Codes, decode, encode
+from dovetail.gradients import Gradient, gradient
 from dovetail.kernels import register_realisation
 from dovetail.multipliers import (
     Multiplier,
@@ -54,6 +55,7 @@ __all__ = [
     "Codes",
     "DovetailError",
     "Format",
+    "Gradient",
     "Model",
     "Multiplier",
     "Plan",
@@ -81,6 +83,7 @@ __all__ = [
     "float_multiplier",
     "fold_",
     "format",
+    "gradient",
     "load_encoded",
     "load_state",
     "monitoring",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from dovetail.accumulators import Accumulator, FloatAccumulator, accumulator
 from dovetail.approximations import Approximation, approximation
-from dovetail.errors import DovetailError, unknown
+from dovetail.errors import DovetailError
 from dovetail.formats import FloatFormat, Format, IntFormat
 from dovetail.formats import format as to_format
+from dovetail.gradients import Gradient, gradient, terms_of
 from dovetail.kinds import KINDS
 from dovetail.multipliers import FloatMultiplier, Multiplier, any_multiplier, multiplier
 from dovetail.multipliers.floating import within
@@ -21,9 +22,7 @@ from dovetail.sparsity.scores import GRADIENT_SCORES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["EXACT", "GRADIENTS", "Arithmetic"]
-
-GRADIENTS = ("ste", "ste(unclipped)")
+__all__ = ["EXACT", "Arithmetic"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,8 @@ class Arithmetic:
 
     Every default is exact: ``None`` leaves a tensor, the accumulator or the function as torch has
     it. ``fn`` is how a function such as softmax is computed. ``grad`` is what the backward pass
-    uses: ``ste`` passes gradients straight through the casts where they did not clip,
-    ``ste(unclipped)`` everywhere; the product's gradient is that of the exact product of the cast
-    operands. A floating-point multiplier takes operands of its own format, or of formats within it,
+    uses for the products and the casts, or its spelling: see :class:`dovetail.gradients.Gradient`.
+    A floating-point multiplier takes operands of its own format, or of formats within it,
     and its products are summed in float32, in order of k, unless ``acc`` says otherwise.
 
     >>> from dovetail.formats import format
@@ -53,13 +51,12 @@ class Arithmetic:
     mul: Multiplier | FloatMultiplier = field(default_factory=lambda: multiplier("exact"))
     acc: Accumulator | None = None
     fn: Approximation | None = None
-    grad: str = "ste"
+    grad: Gradient = field(default_factory=Gradient)
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and self.sparsity.is_dense:
             object.__setattr__(self, "sparsity", None)
-        if self.grad not in GRADIENTS:
-            raise unknown("gradient", self.grad, GRADIENTS)
+        object.__setattr__(self, "grad", gradient(self.grad))
 
     @property
     def is_exact(self) -> bool:
@@ -117,6 +114,12 @@ class Arithmetic:
         """Refuse combinations that no operation of this kind can compute."""
         if KINDS[kind].is_product:
             self._check_product(kind)
+            self._check_gradient()
+        elif not self.grad.is_straight_through:
+            raise DovetailError(
+                f"grad={self.grad} differentiates products, and {kind} has none: give it "
+                f"'{Gradient(cast=self.grad.cast)}'"
+            )
         if self.fn is not None:
             self.fn.check(kind)
         self._check_calibrated(kind)
@@ -143,6 +146,27 @@ class Arithmetic:
         self._check_width("weight", self.weight, 1)
         self._check_granularity("input", self.input, None)
         self._check_granularity("weight", self.weight, None if kind == "matmul" else 0)
+
+    def _check_gradient(self) -> None:
+        """Gradients of a multiplier need one that multiplies codes; its terms are made here."""
+        if self.grad.is_straight_through:
+            return
+        if not self.multiplies_codes:
+            what = "floating-point numbers" if isinstance(self.mul, FloatMultiplier) else "no codes"
+            raise DovetailError(
+                f"grad={self.grad} differentiates a table of products of integer codes, but "
+                f"input={self.input or 'exact'}, weight={self.weight or 'exact'} and "
+                f"mul={self.mul} multiply {what}: give integer formats such as 'int8', or "
+                f"grad='{Gradient(cast=self.grad.cast)}'"
+            )
+        terms_of(self.grad, self.code_multiplier, *self.code_ranges)
+
+    @property
+    def code_ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The lowest and highest codes of the two operands of a product of codes."""
+        assert isinstance(self.input, IntFormat)
+        assert isinstance(self.weight, IntFormat)
+        return (self.input.qmin, self.input.qmax), (self.weight.qmin, self.weight.qmax)
 
     def _check_floats(self, mul: FloatMultiplier) -> None:
         """Operands are values of the multiplier's format, though they may be of a narrower one."""
@@ -201,7 +225,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "mul": any_multiplier,
     "acc": accumulator,
     "fn": approximation,
-    "grad": str,
+    "grad": gradient,
 }
 
 EXACT = Arithmetic()

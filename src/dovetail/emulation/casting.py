@@ -40,7 +40,7 @@ def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> T
     if isinstance(fmt, IntFormat):
         return _cast_integer(x, fmt, slot, site, module)
     seed = seed_from(None, x.device) if is_stochastic(fmt) else None
-    clip = site.arithmetic.grad == "ste"
+    clip = site.arithmetic.grad.clips
     return straight_through(x, fmt, block_axis(site.op.kind, slot), seed, clip=clip)
 
 
@@ -55,5 +55,5 @@ def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.M
     axis = fmt.axis_for(role)
     if scale is None or zero is None:
         return cast_by_range(x, fmt, channel=axis, clip=False)
-    clip = site.arithmetic.grad == "ste"
+    clip = site.arithmetic.grad.clips
     return fake_quantize(x, fmt, scale, zero, axis if scale.dim() else None, clip=clip)

@@ -9,6 +9,7 @@ from dovetail.emulation.accumulating import accumulated
 from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.derivative import differentiable
 from dovetail.emulation.float_products import product_of_floats
 from dovetail.emulation.hidden import visible
 from dovetail.emulation.operate import operate
@@ -103,22 +104,13 @@ def _product_of_codes(site: Site, module: nn.Module, call: Call) -> Tensor:
         # Ops registered with torch.library have no derivative under torch.func: take the value
         # from the op, the derivative from an expression that has one, and add exact zeros.
         value = _op(site, module, call.with_operands(*_detached(call)))
-        return with_gradient_of(value, _straight_through(site, module, call))
+        return with_gradient_of(value, differentiable(site, module, call))
     return _op(site, module, call)
 
 
 def _detached(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
     bias = None if call.bias is None else call.bias.detach()
     return call.x.detach(), call.weight.detach(), bias
-
-
-def _straight_through(site: Site, module: nn.Module, call: Call) -> Tensor:
-    arithmetic = site.arithmetic
-    assert arithmetic.input is not None
-    assert arithmetic.weight is not None
-    x = cast_slot(call.x, arithmetic.input, "input", site, module)
-    weight = cast_slot(call.weight, arithmetic.weight, "weight", site, module)
-    return call.with_operands(x, weight, call.bias).exact()
 
 
 def _op(site: Site, module: nn.Module, call: Call) -> Tensor:

@@ -16,8 +16,9 @@ from torch.library import Library, register_fake, register_vmap
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.kernels.accumulate import Products, Totals, accumulate, over_matrices
 from dovetail.kernels.accumulate_columns import columns
+from dovetail.kernels.batching import one_by_one
 from dovetail.kernels.geometry import Geometry
-from dovetail.kernels.library import conv_geometry, one_by_one
+from dovetail.kernels.library import conv_geometry
 from dovetail.kernels.native_accumulate import NativeSteps, steps_of_values
 from dovetail.kernels.realisation import forced
 

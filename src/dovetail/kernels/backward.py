@@ -1,13 +1,15 @@
 """The backward pass of products whose operands were cast.
 
-``y = sum_k xq * wq``, with ``xq`` and ``wq`` the operands as the casts left them, is differentiated
-exactly; how a gradient passes back through a cast is the operand's own affair.
+``y = sum_k f(x_k, w_k)`` is differentiated by terms, each a function of one operand times one of
+the other: ``df/dx = sum_r p_r(x) q_r(w)`` and ``df/dw = sum_r u_r(x) v_r(w)``. Of the exact product
+of cast operands there is one, with the coefficients ``p = v = 1``. How a gradient passes back
+through a cast is the operand's own affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,72 +17,174 @@ from torch import Tensor
 
 from dovetail.kernels.geometry import Geometry
 
-__all__ = ["Grads", "Operand", "conv", "linear", "matmul"]
+__all__ = [
+    "ExactProduct",
+    "Grads",
+    "Operand",
+    "Product",
+    "Term",
+    "conv",
+    "flat_padding",
+    "linear",
+    "matmul",
+]
 
 Grads = tuple[Tensor | None, ...]
 
 
 class Operand(Protocol):
-    """One operand of a product. ``dtype`` is that of the product: under autocast the other operand
-    may be wider."""
+    """One operand of a product; ``value`` is what the cast left, in the product's dtype."""
 
     x: Tensor
-    dtype: torch.dtype
 
     @property
-    def value(self) -> Tensor:
-        """What the cast left, in the product's dtype."""
+    def value(self) -> Tensor: ...
 
     def through(self, grad: Tensor) -> Tensor:
-        """The gradient by ``x``, given that by :attr:`value`."""
+        """The gradient by ``x``, given that by what the cast left."""
 
 
-def linear(
-    grad: Tensor, a: Operand, w: Operand, bias: Tensor | None, needed: Sequence[bool]
-) -> Grads:
+class Term(NamedTuple):
+    """What stands for each operand in the gradient by the other, and what that is multiplied by.
+
+    In the product's dtype. None: for an operand that the gradient to the other is not asked of;
+    for a coefficient, one.
+    """
+
+    first: Tensor | None  # u, as the first operand; padded already where the product says so
+    second: Tensor | None  # q, as the second operand
+    by_first: Tensor | None = None  # p
+    by_second: Tensor | None = None  # v
+
+
+class Product(Protocol):
+    """Two operands, and how their product is differentiated.
+
+    ``dtype`` is the product's: under autocast it may be wider than an operand's. ``padded`` says
+    whether terms hold the padding of a convolution's input.
+    """
+
+    @property
+    def first(self) -> Operand: ...
+
+    @property
+    def second(self) -> Operand: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def padded(self) -> bool: ...
+
+    def terms(self, needed: Sequence[bool]) -> Iterable[Term]:
+        """The terms, of which only the gradients ``needed`` (by first, by second) are used."""
+
+
+class ExactProduct:
+    """The exact product of the cast operands: the straight-through estimator."""
+
+    padded = False
+
+    def __init__(self, first: Operand, second: Operand, dtype: torch.dtype) -> None:
+        self.first, self.second, self.dtype = first, second, dtype
+
+    def terms(self, needed: Sequence[bool]) -> Iterable[Term]:
+        """Each operand's value stands for itself."""
+        first = self.first.value if needed[1] else None
+        return [Term(first, self.second.value if needed[0] else None)]
+
+
+def linear(grad: Tensor, product: Product, bias: Tensor | None, needed: Sequence[bool]) -> Grads:
     """Gradients of ``y [..., N]`` by ``x [..., K]``, ``weight [N, K]`` and ``bias [N]``."""
-    grad = grad.to(a.dtype)
-    rows = grad.reshape(-1, grad.shape[-1])
-    gx = a.through(grad @ w.value) if needed[0] else None
-    gw = w.through(rows.mT @ a.value.reshape(-1, a.x.shape[-1])) if needed[1] else None
+    grad = grad.to(product.dtype)
+    rows, depth = grad.reshape(-1, grad.shape[-1]), product.first.x.shape[-1]
+    gx = gw = None
+    for term in product.terms(needed):
+        if term.second is not None:
+            gx = _plus(gx, grad @ term.second, term.by_first)
+        if term.first is not None:
+            gw = _plus(gw, rows.mT @ term.first.reshape(-1, depth), term.by_second)
     gb = rows.sum(0).to(bias.dtype) if bias is not None and needed[2] else None
-    return gx, gw, gb
+    return *_through(product, gx, gw), gb
 
 
 def conv(
     grad: Tensor,
-    a: Operand,
-    w: Operand,
+    product: Product,
     bias: Tensor | None,
     geometry: Geometry,
     needed: Sequence[bool],
 ) -> Grads:
-    """Gradients of a convolution; a padded pixel has the value zero and takes no gradient."""
+    """Gradients of a convolution; a padded pixel takes no gradient."""
     lows, highs = zip(*geometry.padding, strict=True)
-    even = lows == highs
-    pads = [p for pair in reversed(geometry.padding) for p in pair]
-    gx, gw, gb = torch.ops.aten.convolution_backward(
-        grad.to(a.dtype).contiguous(),
-        a.value if even else F.pad(a.value, pads),
-        w.value,
-        None if bias is None else list(bias.shape),
-        list(geometry.stride),
-        list(lows) if even else [0] * geometry.spatial,
-        list(geometry.dilation),
-        False,
-        [0] * geometry.spatial,
-        geometry.groups,
-        [bool(needed[0]), bool(needed[1]), bias is not None and bool(needed[2])],
-    )
-    if gx is not None:
-        gx = a.through(gx if even else F.pad(gx, [-p for p in pads]))
-    gb = None if gb is None or bias is None else gb.to(bias.dtype)
-    return gx, None if gw is None else w.through(gw), gb
+    outside = product.padded or lows != highs
+    grad = grad.to(product.dtype).contiguous()
+    pads = flat_padding(geometry)
+    x, w = product.first.x, product.second.x
+    gx = gw = None
+    for term in product.terms(needed):
+        if term.first is None and term.second is None:
+            continue
+        # What is not needed only says how large it is.
+        first = x.to(product.dtype) if term.first is None else term.first
+        if outside and not (product.padded and term.first is not None):
+            first = F.pad(first, pads)
+        by_x, by_w, _ = torch.ops.aten.convolution_backward(
+            grad,
+            first,
+            w.to(product.dtype) if term.second is None else term.second,
+            None,
+            list(geometry.stride),
+            [0] * geometry.spatial if outside else list(lows),
+            list(geometry.dilation),
+            False,
+            [0] * geometry.spatial,
+            geometry.groups,
+            [term.second is not None, term.first is not None, False],
+        )
+        if by_x is not None:
+            gx = _plus(gx, F.pad(by_x, [-p for p in pads]) if outside else by_x, term.by_first)
+        if by_w is not None:
+            gw = _plus(gw, by_w, term.by_second)
+    gb = None
+    if bias is not None and needed[2]:
+        gb = grad.sum([d for d in range(grad.dim()) if d != 1]).to(bias.dtype)
+    return *_through(product, gx, gw), gb
 
 
-def matmul(grad: Tensor, a: Operand, w: Operand) -> Grads:
+def matmul(grad: Tensor, product: Product, needed: Sequence[bool]) -> Grads:
     """Gradients of ``x [..., M, K] @ weight [..., K, N]`` with broadcast leading dimensions."""
-    grad = grad.to(a.dtype)
-    gx = (grad @ w.value.mT).sum_to_size(a.x.shape)
-    gw = (a.value.mT @ grad).sum_to_size(w.x.shape)
-    return a.through(gx), w.through(gw)
+    grad = grad.to(product.dtype)
+    gx = gw = None
+    for term in product.terms(needed):
+        if term.second is not None:
+            by_x = (grad @ term.second.mT).sum_to_size(product.first.x.shape)
+            gx = _plus(gx, by_x, term.by_first)
+        if term.first is not None:
+            by_w = (term.first.mT @ grad).sum_to_size(product.second.x.shape)
+            gw = _plus(gw, by_w, term.by_second)
+    return _through(product, gx, gw)
+
+
+def flat_padding(geometry: Geometry) -> list[int]:
+    """The padding as ``F.pad`` takes it.
+
+    >>> flat_padding(Geometry.conv(2, padding=[(1, 2), (3, 4)]))
+    [3, 4, 1, 2]
+    """
+    return [p for pair in reversed(geometry.padding) for p in pair]
+
+
+def _plus(total: Tensor | None, part: Tensor, coefficient: Tensor | None) -> Tensor:
+    if total is None:
+        return part if coefficient is None else part * coefficient
+    return total + part if coefficient is None else torch.addcmul(total, part, coefficient)
+
+
+def _through(
+    product: Product, gx: Tensor | None, gw: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    return (
+        None if gx is None else product.first.through(gx),
+        None if gw is None else product.second.through(gw),
+    )

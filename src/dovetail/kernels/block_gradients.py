@@ -16,7 +16,7 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.formats import BlockFloat, Format, MXFormat
 from dovetail.formats.realise import in_torch, inside, round_values
 from dovetail.kernels import backward
-from dovetail.kernels.backward import Grads
+from dovetail.kernels.backward import ExactProduct, Grads
 from dovetail.kernels.geometry import LINEAR, Geometry
 
 __all__ = ["conv", "linear", "matmul"]
@@ -49,14 +49,12 @@ class _Operand:
         return grad * inside(self.grouped, self.fmt, self.axis).reshape(self.x.shape)
 
 
-def _operands(
+def _product(
     x: Tensor, w: Tensor, rule: Arithmetic, axes: tuple[int, int], groups: int = 1
-) -> tuple[_Operand, _Operand]:
-    clip, dtype = rule.grad == "ste", torch.promote_types(x.dtype, w.dtype)
-    return (
-        _Operand(x, rule.input, axes[0], clip, dtype, groups),
-        _Operand(w, rule.weight, axes[1], clip, dtype, 1),
-    )
+) -> ExactProduct:
+    clip, dtype = rule.grad.clips, torch.promote_types(x.dtype, w.dtype)
+    first = _Operand(x, rule.input, axes[0], clip, dtype, groups)
+    return ExactProduct(first, _Operand(w, rule.weight, axes[1], clip, dtype, 1), dtype)
 
 
 def linear(
@@ -70,7 +68,7 @@ def linear(
 ) -> Grads:
     """See :func:`dovetail.kernels.backward.linear`."""
     assert geometry == LINEAR
-    return backward.linear(grad, *_operands(x, weight, rule, (-1, -1)), bias, needed)
+    return backward.linear(grad, _product(x, weight, rule, (-1, -1)), bias, needed)
 
 
 def conv(
@@ -83,10 +81,12 @@ def conv(
     needed: Sequence[bool],
 ) -> Grads:
     """See :func:`dovetail.kernels.backward.conv`."""
-    operands = _operands(x, weight, rule, (1, 1), geometry.groups)
-    return backward.conv(grad, *operands, bias, geometry, needed)
+    product = _product(x, weight, rule, (1, 1), geometry.groups)
+    return backward.conv(grad, product, bias, geometry, needed)
 
 
-def matmul(grad: Tensor, x: Tensor, weight: Tensor, rule: Arithmetic) -> Grads:
+def matmul(
+    grad: Tensor, x: Tensor, weight: Tensor, rule: Arithmetic, needed: Sequence[bool]
+) -> Grads:
     """See :func:`dovetail.kernels.backward.matmul`."""
-    return backward.matmul(grad, *_operands(x, weight, rule, (-1, -2)))
+    return backward.matmul(grad, _product(x, weight, rule, (-1, -2)), needed)

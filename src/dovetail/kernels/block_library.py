@@ -15,8 +15,9 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.kernels import block, block_gradients
+from dovetail.kernels.batching import one_by_one
 from dovetail.kernels.geometry import LINEAR, Geometry
-from dovetail.kernels.library import conv_geometry, one_by_one, owned
+from dovetail.kernels.library import conv_geometry, owned
 
 __all__ = ["block_conv", "block_linear", "block_matmul"]
 
@@ -94,7 +95,7 @@ def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     rule = Arithmetic.parse(ctx.settings[-1])
     x, weight = ctx.saved_tensors
-    return (*block_gradients.matmul(grad, x, weight, rule), None)
+    return (*block_gradients.matmul(grad, x, weight, rule, ctx.needs_input_grad[:2]), None)
 
 
 for _name, _impl, _fake, _backward in (

@@ -18,7 +18,8 @@ from torch.library import Library, register_fake, register_vmap
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError
 from dovetail.kernels import float_mac as kernels
-from dovetail.kernels.library import conv_geometry, one_by_one, owned
+from dovetail.kernels.batching import one_by_one
+from dovetail.kernels.library import conv_geometry, owned
 from dovetail.multipliers import FloatMultiplier, any_multiplier
 
 __all__ = ["float_mac", "float_matmul"]

@@ -1,76 +1,91 @@
 """What the backward pass of an emulated layer computes.
 
-``ste``: with ``xq``, ``wq`` the operands as the casts left them, ``y = sum_k xq * wq`` is
-differentiated exactly, and each cast passes its gradient straight through where it did not clip
-(Bengio et al., arXiv 1308.3432; the clip mask as in PACT, arXiv 1805.06085).
-``ste(unclipped)`` leaves the mask out. The multiplier's error is invisible to both.
+With ``xq``, ``wq`` the operands as the casts left them, ``xq = s_x (a - z_x)`` for a code ``a``:
+
+* ``ste``: ``y = sum_k xq * wq`` is differentiated exactly (Bengio et al., arXiv 1308.3432); the
+  multiplier's error is invisible to it.
+* A gradient of the multiplier, ``df/da`` and ``df/dw`` over its codes (:mod:`dovetail.gradients`):
+  ``dy/dxq = s_w (df/da - z_w)`` and ``dy/dwq = s_x (df/dw - z_x)``. A padded pixel has the code
+  ``z_x``. Of the exact product this is ``ste``.
+
+Then each cast passes its gradient straight through where it did not clip (as in PACT, arXiv
+1805.06085), or everywhere if the arithmetic says ``unclipped``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats import IntFormat
-from dovetail.formats.quantization import dequantize, quantize, unclipped
 from dovetail.kernels import backward
-from dovetail.kernels.backward import Grads
-from dovetail.kernels.geometry import Geometry
-from dovetail.kernels.ranges import operand_range
+from dovetail.kernels.backward import ExactProduct, Grads, Product, Term, flat_padding
+from dovetail.kernels.cast_operands import CastOperand, Ranges
+from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.slope_library import slopes, terms_for
 
-__all__ = ["Operand", "conv", "linear", "matmul"]
-
-Ranges = Sequence[Tensor | None]
+__all__ = ["conv", "linear", "matmul", "product_of_codes"]
 
 
-class Operand:
-    """One operand of a product: its cast value, and how a gradient passes back through the cast.
-
-    ``dtype`` is that of the product: under autocast the other operand may be wider.
-    """
+class TableProduct:
+    """A multiplier's product of two cast operands, with the terms of its gradient table."""
 
     def __init__(
-        self,
-        x: Tensor,
-        fmt: IntFormat,
-        slot: str,
-        given: Ranges,
-        clip: bool,
-        dtype: torch.dtype,
+        self, first: CastOperand, second: CastOperand, rule: Arithmetic, geometry: Geometry
     ) -> None:
-        scale, zero = given
-        pair = None if scale is None or zero is None else (scale, zero)
-        self.x, self.fmt, self.dtype = x, fmt, dtype
-        self.scale, self.zero = operand_range(x, fmt, slot, pair)
-        self.axis = 0 if self.scale.dim() else None
-        # A range taken from the operand itself clips nothing.
-        self.clips = clip and pair is not None
+        self.first, self.second, self.dtype = first, second, first.dtype
+        self.spelling, self.geometry = rule.spelling, geometry
+        self.padded = any(p for pair in geometry.padding for p in pair)
 
-    @property
-    def value(self) -> Tensor:
-        codes = quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
-        return dequantize(codes, self.scale, self.zero, self.axis, self.dtype)
+    def terms(self, needed: Sequence[bool]) -> Iterator[Term]:
+        """See :class:`dovetail.kernels.backward.Product`."""
+        a, w = self.first, self.second
+        x = F.pad(a.x, flat_padding(self.geometry)) if self.padded else a.x
+        p, q = self._parts(needed[0], (a, a.x, "p"), (w, w.x, "q"))
+        u, v = self._parts(needed[1], (a, x, "u"), (w, w.x, "v"))
+        for parts in zip_longest(u, q, p, v):
+            yield Term(*parts)
+        by_zero = a.fmt.affine and needed[1], w.fmt.affine and needed[0]
+        if any(by_zero):
+            yield Term(
+                a.offset.expand(x.shape) if by_zero[0] else None,
+                w.offset.expand(w.x.shape) if by_zero[1] else None,
+            )
 
-    def through(self, grad: Tensor) -> Tensor:
-        grad = grad.to(self.x.dtype)
-        if not self.clips:
-            return grad
-        return grad * unclipped(self.x, self.fmt, self.scale, self.zero, self.axis)
+    def _parts(
+        self, needed: bool, *parts: tuple[CastOperand, Tensor, str]
+    ) -> list[tuple[Tensor, ...]]:
+        """Each operand's part of the terms, at the codes of the tensor that stands for it."""
+        if not needed:
+            return [()] * len(parts)
+        return [
+            slopes(tensor, of.scale, of.zero, self.spelling, part).to(self.dtype).unbind()
+            for of, tensor, part in parts
+        ]
 
 
-def _operands(
-    x: Tensor, w: Tensor, ranges: Ranges, arithmetic: Arithmetic, second: str = "weight"
-) -> tuple[Operand, Operand]:
-    assert isinstance(arithmetic.input, IntFormat)
-    assert isinstance(arithmetic.weight, IntFormat)
-    clip, dtype = arithmetic.grad == "ste", torch.promote_types(x.dtype, w.dtype)
-    return (
-        Operand(x, arithmetic.input, "input", ranges[:2], clip, dtype),
-        Operand(w, arithmetic.weight, second, ranges[2:], clip, dtype),
-    )
+def product_of_codes(
+    x: Tensor,
+    w: Tensor,
+    ranges: Ranges,
+    rule: Arithmetic,
+    geometry: Geometry = LINEAR,
+    second: str = "weight",
+) -> Product:
+    """The product as the backward pass sees it; ``second`` is the second operand's slot."""
+    assert isinstance(rule.input, IntFormat)
+    assert isinstance(rule.weight, IntFormat)
+    clip, dtype = rule.grad.clips, torch.promote_types(x.dtype, w.dtype)
+    first = CastOperand(x, rule.input, "input", ranges[:2], clip, dtype)
+    other = CastOperand(w, rule.weight, second, ranges[2:], clip, dtype)
+    if terms_for(rule) is None:
+        return ExactProduct(first, other, dtype)
+    return TableProduct(first, other, rule, geometry)
 
 
 def linear(
@@ -83,7 +98,7 @@ def linear(
     needed: Sequence[bool],
 ) -> Grads:
     """See :func:`dovetail.kernels.backward.linear`."""
-    return backward.linear(grad, *_operands(x, weight, ranges, arithmetic), bias, needed)
+    return backward.linear(grad, product_of_codes(x, weight, ranges, arithmetic), bias, needed)
 
 
 def conv(
@@ -97,11 +112,18 @@ def conv(
     needed: Sequence[bool],
 ) -> Grads:
     """See :func:`dovetail.kernels.backward.conv`."""
-    return backward.conv(grad, *_operands(x, weight, ranges, arithmetic), bias, geometry, needed)
+    product = product_of_codes(x, weight, ranges, arithmetic, geometry)
+    return backward.conv(grad, product, bias, geometry, needed)
 
 
 def matmul(
-    grad: Tensor, x: Tensor, weight: Tensor, ranges: Ranges, arithmetic: Arithmetic
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    ranges: Ranges,
+    arithmetic: Arithmetic,
+    needed: Sequence[bool],
 ) -> Grads:
     """See :func:`dovetail.kernels.backward.matmul`."""
-    return backward.matmul(grad, *_operands(x, weight, ranges, arithmetic, second="second"))
+    product = product_of_codes(x, weight, ranges, arithmetic, second="second")
+    return backward.matmul(grad, product, needed)

@@ -118,7 +118,7 @@ def _planned(
     _level: str | None,
 ) -> _Way:
     fmt, w_fmt, acc = integer(arithmetic.input), integer(arithmetic.weight), arithmetic.acc
-    operands = Operands(code_range(fmt), code_range(w_fmt), device)
+    operands = Operands(*arithmetic.code_ranges, device)
     kernel = plan_accumulated(arithmetic.code_multiplier, operands, acc, reduction)
     bound = operands.bound(arithmetic.code_multiplier) * reduction
     shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction

@@ -16,6 +16,7 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.kernels import gradients, layer
+from dovetail.kernels.batching import one_by_one
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.ranges import Range, operand_range
 
@@ -27,7 +28,6 @@ __all__ = [
     "conv_window",
     "linear",
     "matmul",
-    "one_by_one",
 ]
 
 _RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
@@ -228,27 +228,9 @@ def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *ranges = tensors
     assert x is not None
     assert weight is not None
-    grads = gradients.matmul(grad, x, weight, ranges, Arithmetic.parse(arithmetic))
+    rule = Arithmetic.parse(arithmetic)
+    grads = gradients.matmul(grad, x, weight, ranges, rule, ctx.needs_input_grad[:2])
     return (*grads, *[None] * 5)
-
-
-def one_by_one(name: str) -> Callable[..., Any]:
-    """A rule of vmap: one call per example, right for whichever operands are batched."""
-
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        op = getattr(torch.ops.dovetail, name)
-        outs = []
-        for i in range(info.batch_size):
-            picked = [
-                value.select(dim, i)
-                if isinstance(dim, int) and isinstance(value, Tensor)
-                else value
-                for value, dim in zip(args, in_dims, strict=True)
-            ]
-            outs.append(op(*picked))
-        return torch.stack(outs), 0
-
-    return rule
 
 
 for _name, _impl, _fake, _backward in (

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
 
 from dovetail._eager import is_eager
-from dovetail.kernels.library import one_by_one
+from dovetail.kernels.batching import one_by_one
 from dovetail.sparsity import sparsity
 
 __all__ = ["mask_of"]

@@ -168,7 +168,10 @@ class RuleSpec(_Spec):
         None,
         description="how softmax, a norm or an activation is computed, such as poly2(fp16)",
     )
-    grad: str | None = Field(None, description="gradient of the multiplier in the backward pass")
+    grad: str | None = Field(
+        None,
+        description="gradient of products and casts, such as ste, lut1d or lut2d(window=4)",
+    )
 
     @model_validator(mode="after")
     def _sets_something(self) -> RuleSpec:

@@ -10,9 +10,9 @@ from torch import nn
 
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.approximations import Approximation, approximation
-from dovetail.arithmetic import GRADIENTS
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import format as to_format
+from dovetail.gradients import gradient
 from dovetail.multipliers import any_multiplier
 from dovetail.recipe.selectors import Selector
 from dovetail.sparsity import Sparsity, sparsity
@@ -66,7 +66,7 @@ def rule(
     its like), ``bias``, ``output`` (a format or its spelling), ``sparsity`` (which weights are
     kept, before they are cast: anything :func:`dovetail.sparsity` takes), ``mul`` (anything
     :func:`dovetail.multiplier` takes), ``acc`` (an accumulator), ``fn`` (an approximation of a
-    function such as softmax), ``grad``. A kind that has no such
+    function such as softmax), ``grad`` (a gradient). A kind that has no such
     field passes over it; a field that no matched operation has is refused in the plan. The text
     ``"exact"`` undoes what an earlier rule set. ``optional`` lets the rule match nothing.
 
@@ -118,12 +118,6 @@ def _approximation(value: Any) -> Approximation | None:
     return None if value is None or value == "exact" else approximation(value)
 
 
-def _gradient(value: Any) -> str:
-    if value not in GRADIENTS:
-        raise unknown("gradient", str(value), GRADIENTS)
-    return str(value)
-
-
 _READERS: dict[str, Callable[[Any], Any]] = {
     "input": _format,
     "weight": _format,
@@ -135,7 +129,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "mul": any_multiplier,
     "acc": _accumulator,
     "fn": _approximation,
-    "grad": _gradient,
+    "grad": gradient,
 }
 
 #: The fields a rule can set.

@@ -1,0 +1,69 @@
+"""An expression with the derivative of an emulated product, for ``torch.func``.
+
+Its value is another: :func:`dovetail.emulation.smooth.with_gradient_of` takes only the derivative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from dovetail.emulation.calls import Call
+from dovetail.emulation.casting import cast_slot
+from dovetail.emulation.site import Site
+from dovetail.kernels.backward import Term
+from dovetail.kernels.gradients import product_of_codes
+
+__all__ = ["differentiable"]
+
+
+def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
+    """The expression; each operand's gradient passes through its cast.
+
+    A term whose coefficients are ``p`` and ``v`` is the sum of two products: ``(p x) q``, which
+    only the first operand is varied in, and ``u (v w)``, which only the second is.
+    """
+    arithmetic = site.arithmetic
+    assert arithmetic.input is not None
+    assert arithmetic.weight is not None
+    if arithmetic.grad.is_straight_through:
+        return call.with_operands(*_cast(site, module, call), call.bias).exact()
+    call = call.plain
+    ranges = (*site.range(module, "input"), *site.range(module, "weight"))
+    second = "second" if call.kind == "matmul" else "weight"
+    fixed = call.x.detach(), call.weight.detach()
+    product = product_of_codes(*fixed, ranges, arithmetic, call.geometry, second)
+    x, weight = _cast(site, module, call)
+    parts = [
+        part
+        for term in product.terms((True, True))
+        for part in _parts(call, x, weight, term, product.padded)
+    ]
+    if call.bias is not None:
+        parts.append(call.bias.view(-1, *[1] * call.geometry.spatial))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _cast(site: Site, module: nn.Module, call: Call) -> tuple[Tensor, Tensor]:
+    arithmetic = site.arithmetic
+    assert arithmetic.input is not None
+    assert arithmetic.weight is not None
+    x = cast_slot(call.x, arithmetic.input, "input", site, module)
+    return x, cast_slot(call.weight, arithmetic.weight, "weight", site, module)
+
+
+def _parts(call: Call, x: Tensor, weight: Tensor, term: Term, padded: bool) -> list[Tensor]:
+    parts = []
+    if term.second is not None:
+        varied = x if term.by_first is None else x * term.by_first
+        parts.append(call.with_operands(varied, term.second, None).exact())
+    if term.first is not None:
+        varied = weight if term.by_second is None else weight * term.by_second
+        geometry = replace(call.geometry, padding=((0, 0),) * call.geometry.spatial)
+        inner = replace(call, geometry=geometry) if padded else call
+        parts.append(inner.with_operands(term.first, varied, None).exact())
+    return parts

@@ -1,0 +1,103 @@
+"""`Gradient`: how a product is differentiated, and how a cast passes a gradient on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from dovetail._spelling import parse_call, spell_call
+from dovetail.errors import DovetailError, unknown
+
+__all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
+
+PRODUCTS = ("ste", "lut1d", "lut2d")
+CASTS = ("clip", "unclipped")
+
+
+@dataclass(frozen=True, repr=False)
+class Gradient:
+    """What the backward pass uses for ``y = sum_k f(a_k, w_k)`` of cast operands.
+
+    ``product`` says how ``f`` is differentiated (`dovetail.gradients.slopes` has the formulas):
+
+    * ``ste``: as the exact product ``a w`` (Bengio et al., arXiv 1308.3432); the multiplier's error
+      is invisible to it.
+    * ``lut1d``: ``df/da`` is the slope of the line nearest to ``f(., w)``, a function of ``w``.
+    * ``lut2d``: ``df/da`` is the slope of ``f(., w)`` smoothed over the codes at most ``window``
+      away, a function of both (both: Meng et al., arXiv 2509.10519).
+
+    ``cast`` says how a cast passes its gradient: ``clip`` where it did not clip, ``unclipped``
+    everywhere. ``window`` is ``lut2d``'s half-window in codes; ``None`` chooses it by the
+    multiplier, see `dovetail.gradients.windows`.
+
+    >>> Gradient("lut2d", window=4), Gradient(cast="unclipped"), Gradient() == gradient("ste(clip)")
+    (lut2d(window=4), ste(unclipped), True)
+    """
+
+    product: str = "ste"
+    cast: str = "clip"
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.product not in PRODUCTS:
+            raise unknown("gradient", str(self.product), PRODUCTS)
+        if self.cast not in CASTS:
+            raise unknown("gradient of a cast", str(self.cast), CASTS)
+        if self.window is None:
+            return
+        if self.product != "lut2d":
+            raise DovetailError(
+                f"window={self.window}: {self.product} smooths nothing; 'lut2d' has a window"
+            )
+        if not isinstance(self.window, int) or isinstance(self.window, bool) or self.window < 0:
+            raise DovetailError(f"window={self.window!r}: give a whole number of codes, 0 or more")
+
+    def __repr__(self) -> str:
+        words = [] if self.cast == "clip" else [self.cast]
+        options = {} if self.window is None else {"window": self.window}
+        return spell_call(self.product, *words, **options)
+
+    @property
+    def clips(self) -> bool:
+        """Whether what a cast clips gets no gradient."""
+        return self.cast != "unclipped"
+
+    @property
+    def is_straight_through(self) -> bool:
+        """Whether products are differentiated as exact ones."""
+        return self.product == "ste"
+
+
+@lru_cache(maxsize=256)
+def gradient(spec: str | Gradient) -> Gradient:
+    """The gradient that ``spec`` spells: ``product(cast, window=n)``, all but the product optional.
+
+    >>> gradient("lut2d(window=4, cast=unclipped)")
+    lut2d(unclipped, window=4)
+    >>> gradient("lut3d")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: unknown gradient 'lut3d'; did you mean 'lut2d'? ...
+    """
+    if isinstance(spec, Gradient):
+        return spec
+    if not isinstance(spec, str):
+        raise DovetailError(f"a gradient is a text such as 'lut2d(window=4)', not {spec!r}")
+    name, args, kwargs = parse_call(spec)
+    if name not in PRODUCTS:
+        raise unknown("gradient", name, PRODUCTS)
+    try:
+        return Gradient(name, **_options(args, kwargs))
+    except DovetailError as error:
+        raise DovetailError(f"gradient '{spec}': {error}") from None
+
+
+def _options(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    if len(args) + ("cast" in kwargs) > 1:
+        raise DovetailError(f"name one gradient of the cast, of {', '.join(CASTS)}")
+    for key in kwargs:
+        if key not in ("cast", "window"):
+            raise unknown("argument", key, ("cast", "window"))
+    options = {"cast": args[0]} if args else {}
+    options |= {k: v for k, v in kwargs.items() if (k, v) != ("window", "auto")}
+    return options

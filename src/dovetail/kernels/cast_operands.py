@@ -1,0 +1,70 @@
+"""Operands of a product of codes, as the backward pass sees them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dovetail.formats import IntFormat
+from dovetail.formats.quantization import dequantize, quantize
+from dovetail.formats.realise import Report, round_integers
+from dovetail.kernels.ranges import operand_range
+
+__all__ = ["CastOperand", "Ranges"]
+
+Ranges = Sequence[Tensor | None]
+
+
+class CastOperand:
+    """One operand of a product: its cast value, and how a gradient passes back through the cast.
+
+    ``dtype`` is that of the product: under autocast the other operand may be wider.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        fmt: IntFormat,
+        slot: str,
+        given: Ranges,
+        clip: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        scale, zero = given
+        pair = None if scale is None or zero is None else (scale, zero)
+        self.x, self.fmt, self.dtype = x, fmt, dtype
+        self.scale, self.zero = operand_range(x, fmt, slot, pair)
+        self.axis = 0 if self.scale.dim() else None
+        # A range taken from the operand itself clips nothing.
+        self.clips = clip and pair is not None
+
+    @property
+    def value(self) -> Tensor:
+        """What the cast left, in the product's dtype."""
+        if self.dtype == self.x.dtype:
+            return self._cast[0]
+        codes = quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
+        return dequantize(codes, self.scale, self.zero, self.axis, self.dtype)
+
+    @cached_property
+    def _cast(self) -> tuple[Tensor, Tensor | None]:
+        """The value in the operand's own dtype, and where it did not clip, in one pass."""
+        report = Report() if self.clips else None
+        fixed = self.x.detach()
+        y = round_integers(fixed, self.fmt, self.scale, self.zero, self.axis, None, report)
+        return y, None if report is None else report.inside
+
+    @property
+    def offset(self) -> Tensor:
+        """The value of code zero, to broadcast over ``x``."""
+        whole = -(self.zero * self.scale).to(self.dtype)
+        return whole if self.axis is None else whole.view(-1, *[1] * (self.x.dim() - 1))
+
+    def through(self, grad: Tensor) -> Tensor:
+        """The gradient by ``x``, given that by the value."""
+        grad = grad.to(self.x.dtype)
+        inside = self._cast[1]
+        return grad if inside is None else torch.where(inside, grad, 0.0)
