@@ -41,7 +41,16 @@ from dovetail.multipliers import (
     register_multiplier,
 )
 from dovetail.recipe import Recipe, Rule, rule
-from dovetail.recovery import Recovery, smoothquant
+from dovetail.recovery import (
+    Recovery,
+    awq,
+    correct_bias,
+    equalise,
+    fold_batch_norm,
+    reestimate_batch_norm,
+    rotate,
+    smoothquant,
+)
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
 from dovetail.training import Pruning, fit
@@ -71,17 +80,21 @@ __all__ = [
     "approximation_errors",
     "approximations",
     "aware",
+    "awq",
     "calibrate",
     "cast",
     "catalog",
     "checkpoint_context",
+    "correct_bias",
     "counters",
     "decode",
     "encode",
+    "equalise",
     "families",
     "fit",
     "float_multiplier",
     "fold_",
+    "fold_batch_norm",
     "format",
     "gradient",
     "load_encoded",
@@ -91,12 +104,14 @@ __all__ = [
     "ops",
     "plan",
     "recipes",
+    "reestimate_batch_norm",
     "register_approximation",
     "register_format",
     "register_multiplier",
     "register_realisation",
     "register_sparsity",
     "remove_",
+    "rotate",
     "rule",
     "save_encoded",
     "smoothquant",

@@ -4,9 +4,10 @@
 
 A transform leaves the function as it is, in exact arithmetic, and gives the casts easier numbers:
 ``smooth`` divides the input and multiplies the weight by a number per channel, ``rotation`` turns
-both by one orthogonal matrix, ``norm`` scales what a normalisation sums. ``shift`` alone changes
-the function: it adds to the bias. The parameters stay as the user's; the tensors of a transform
-are buffers of the module, and a site lists the kinds of its transforms in the order of their use.
+both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Two change the function:
+``shift`` adds to the bias, ``clip`` bounds the weights. The parameters stay as the user's; the
+tensors of a transform are buffers of the module, and a site lists the kinds of its transforms in
+the order of their use.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dovetail.kernels.weight_cache import cached
 __all__ = [
     "PARTS",
     "add_transform",
+    "clipped",
     "divided",
     "largest_inputs",
     "largest_weights",
@@ -43,6 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "smooth_dynamic": ("alpha",),
     "rotation": ("left", "right"),
     "shift": ("shift",),
+    "clip": ("bound",),
     "norm": ("factor",),
 }
 
@@ -114,11 +117,18 @@ def _shift(call: Call, parts: Mapping[str, Tensor], _place: int) -> Call:
     return call.with_operands(call.x, call.weight, bias)
 
 
+def _clip(call: Call, parts: Mapping[str, Tensor], place: int) -> Call:
+    bound = parts["bound"]
+    weight = _kept(call, (bound,), place, lambda w: clipped(w, bound))
+    return call.with_operands(call.x, weight, call.bias)
+
+
 _PRODUCTS: dict[str, Callable[[Call, Mapping[str, Tensor], int], Call]] = {
     "smooth": _smooth,
     "smooth_dynamic": _smooth_dynamic,
     "rotation": _rotation,
     "shift": _shift,
+    "clip": _clip,
 }
 
 
@@ -140,6 +150,13 @@ def multiplied(weight: Tensor, scale: Tensor, kind: str, groups: int = 1) -> Ten
         return weight * scale
     parts: Tensor = weight.unflatten(0, (groups, -1))
     return (parts * scale.view(groups, 1, -1, *[1] * (weight.dim() - 2))).flatten(0, 1)
+
+
+def clipped(weight: Tensor, bound: Tensor) -> Tensor:
+    """The weight within plus and minus one bound per output channel, or one for all."""
+    bound = bound.to(weight.dtype)
+    bound = bound.view(-1, *[1] * (weight.dim() - 1)) if bound.dim() else bound
+    return torch.minimum(torch.maximum(weight, -bound), bound)
 
 
 def largest_inputs(x: Tensor, spatial: int) -> Tensor:

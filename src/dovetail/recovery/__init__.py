@@ -1,6 +1,21 @@
 """Post-training recipes: accuracy won back without training, each of them undoable."""
 
+from dovetail.recovery.awq import awq
+from dovetail.recovery.batch_norm import fold_batch_norm, reestimate_batch_norm
+from dovetail.recovery.bias import correct_bias
+from dovetail.recovery.equalise import equalise
 from dovetail.recovery.handle import Change, Recovery
+from dovetail.recovery.rotate import rotate
 from dovetail.recovery.smoothquant import smoothquant
 
-__all__ = ["Change", "Recovery", "smoothquant"]
+__all__ = [
+    "Change",
+    "Recovery",
+    "awq",
+    "correct_bias",
+    "equalise",
+    "fold_batch_norm",
+    "reestimate_batch_norm",
+    "rotate",
+    "smoothquant",
+]

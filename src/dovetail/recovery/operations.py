@@ -66,13 +66,19 @@ class Operations:
         self.emulated = any(is_emulated(module) for module in model.modules())
 
     def select(
-        self, recipe: str, select: Select, kinds: Sequence[str], also: Sequence[str] = ()
+        self,
+        recipe: str,
+        select: Select,
+        kinds: Sequence[str],
+        also: Sequence[str] = (),
+        *,
+        anywhere: bool = False,
     ) -> list[Operation]:
         """Those that are selected, of the kinds that the recipe can treat.
 
         A pattern without a kind speaks of ``kinds``, one with it of those ``also``; one that
         matches nothing is refused, as is one that names an operation of another kind. Of an
-        emulated model only what its rules address is found.
+        emulated model only what its rules address is found, unless ``anywhere``.
         """
         patterns = [select] if isinstance(select, (str, Selector)) else list(select)
         if not patterns:
@@ -81,7 +87,7 @@ class Operations:
         for pattern in patterns:
             selector = _selector(pattern, kinds)
             found = [op for op in self.by_place.values() if selector.matches(op.address)]
-            planned = [op for op in found if op.site is not None or not self.emulated]
+            planned = [op for op in found if op.site is not None or anywhere or not self.emulated]
             self._check(recipe, pattern, found, planned, (*kinds, *also))
             chosen.update({op.place: op for op in planned})
         return [op for place, op in self.by_place.items() if place in chosen]
