@@ -279,3 +279,32 @@ def test_a_weight_with_a_hidden_scale_is_not_folded():
     with pytest.raises(dv.DovetailError, match=r"head: its weight cannot be folded.* fold_ first"):
         dv.fold_(model)
     assert same(everything(model), before)
+
+
+def test_of_several_recipes_each_has_its_own_transforms():
+    model, batches = blocks(torch.float32)
+    made = {
+        name: dv.Recipe(dv.rule("*", input=f"int{bits}", weight="int8"))
+        for name, bits in (("fine", 8), ("rough", 5))
+    }
+    dv.apply_several_(model, made, batches[0])
+    before = everything(model)
+    fine = model(batches[0]).detach()
+    dv.switch(model, "rough")
+    rough = model(batches[0]).detach()
+    done = dv.smoothquant(model, batches, fuse="never")
+    smooth = model(batches[0]).detach()
+    assert not torch.equal(smooth, rough)
+    dv.switch(model, "fine")
+    assert torch.equal(model(batches[0]).detach(), fine)
+    with pytest.raises(dv.DovetailError, match=r"computes by another recipe: dv\.switch back"):
+        done.undo()
+    fresh, _ = blocks(torch.float32)
+    dv.load_state(fresh, dv.state(model), batches[0])
+    dv.switch(fresh, "rough")
+    assert torch.equal(fresh(batches[0]), smooth)
+    dv.switch(model, "rough")
+    done.undo()
+    assert torch.equal(model(batches[0]).detach(), rough)
+    dv.switch(model, "fine")
+    assert same(everything(model), before)

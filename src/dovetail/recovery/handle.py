@@ -64,9 +64,15 @@ class Recovery:
         """Every parameter, buffer and hidden tensor that the recipe changed as it was before.
 
         Refused while a later recipe that changed the same modules stands, and after :meth:`keep`.
-        What :func:`dovetail.remove_` has taken out already stays out.
+        What :func:`dovetail.remove_` has taken out already stays out; while the model is emulated
+        by another recipe, one of several perhaps, it is refused.
         """
         self._refuse_settled()
+        if self._journal.is_elsewhere:
+            raise DovetailError(
+                f"{self.name} cannot be undone while the model computes by another recipe: "
+                "dv.switch back to the one that it was carried out under, or dv.remove_ this one"
+            )
         for module in self._journal.modules:
             last = _marks[module][-1]
             if last is not self._mark and last.kept:

@@ -59,6 +59,12 @@ class Journal:
             if name not in saved.values:
                 saved.values[name] = _held(module, name).detach().clone()
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether a module that was emulated when it was saved is so by another recipe now."""
+        entries = ((s.entry, module.__dict__.get(ENTRY)) for module, s in self._saved.items())
+        return any(now is not then for then, now in entries if None not in (then, now))
+
     def put_back(self) -> None:
         """Every module as it was; emulation only where it is still the same one."""
         with torch.no_grad():
