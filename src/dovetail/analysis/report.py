@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dovetail._optional import optional
+from dovetail.analysis.curve import curve
 from dovetail.analysis.heatmap import heat_map
 from dovetail.analysis.layers import shown
 from dovetail.multipliers import FloatMultiplier, Multiplier
@@ -86,6 +87,7 @@ def _render(result: RunResult, command: str) -> str:
             for mul in result.multipliers.values()
             if isinstance(mul, FloatMultiplier)
         ],
+        curve=None if result.fit is None else curve(result.fit),
         command=command,
         versions=versions(),
     )

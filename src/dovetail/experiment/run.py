@@ -25,13 +25,13 @@ from dovetail.emulation import plan as plan_for
 from dovetail.errors import DovetailError
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.result import RunResult, Stage
+from dovetail.experiment.retrain import check_options, retrain
 from dovetail.experiment.subject import Subject, subject, train
 from dovetail.multipliers.exact import Exact
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
 from dovetail.recipe.schema import ExperimentFile, dump, load
 from dovetail.recipe.yaml_source import at
-from dovetail.training import fit
 
 __all__ = ["resolve", "run"]
 
@@ -67,12 +67,13 @@ def run(
     with _threads(file.spec.threads):
         with steps.step("reading model and data"):
             work = subject(file)
+            check_options(work, file)
         plan = plan_for(work.model, file.recipe, work.example)
         if from_scratch:
             train(work, file, progress=steps.shown)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(file.spec.seed)
-            result = _measured(file, work, plan, steps)
+            result = _measured(file, work, plan, steps, write)
     if write:
         with steps.step("writing the report"):
             report.write(result.report, result, command=_command(path, overrides, from_scratch))
@@ -119,7 +120,9 @@ def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFi
     )
 
 
-def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> RunResult:
+def _measured(
+    file: ExperimentFile, work: Subject, plan: Plan, steps: Steps, write: bool
+) -> RunResult:
     spec = file.spec
     with steps.step("measuring fp32"):
         reference, target = _logits(work.model, steps.over(work.test))
@@ -148,15 +151,7 @@ def _measured(file: ExperimentFile, work: Subject, plan: Plan, steps: Steps) -> 
 
     fitted = None
     if spec.fit is not None:
-        fitted = fit(
-            model,
-            work.train,
-            epochs=spec.fit.epochs,
-            lr=spec.fit.lr,
-            seed=spec.fit.seed,
-            prune=spec.fit.prune,
-            progress=steps.shown,
-        )
+        fitted = retrain(model, work, file, progress=steps.shown, write=write)
         with steps.step("measuring the retrained network"):
             logits, _ = _logits(model, steps.over(work.test))
         stages.append(_stage("retrained", logits, reference, target, energy))

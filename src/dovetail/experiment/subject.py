@@ -17,7 +17,7 @@ from dovetail.errors import DovetailError
 from dovetail.recipe.schema import ExperimentFile
 from dovetail.recipe.yaml_source import at
 
-__all__ = ["Subject", "subject", "train"]
+__all__ = ["Subject", "function", "subject", "train"]
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Subject:
     example: tuple[Any, ...]
     data: str
     data_sha256: str | None
+    validation: Iterable[Any] | None = None
     trained: bool = False
 
 
@@ -91,7 +92,7 @@ def _model(file: ExperimentFile) -> tuple[nn.Module, str]:
         return model, spec.builtin
     assert spec.python is not None
     place = file.where("model", "python")
-    made = _function(spec.python, place)()
+    made = function(spec.python, place)()
     if not isinstance(made, nn.Module):
         raise DovetailError(
             f"{place}: {spec.python} returned a {type(made).__name__}, not an nn.Module"
@@ -108,7 +109,7 @@ def _data(file: ExperimentFile) -> Any:
         with at(file.where("data", "builtin")):
             return zoo.data.load(spec.builtin, seed=spec.seed, batch_size=spec.batch_size)
     assert spec.python is not None
-    return _function(spec.python, file.where("data", "python"))(
+    return function(spec.python, file.where("data", "python"))(
         seed=spec.seed, batch_size=spec.batch_size
     )
 
@@ -136,11 +137,16 @@ def _subject(model: nn.Module, name: str, data: Any, file: ExperimentFile) -> Su
         example=inputs_and_target(first, device_of(model))[0],
         data=str(data) if spec.builtin else str(spec.python),
         data_sha256=entries.get("sha256"),
+        validation=entries.get("validation"),
     )
 
 
-def _function(target: str, place: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names; the current folder can hold it."""
+def function(target: str, place: str) -> Callable[..., Any]:
+    """The function that `package.module:function` names; the current folder can hold it.
+
+    >>> function("math:sqrt", "here")(4.0)
+    2.0
+    """
     module_name, _, name = target.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)

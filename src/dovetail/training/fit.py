@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -26,6 +25,7 @@ from dovetail.training.evaluation import Evaluation
 from dovetail.training.group import Group, group_of, is_sharded
 from dovetail.training.loggers import loggers
 from dovetail.training.loop import Loop
+from dovetail.training.optimizers import named_optimizer
 from dovetail.training.pace import Pace
 from dovetail.training.pruning import Pruning
 from dovetail.training.rates import LearningRate
@@ -45,7 +45,7 @@ def fit(
     *,
     epochs: int = 1,
     lr: float | None = None,
-    optimizer: Optimizer | Callable[..., Optimizer] | None = None,
+    optimizer: str | Optimizer | Callable[..., Optimizer] = "adam",
     schedule: str | LearningRate | Callable[[float], float] = "cosine",
     scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     loss: Callable[[Any, Tensor], Tensor] | None = None,
@@ -68,9 +68,10 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place on ``loader``'s batches ``(inputs..., target)``.
 
-    *Steps.* ``optimizer(parameters, lr=lr)`` makes the optimizer (default: Adam, lr 5e-4), or is
-    one. Its learning rate follows ``schedule``: ``cosine`` (falls to 0 along half a cosine),
-    ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the training and
+    *Steps.* ``optimizer`` is the name of one of torch's, such as ``sgd(momentum=0.9)``, a function
+    that makes one by ``optimizer(parameters, lr=lr)`` (``lr`` is 5e-4 if left out), or one that is
+    made and has its own. Its learning rate follows ``schedule``: ``cosine`` (falls to 0 along half
+    a cosine), ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the training and
     of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the share of ``lr``;
     or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A step takes the mean
     gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in ``precision`` (fp32,
@@ -104,6 +105,7 @@ def fit(
     Raises :class:`DovetailError` for a loader without batches, a model without anything to train,
     and at the first loss that is not finite, before its step is taken.
 
+    >>> import torch
     >>> _ = torch.manual_seed(0)
     >>> x = torch.randn(64, 4)
     >>> batches = [(x, (x[:, 0] > 0).long())]
@@ -176,7 +178,7 @@ def _parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _optimizer(
-    given: Optimizer | Callable[..., Optimizer] | None,
+    given: str | Optimizer | Callable[..., Optimizer],
     parameters: list[nn.Parameter],
     lr: float | None,
 ) -> Optimizer:
@@ -190,7 +192,7 @@ def _optimizer(
     lr = LR if lr is None else lr
     if not (lr > 0 and math.isfinite(lr)):
         raise DovetailError(f"lr is {lr}; a learning rate is a positive number, such as 5e-4")
-    return (given or torch.optim.Adam)(parameters, lr=lr)
+    return (named_optimizer(given) if isinstance(given, str) else given)(parameters, lr=lr)
 
 
 def _pace(
