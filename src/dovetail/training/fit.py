@@ -71,10 +71,10 @@ def fit(
     *Steps.* ``optimizer`` is the name of one of torch's, such as ``sgd(momentum=0.9)``, a function
     that makes one by ``optimizer(parameters, lr=lr)`` (``lr`` is 5e-4 if left out), or one that is
     made and has its own. Its learning rate follows ``schedule``: ``cosine`` (falls to 0 along half
-    a cosine), ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the training and
-    of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the share of ``lr``;
-    or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A step takes the mean
-    gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in ``precision`` (fp32,
+    a cosine), ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the
+    training and of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the
+    share of ``lr``; or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A
+    step takes the mean gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in ``precision`` (fp32,
     or bf16 or fp16 by torch's autocast).
 
     *Loss.* ``loss(output, target)`` is a scalar tensor (default: cross entropy); ``distill`` mixes
