@@ -74,8 +74,8 @@ def fit(
     a cosine), ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the
     training and of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the
     share of ``lr``; or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A
-    step takes the mean gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in ``precision`` (fp32,
-    or bf16 or fp16 by torch's autocast).
+    step takes the mean gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in
+    ``precision`` (fp32, or bf16 or fp16 by torch's autocast).
 
     *Loss.* ``loss(output, target)`` is a scalar tensor (default: cross entropy); ``distill`` mixes
     in what a teacher says: ``"exact"``, the model as it was without its emulation, or see
