@@ -5,10 +5,12 @@
 //
 // With libFuzzer (clang, DOVETAIL_FUZZ) it looks for such strings; by itself it tries some hundreds
 // of pseudo-random ones, or as many as its argument says.
+#include "accumulate_case.h"
 #include "block_case.h"
 #include "dovetail_cast.h"
 #include "float_case.h"
 #include "mac_case.h"
+#include "wide_case.h"
 
 #include <string.h>
 
@@ -79,6 +81,69 @@ bool floats(Choices& c) {
   const dv_shape s = any_shape(c);
   const FloatMul f(c.in(0, 2), c.in(0, 10));
   return float_case(s, f, c.in(1, 70), c.in(0, 1));
+}
+
+bool wide_operands(Choices& c) {
+  const dv_shape s = any_shape(c);
+  Tables tables(c.in(2, 16), c.in(2, 16), c.in(0, 1));
+  const int32_t law = c.in(DV_WIDE_FACTORS, DV_WIDE_ERROR_TOLERANT), first = c.in(1, 3);
+  if (law == DV_WIDE_FACTORS)
+    tables.factors(first, c.in(1, 3), c.in(1, 32767));
+  else if (law == DV_WIDE_ERROR_TOLERANT)
+    tables.magnitudes((uint32_t)c.in(1, 15));
+  else
+    tables.logarithms(law);
+  return wide_case(s, tables, c.in(0, 1), c.in(0, 1));
+}
+
+dv_accumulator any_register(Choices& c) {
+  const int32_t kind = c.in(DV_WRAP, DV_FLOATING), bits = c.in(8, 40);
+  dv_accumulator acc = integer_register(kind, bits, c.in(1, bits - 1), 0);
+  if (kind == DV_FLOATING) {
+    const int32_t known = c.in(DV_OTHER, DV_BRAIN);
+    acc = known == DV_SINGLE ? floating_register(known, 23, -149, 0x1.fffffep127)
+          : known == DV_HALF ? floating_register(known, 10, -24, 65504)
+                             : floating_register(known, 7, -133, 0x1.fep127);
+  }
+  acc.order = c.in(DV_SEQUENTIAL, DV_RUNS);
+  acc.run = c.in(1, 40);
+  acc.chunk = c.in(0, 40);
+  return acc;
+}
+
+bool registers(Choices& c) {
+  const dv_shape s = any_shape(c);
+  const dv_accumulator acc = any_register(c);
+  const int32_t source = c.in(DV_CODES, acc.kind == DV_FLOATING ? DV_VALUES : DV_LOOKUP);
+  const int32_t spans[] = {1, 300, 16384, 32767, 65025, 1 << 20};
+  const int32_t span = c.of(spans), floats = c.in(0, 1), recoded = c.in(0, 1);
+  const int32_t first_signed = c.in(0, 1);
+  const Sources sources(source, span, recoded, first_signed, c.in(0, 1));
+  return accumulate_case(s, sources, acc, floats, acc.kind == DV_WRAP || c.in(0, 1));
+}
+
+bool quantise(Choices& c) {
+  const int64_t outer = c.in(0, 4), channels = c.in(1, 9), inner = c.in(0, 1000);
+  const int32_t bytes = 1 << c.in(0, 2), bits = c.in(1, bytes == 1 ? 8 : 16);
+  const int32_t least = c.in(0, 1) ? 0 : -(1 << (bits - 1)), most = least + (1 << bits) - 1;
+  const Activations<int32_t> a((size_t)(outer * channels * inner), false, least, most);
+  std::vector<float> scale;
+  std::vector<int32_t> zero;
+  for (int64_t i = 0; i < channels; i++) {
+    scale.push_back(ldexpf((float)uniform(1, 999), uniform(-60, 10)));
+    zero.push_back(uniform(least, most));
+  }
+  std::vector<uint8_t> found(a.x.size() * (size_t)bytes);
+  if (dv_quantize(a.x.data(), outer, channels, inner, scale.data(), zero.data(), least, most, bytes,
+                  found.data()))
+    return false;
+  for (size_t i = 0; i < a.x.size(); i++) {
+    const size_t n = i / (size_t)inner % (size_t)channels;
+    const int32_t wanted = quantised(a.x[i], scale[n], zero[n], least, most);
+    if (memcmp(&found[i * (size_t)bytes], &wanted, (size_t)bytes)) // the lowest bytes come first
+      return false;
+  }
+  return true;
 }
 
 // A tensor of random bits, its copy to be cast in place, and how the two are cast.
@@ -212,19 +277,27 @@ bool integers(Choices& c) {
   });
 }
 
+struct Op {
+  bool (*run)(Choices&);
+  bool each_level; // else it passes over the levels itself
+};
+constexpr Op OPS[] = {
+    {mac, true},           {blocks, true},         {floats, true},
+    {wide_operands, true}, {registers, true},      {quantise, true},
+    {elements, false},     {shared_powers, false}, {shared_scales, false},
+    {posits, false},       {integers, false},
+};
+
 bool one(const uint8_t* data, size_t size) {
-  bool (*const ops[])(Choices&) = {mac,           blocks,        floats, elements,
-                                   shared_powers, shared_scales, posits, integers};
   Choices c(data, size);
-  const auto op = c.of(ops);
+  const Op op = c.of(OPS);
   state = (uint32_t)c.in(0, 65535);
-  const bool casts = op != mac && op != blocks && op != floats;
-  if (casts)
-    return op(c);
+  if (!op.each_level)
+    return op.run(c);
   bool right = true;
   each_level([&] {
     Choices again = c;
-    right = right && op(again);
+    right = right && op.run(again);
   });
   return right;
 }
@@ -250,7 +323,8 @@ int main(int argc, char** argv) {
     for (uint8_t& byte : data)
       byte = (uint8_t)(next() >> 24);
     if (!one(data, sizeof data)) {
-      printf("input %d, op %d, differs on %s\n", i, data[0] % 8, dv_level());
+      printf("input %d, op %d, differs on %s\n", i, data[0] % (int)(sizeof OPS / sizeof *OPS),
+             dv_level());
       failures++;
     }
   }

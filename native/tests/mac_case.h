@@ -1,9 +1,6 @@
 // One op of an 8-bit multiplier against a plain loop, with buffers of the exact size.
 #pragma once
-#include "support.h"
-
-#include <math.h>
-#include <vector>
+#include "activations.h"
 
 namespace {
 
@@ -60,49 +57,32 @@ bool mac_case(const dv_shape& s, int32_t high, bool floats = false, bool fused =
   const Products products(s, high);
   const Loops loops(s);
   const int64_t depth = loops.channels * loops.taps;
-  std::vector<uint8_t> a = bytes(loops.inputs(), 0, 255);
+  const Activations<uint8_t> a(loops.inputs(), floats, -128, 127);
   std::vector<uint8_t> w = bytes(loops.weights(), 0, 255);
   const bool sparse = uniform(0, 1) != 0; // stretches of zeros
   for (size_t i = 0; sparse && i < w.size(); i++)
     if ((i / (size_t)depth / 16 + i % (size_t)depth / 64) % 2)
       w[i] = 0;
-  const int32_t zero = uniform(-100, 100);
-  const uint8_t pad = (uint8_t)zero;
-  std::vector<float> x(a.size()), scale, bias;
-  const float unit = ldexpf((float)uniform(100, 300), -12);
-  for (size_t i = 0; i < x.size(); i++) {
-    const int32_t kind = uniform(0, 40);
-    x[i] = (float)uniform(-999, 999) / 64;
-    x[i] = kind == 0 ? NAN : kind == 1 ? -INFINITY : kind == 2 ? (float)(i % 8) * unit / 2 : x[i];
-    const float code = nearbyintf(x[i] / unit) + (float)zero; // clamped below: infinities too
-    if (floats)
-      a[i] = (uint8_t)(code != code ? zero : code < -128 ? -128 : code > 127 ? 127 : (int)code);
-  }
-  for (int64_t n = 0; n < s.outputs; n++) {
-    scale.push_back(ldexpf((float)uniform(1, 999), -10));
-    bias.push_back((float)uniform(-999, 999) / 8);
-  }
-  const dv_input input = {
-      floats ? (const void*)x.data() : a.data(), !floats, unit, zero, -128, 127, pad};
+  const Finish finish(s.outputs);
+  const int32_t zero = fused ? a.input.zero_point : 0;
   std::vector<uint8_t> packed((size_t)dv_packed_bytes(&s));
   std::vector<int32_t> sums(loops.results());
   std::vector<float> numbers(sums.size());
-  const dv_output output = {fused ? (void*)numbers.data() : sums.data(), fused, fused ? zero : 0,
-                            scale.data(), bias.data()};
+  const dv_output output = {fused ? (void*)numbers.data() : sums.data(), fused, zero,
+                            finish.scale.data(), finish.bias.data()};
   if (dv_pack(&s, &products.mul, w.data(), 1, packed.data()) ||
-      dv_run(&s, &products.mul, packed.data(), &input, &output))
+      dv_run(&s, &products.mul, packed.data(), &a.input, &output))
     return false;
   for (size_t y = 0; y < sums.size(); y++) {
-    const size_t n = (size_t)loops.output(y);
+    const int64_t n = loops.output(y);
     uint32_t sum = 0, weights = 0;
     for (int64_t k = 0; k < depth; k++) {
-      const int64_t at = loops.input(y, k);
-      const uint8_t code = at < 0 ? pad : a[(size_t)at], weight = w[n * (size_t)depth + (size_t)k];
-      sum += (uint32_t)products.table[(size_t)code * 256 + weight];
+      const uint8_t weight = w[(size_t)(n * depth + k)];
+      sum += (uint32_t)products.table[(size_t)a.at(loops.input(y, k)) * 256 + weight];
       weights += (uint32_t)(int8_t)weight;
     }
-    const volatile float product = (float)(int32_t)(sum - (uint32_t)zero * weights) * scale[n];
-    if (fused ? numbers[y] != product + bias[n] : sums[y] != (int32_t)sum)
+    const int32_t corrected = (int32_t)(sum - (uint32_t)zero * weights);
+    if (fused ? numbers[y] != finish((float)corrected, n) : sums[y] != corrected)
       return false;
   }
   return true;
