@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import accumulators, block, casts, costs, encoder, functions, mac, models, wide
+from benchmarks import (
+    accumulators,
+    block,
+    casts,
+    costs,
+    encoder,
+    floats,
+    functions,
+    mac,
+    models,
+    wide,
+)
 from dovetail.kernels import native
 
 RUNS = {
@@ -12,6 +23,7 @@ RUNS = {
     "models": models.run,
     "costs": costs.run,
     "wide": wide.run,
+    "floats": floats.run,
     "accumulators": accumulators.run,
     "block": block.run,
     "encoder": encoder.run,

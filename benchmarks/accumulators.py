@@ -19,7 +19,7 @@ from torch import nn
 
 import dovetail as dv
 from benchmarks import report
-from benchmarks.timing import ratios
+from benchmarks.timing import clock_of, ratios
 from dovetail.kernels import native
 
 CODES = (
@@ -58,7 +58,11 @@ def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress
             dv.apply_(model, dv.Recipe(dv.rule("*", **rule)), x)
             calls[level] = partial(model, x)
         with torch.no_grad():
-            found = ratios(partial(exact, x), calls, rounds, between=native.set_isa)
+            found = ratios(
+                *(partial(exact, x), calls, rounds),
+                between=native.set_isa,
+                clock=clock_of(threads),
+            )
         table.add_row(*name.split(" | "), *(f"{found[level]:.2f}" for level in levels))
         progress.advance(task)
     return table
@@ -73,6 +77,7 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
             "Linear 512x1024x1024. Quantisation or casts and dequantisation included, weights "
             "packed. int32 is the layer whose register holds every sum; int16 wraps, which the "
             "exact sums are reduced to at the end.",
+            report.CLOCKS,
         ],
         lambda count, progress: measure(count, levels, rounds, progress),
         threads,

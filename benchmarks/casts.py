@@ -6,7 +6,6 @@ memory in use over that of ``copy_``, along the last axis and (block formats) al
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 import dovetail as dv
 from benchmarks import report
-from benchmarks.timing import ratios
+from benchmarks.timing import clock_of, ratios
 from dovetail.formats import Format, IntFormat
 from dovetail.formats.realise import Report, round_integers
 from dovetail.kernels import native
@@ -105,7 +104,7 @@ def measure(threads: int, level: str, rounds: int, progress: Progress) -> Table:
         if "block" in name or "group" in name or hasattr(_format(name), "block"):
             into[f"first {name}"] = _call(name, x, 0, out)
     fresh = {name: _call(name, x, -1, None) for name in FORMATS}
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = clock_of(threads)
     task = progress.add_task(f"{threads} threads", total=2)
     clones = ratios(x.clone, fresh, rounds, clock=clock)
     progress.advance(task)
@@ -130,7 +129,8 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
         "Casts: time as a ratio to copying the tensor",
         [
             f"{SIZE} x {SIZE} float32. `fresh`: new memory, over `clone`; `out=`: memory in use, "
-            "over `copy_`. One thread: processor time; more: time on the wall.",
+            "over `copy_`.",
+            report.CLOCKS,
             report.limits("AVX-512, one thread", LIMITS),
             NOTE,
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from dovetail.kernels import native
 
+#: For tables that are timed by `timing.clock_of`.
+CLOCKS = "One thread: processor time; more: time on the wall."
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,7 +28,7 @@ def limits(where: str, bounds: Mapping[str, float]) -> str:
 def markdown(title: str, about: Sequence[str], tables: Sequence[Table]) -> str:
     """The tables as Markdown, under a title and lines that say where and how they were taken."""
     where = (
-        f"{platform.machine()}, levels {', '.join(native.levels())}, torch {torch.__version__}; "
+        f"{platform.machine()}, {os.cpu_count()} cores, levels {', '.join(native.levels())}, torch {torch.__version__}; "
         "medians of interleaved runs."
     )
     lines = [f"# {title}", "", where, *about]
