@@ -28,8 +28,8 @@ def limits(where: str, bounds: Mapping[str, float]) -> str:
 def markdown(title: str, about: Sequence[str], tables: Sequence[Table]) -> str:
     """The tables as Markdown, under a title and lines that say where and how they were taken."""
     where = (
-        f"{platform.machine()}, {os.cpu_count()} cores, levels {', '.join(native.levels())}, torch {torch.__version__}; "
-        "medians of interleaved runs."
+        f"{platform.machine()}, {os.cpu_count()} cores, levels {', '.join(native.levels())}, "
+        f"torch {torch.__version__}; medians of interleaved runs."
     )
     lines = [f"# {title}", "", where, *about]
     for table in tables:
