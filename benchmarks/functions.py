@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 import dovetail as dv
 from benchmarks import report
-from benchmarks.timing import ratios
+from benchmarks.timing import clock_of, ratios
 from dovetail.kernels import native
 
 ROWS, COLUMNS = 512, 1024
@@ -67,7 +66,7 @@ def call(kind: str, spelling: str, x: Tensor) -> Callable[[], Tensor]:
 def measure(threads: int, levels: Sequence[str], rounds: int, progress: Progress) -> Table:
     """One table of ratios: a row per kind and approximation, a column per level."""
     x = 2 * torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0))
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = clock_of(threads)
     table = Table(title=f"time / torch's own, {threads} thread{'s' if threads > 1 else ''}")
     for header in ("operation", "fn", *levels):
         table.add_column(header)
@@ -88,8 +87,8 @@ def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) 
         "functions",
         "Approximated functions: time as a ratio to torch's own",
         [
-            f"{ROWS} x {COLUMNS} float32, contiguous. One thread: processor time; more: time on "
-            "the wall.",
+            f"{ROWS} x {COLUMNS} float32, contiguous.",
+            report.CLOCKS,
             report.limits("AVX-512", LIMITS),
         ],
         lambda count, progress: measure(count, levels, rounds, progress),
