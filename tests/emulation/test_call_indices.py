@@ -210,3 +210,28 @@ def test_integer_products_are_left_alone():
     dv.apply_(model, dv.Recipe(dv.rule("*", **INT8)), (x, n))
     assert hits(model, x, n) == [".:matmul"]
     assert torch.equal(model(x, n)[1], n @ n)
+
+
+def test_calls_after_the_last_planned_one_are_not_read():
+    """Nor is any call in a loop's rest: they are torch's own, and the count stands still."""
+
+    class Loop(nn.Module):
+        def forward(self, x):
+            for _ in range(4):
+                x = F.softmax(x, dim=-1)
+            return x
+
+    model, x = Loop(), randn(3, 4)
+    dv.apply_(model, dv.Recipe(dv.rule(".:softmax_1", output="fp8_e4m3")), x)
+    entry = model.__dict__["_dovetail"]
+    assert entry.settled == {"softmax": 2}
+    assert hits(model, x) == [".:softmax_1"]
+    wanted = x
+    for i in range(4):
+        wanted = wanted.softmax(-1)
+        wanted = dv.cast(wanted, "fp8_e4m3") if i == 1 else wanted
+    assert torch.equal(model(x), wanted)
+    dv.remove_(model)
+    dv.apply_(model, dv.Recipe(dv.rule(op="softmax", output="fp8_e4m3")), x)
+    assert model.__dict__["_dovetail"].settled == {}
+    assert len(hits(model, x)) == 4

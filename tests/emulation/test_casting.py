@@ -141,3 +141,9 @@ def test_groups_of_a_weight_run_along_the_sum():
     rule = dv.rule("*", input="int8", weight="int8(group=3)", mul="mul8s_1KV9")
     with pytest.raises(dv.DovetailError, match=r"mul=.*group=3"):
         dv.plan(both, dv.Recipe(rule), torch.ones(1, 6))
+
+
+def test_a_format_that_changes_nothing_copies_nothing():
+    model, x = nn.Sequential(nn.Dropout()).eval(), torch.ones(3, 4)
+    dv.apply_(model, dv.Recipe(dv.rule(op="dropout", input="same", output="same")), x)
+    assert model(x).data_ptr() == nn.Dropout().eval()(x).data_ptr() == x.data_ptr()

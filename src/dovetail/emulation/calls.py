@@ -328,6 +328,11 @@ class Reader(NamedTuple):
     names: dict[str, str]
     takes: frozenset[str]
 
+    @property
+    def only(self) -> str:
+        """The kind that every call of it is of."""
+        return self.kind
+
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Skipped | None:
         """The call in normal form; ``None`` if it is no plain product of strided tensors, and
         ``SKIPPED`` if it is one of integers.

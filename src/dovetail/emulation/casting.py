@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.site import Site
-from dovetail.formats import Format, IntFormat, Shaped
+from dovetail.formats import Format, IntFormat, Same, Shaped
 from dovetail.formats.cast import cast_by_range, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import is_stochastic
@@ -24,6 +24,8 @@ def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) 
 
     A weight's cast is kept until the weight changes, unless gradients are recorded.
     """
+    if isinstance(fmt, Same):
+        return x
     if slot not in _KEPT or site.op.kind == "matmul" or is_stochastic(fmt) or not _may_keep():
         return _cast(x, fmt, slot, site, module)
     return cached(x, (fmt, slot), lambda: _cast(x, fmt, slot, site, module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,12 @@ class Entry:
         self.sites = sites
         self.beyond = beyond or {}
         self.table = table_of(sites)
+        # From which call on nothing is planned of a kind: it need no longer be read, nor counted.
+        self.settled = {
+            kind: 1 + max(index for index in by_index if index is not None)
+            for kind, by_index in sites.items()
+            if None not in by_index and kind not in self.beyond
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {"emulation": self.emulation, "sites": self.sites, "beyond": self.beyond}
@@ -94,6 +101,8 @@ class Entry:
         """Carry out one intercepted call."""
         if isinstance(reader, Composite):
             return self._composite(mode, reader, func, args, kwargs)
+        if mode.counts.get(reader.only, 0) >= self.settled.get(reader.only, math.inf):
+            return func(*args, **kwargs)
         call = reader.call(args, kwargs)
         if not isinstance(call, (Call, OpCall)):
             return func(*args, **kwargs)  # as in the example run, such a call takes no index

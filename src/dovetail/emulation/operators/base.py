@@ -81,6 +81,11 @@ class Operator:
     mutable: frozenset[str] = frozenset()
 
     @property
+    def only(self) -> str:
+        """The kind that every call of it is of; empty if there are several."""
+        return self.kind if self.narrow is None else ""
+
+    @property
     def kinds(self) -> frozenset[str]:
         """Every kind that a call may be of."""
         return frozenset({self.kind} if self.narrow is None else {self.kind, self.narrow[0]})

@@ -63,6 +63,7 @@ class WholeModule:
     """How a call of such a module is read: its tensor, and its ``weight`` if it has one."""
 
     kinds: frozenset[str]
+    only: str = ""  # a class's kind is its own
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpCall | Skipped:
         """``args`` are the module and, here or by name, what its ``forward`` was given."""
