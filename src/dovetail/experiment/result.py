@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dovetail.analysis.layers import LayerTable
     from dovetail.emulation import Plan
     from dovetail.multipliers import FloatMultiplier, Multiplier
+    from dovetail.recovery import Recovery
     from dovetail.training.fit import FitResult
 
 __all__ = ["RunResult", "Stage", "plain"]
@@ -38,9 +39,10 @@ class Stage:
 class RunResult:
     """Everything that `dovetail run` prints and writes.
 
-    `layers` is the per-layer analysis of the recipe before retraining; `met` and `missed` hold one
-    sentence for each condition of `require`, judged on the last stage; `resolved` is the experiment
-    file with every default spelled out; `report` the folder for its files.
+    `layers` is the per-layer analysis of the recipe before recovery and retraining; `recovered` are
+    the post-training recipes as carried out; `met` and `missed` hold one sentence for each
+    condition of `require`, judged on the last stage; `resolved` is the experiment file with every
+    default spelled out; `report` the folder for its files.
     """
 
     source: str
@@ -54,6 +56,7 @@ class RunResult:
     layers: LayerTable
     plan: Plan
     multipliers: Mapping[str, Multiplier | FloatMultiplier]
+    recovered: tuple[Recovery, ...]
     fit: FitResult | None
     met: tuple[str, ...]
     missed: tuple[str, ...]
@@ -76,6 +79,7 @@ class RunResult:
             "layers": plain(self.layers.to_dict()),
             "plan": plain(self.plan.to_dict()),
             "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
+            "recovered": [plain(done.to_dict()) for done in self.recovered],
             "fit": None if self.fit is None else plain(self.fit.to_dict()),
             "met": list(self.met),
             "missed": list(self.missed),

@@ -24,6 +24,7 @@ from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
 from dovetail.errors import DovetailError
 from dovetail.experiment.progress import Steps
+from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.result import RunResult, Stage
 from dovetail.experiment.retrain import check_options, retrain
 from dovetail.experiment.subject import Subject, subject, train
@@ -68,9 +69,11 @@ def run(
         with steps.step("reading model and data"):
             work = subject(file)
             check_options(work, file)
+        before_emulation(file, work, steps)
         plan = plan_for(work.model, file.recipe, work.example)
         if from_scratch:
             train(work, file, progress=steps.shown)
+            before_emulation(file, work, steps)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(file.spec.seed)
             result = _measured(file, work, plan, steps, write)
@@ -149,6 +152,12 @@ def _measured(
     name = f"{formats}, approximate" if approximate else formats
     stages.append(_stage(name, logits, reference, target, energy))
 
+    recovered = recover(file, model, work, steps)
+    if recovered:
+        with steps.step("measuring the recovered network"):
+            logits, _ = _logits(model, steps.over(work.test))
+        stages.append(_stage("recovered", logits, reference, target, energy))
+
     fitted = None
     if spec.fit is not None:
         fitted = retrain(model, work, file, progress=steps.shown, write=write)
@@ -172,6 +181,7 @@ def _measured(
         layers=table,
         plan=plan,
         multipliers={repr(op.arithmetic.mul): op.arithmetic.mul for op in plan.ops},
+        recovered=recovered,
         fit=fitted,
         met=tuple(met),
         missed=tuple(missed),

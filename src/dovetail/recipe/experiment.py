@@ -26,6 +26,7 @@ from dovetail._spelling import spell_call
 from dovetail.errors import unknown
 from dovetail.kinds import GROUPS, KINDS
 from dovetail.multipliers import multiplier
+from dovetail.recipe.recover import BEFORE_EMULATION, RecoverSpec
 from dovetail.recipe.rule import FIELDS, Rule, rule
 from dovetail.recipe.yaml_source import describe
 from dovetail.sparsity import schedule
@@ -343,6 +344,15 @@ def _with_accuracy(value: Sequence[str]) -> Sequence[str]:
     raise ValueError("accuracy must be in the list: every stage of a run is judged by it")
 
 
+def _in_order(value: Sequence[RecoverSpec]) -> Sequence[RecoverSpec]:
+    later = False
+    for item in value:
+        if later and item.name in BEFORE_EMULATION:
+            raise ValueError(f"{item.name} changes the model before the rules do: put it first")
+        later |= item.name not in BEFORE_EMULATION
+    return value
+
+
 class Experiment(_Spec):
     """One experiment: a model, its data, the arithmetic it gets, and what is measured."""
 
@@ -355,6 +365,9 @@ class Experiment(_Spec):
     data: DataSpec | None = None
     rules: Sequence[RuleSpec] = Field(min_length=1, description="later wins, field by field")
     calibrate: CalibrateSpec = CalibrateSpec()
+    recover: Annotated[Sequence[RecoverSpec], AfterValidator(_in_order)] = Field(
+        (), description="post-training recipes, by name or {name: {option: value}}, in their order"
+    )
     fit: FitSpec | None = Field(None, description="retraining; left out: none")
     measure: Annotated[Sequence[Measure], AfterValidator(_with_accuracy)] = Field(
         ("accuracy", "sqnr", "energy"), description="what the report shows; accuracy always"

@@ -17,6 +17,7 @@ from dovetail.recipe import experiment as spec
 from dovetail.recipe import yaml_source
 from dovetail.recipe.experiment import Experiment
 from dovetail.recipe.recipe import Recipe
+from dovetail.recipe.recover import keys_under
 from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.selectors import Selector
 from dovetail.recipe.yaml_source import Document, at, describe
@@ -112,6 +113,8 @@ def dump(file: ExperimentFile) -> str:
         if key == "rules":
             pairs = zip(file.recipe, file.spec.rules, strict=True)
             lines.append(_rules_text([_spelled(item, written) for item, written in pairs]))
+        elif key == "recover":
+            lines.append(f"{key}: {_flow([item.spelled() for item in file.spec.recover])}\n")
         else:
             lines.append(f"{key}: {_flow(values[key])}\n")
     return "".join(lines)
@@ -208,13 +211,16 @@ def _sentence(item: dict[str, Any], document: Document) -> str:
     if kind in ("extra_forbidden", "missing"):
         *parent, key = loc
         place, shown = document.where(loc, key=True), ".".join(map(str, parent))
-        part = _PARTS[str(parent[0])] if parent else Experiment
+        keys: Iterable[str] = Experiment.model_fields
+        if parent:
+            known = _PARTS.get(str(parent[0]))
+            keys = keys_under(parent) if known is None else known.model_fields
         if kind == "missing":
             problem = f"the key '{key}' is missing"
             if key == "dovetail":
                 problem += "; the first line of an experiment file is 'dovetail: 1'"
         else:
-            problem = str(unknown("key", str(key), part.model_fields))
+            problem = str(unknown("key", str(key), keys))
     else:
         place, shown = document.where(loc), ".".join(map(str, loc))
         problem = _problem(kind, context, item)

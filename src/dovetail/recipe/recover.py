@@ -1,0 +1,145 @@
+"""What may stand under `recover` in an experiment file: post-training recipes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dovetail.recipe.yaml_source import describe
+
+__all__ = ["BEFORE_EMULATION", "RecoverSpec", "keys_under"]
+
+#: Those that change the model before the rules are applied to it, and so come first.
+BEFORE_EMULATION = ("fold_batch_norm",)
+
+Fuse = Literal["auto", "only", "never"]
+Patterns = Annotated[
+    str | Sequence[str],
+    Field(description="one or several patterns, as rules have them", min_length=1),
+]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    select: Patterns = "*"
+
+
+class FoldBatchNormOptions(_Options):
+    """Batch norms folded into the layers that feed them; comes first."""
+
+
+class ReestimateBatchNormOptions(_Options):
+    """The running statistics of batch norms estimated anew under the emulated arithmetic."""
+
+
+class EqualiseOptions(_Options):
+    """Weight ranges shared out between layers that follow one another."""
+
+
+class CorrectBiasOptions(_Options):
+    """The mean that emulation takes from each output channel added to its bias."""
+
+
+class SmoothquantOptions(_Options):
+    """Outlying channels of inputs moved into weights."""
+
+    alpha: float = Field(0.5, ge=0, le=1, description="how much of them is moved")
+    fuse: Fuse = Field("auto", description="into what feeds an operation, where that is proven")
+    dynamic: bool = Field(False, description="the scale of each call's own input")
+    po2: bool = Field(False, description="scales rounded to powers of two")
+
+
+class AwqOptions(_Options):
+    """Weights that meet large inputs scaled up before they are rounded."""
+
+    grid: int = Field(20, ge=1, description="exponents that are tried")
+    clip: bool = Field(False, description="look for the best bound of the weights, too")
+    fuse: Fuse = Field("auto", description="into what feeds an operation, where that is proven")
+
+
+class RotateOptions(_Options):
+    """Inputs and weights turned by a Hadamard matrix."""
+
+    block: int | None = Field(None, ge=2, description="channels that are turned together; all")
+    seed: int = Field(0, ge=0, description="of the matrix, where no Hadamard matrix is known")
+
+
+class RecoverSpec(BaseModel):
+    """One recipe, by its name, with its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    fold_batch_norm: FoldBatchNormOptions | None = None
+    reestimate_batch_norm: ReestimateBatchNormOptions | None = None
+    equalise: EqualiseOptions | None = None
+    smoothquant: SmoothquantOptions | None = None
+    awq: AwqOptions | None = None
+    rotate: RotateOptions | None = None
+    correct_bias: CorrectBiasOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A recipe by its name alone has every default."""
+        if isinstance(value, str):
+            return {value: {}}
+        if not isinstance(value, dict):
+            raise ValueError(
+                "expected the name of a recipe, or a mapping such as {smoothquant: {alpha: 0.5}}, "
+                f"got {describe(value)}"
+            )
+        return {key: {} if options is None else options for key, options in value.items()}
+
+    @model_validator(mode="after")
+    def _one(self) -> RecoverSpec:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(
+                f"one recipe to an entry of the list, not {len(self.model_fields_set)}"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """Which recipe it is."""
+        (name,) = self.model_fields_set
+        return name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its function is called with, defaults included."""
+        found: BaseModel = getattr(self, self.name)
+        return found.model_dump()
+
+    def spelled(self) -> dict[str, Any]:
+        """The entry with every default spelled out.
+
+        >>> RecoverSpec(equalise=EqualiseOptions()).spelled()
+        {'equalise': {'select': '*'}}
+        """
+        options = {key: value for key, value in self.options.items() if value is not None}
+        return {self.name: options}
+
+
+def keys_under(path: Sequence[str | int]) -> Iterable[str]:
+    """The keys that may stand at a place under `recover`, for messages.
+
+    >>> list(keys_under(("recover", 0, "rotate")))
+    ['select', 'block', 'seed']
+    """
+    if len(path) < 3:
+        return RecoverSpec.model_fields
+    return _OPTIONS[str(path[2])].model_fields
+
+
+_OPTIONS: dict[str, type[_Options]] = {
+    "fold_batch_norm": FoldBatchNormOptions,
+    "reestimate_batch_norm": ReestimateBatchNormOptions,
+    "equalise": EqualiseOptions,
+    "smoothquant": SmoothquantOptions,
+    "awq": AwqOptions,
+    "rotate": RotateOptions,
+    "correct_bias": CorrectBiasOptions,
+}
