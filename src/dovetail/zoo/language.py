@@ -1,10 +1,26 @@
-"""A language model of characters: an embedding, LSTM layers, and a linear head."""
+"""A language model of characters, an embedding, LSTM layers and a linear head, and its text."""
 
 from __future__ import annotations
 
+import importlib
+
+import torch
 from torch import Tensor, nn
 
-__all__ = ["LSTMLanguageModel"]
+__all__ = ["LSTMLanguageModel", "documentation"]
+
+
+def documentation() -> Tensor:
+    """The documentation of Python's language that comes with Python, for ``help()``, as the codes
+    of its characters (uint8), without those beyond ASCII. Another version of Python has another.
+
+    >>> text = documentation()
+    >>> len(text) > 300_000, int(text.max()) < 128
+    (True, True)
+    """
+    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return torch.tensor(list(text.encode("ascii", "ignore")), dtype=torch.uint8)
 
 
 class LSTMLanguageModel(nn.Module):
