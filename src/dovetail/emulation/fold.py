@@ -11,6 +11,7 @@ from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.state import sites
+from dovetail.emulation.weights import as_multiplied, changing
 from dovetail.errors import DovetailError
 from dovetail.formats import Format, IntFormat
 from dovetail.formats.realise import is_stochastic
@@ -62,15 +63,16 @@ def _folded(site: Site, module: nn.Module, slot: str) -> _Folded | None:
     parameter = module._parameters.get(slot) if site.op.address.bare else None
     if parameter is None or not _touched(site, slot):
         return None
-    changing = [kind for kind in site.transforms if (kind == "shift") == (slot == "bias")]
-    if changing:
+    what = changing(site, slot)
+    if what is not None:
         raise DovetailError(
-            f"{site.op.key}: its {slot} cannot be folded, as its {changing[0]} changes it at every "
+            f"{site.op.key}: its {slot} cannot be folded, as its {what} changes it at every "
             "call: fold_ first, and recover then"
         )
     once = _rounded(site, module, slot, parameter)
     twice = _rounded(site, module, slot, once)
-    if not torch.equal(once, twice) or not _same_scales(site, slot, parameter, once):
+    both = [as_multiplied(site.op.kind, module, w) for w in (parameter, once) if slot == "weight"]
+    if not torch.equal(once, twice) or not _same_scales(site, slot, *(both or (parameter, once))):
         fmt = getattr(site.arithmetic, slot)
         raise DovetailError(
             f"{site.op.key}: its {slot} cannot be folded, as {fmt} would round the folded values "
@@ -90,13 +92,13 @@ def _touched(site: Site, slot: str) -> bool:
 def _rounded(site: Site, module: nn.Module, slot: str, value: Tensor) -> Tensor:
     formats: tuple[tuple[str, Format | None], ...] = ((slot, getattr(site.arithmetic, slot)),)
     if slot == "weight":
-        value = sparse_weight(site, module, value)
+        value = sparse_weight(site, module, as_multiplied(site.op.kind, module, value))
         formats = (("weight_storage", site.arithmetic.weight_storage), *formats)
     for name, fmt in formats:
         if fmt is not None and is_stochastic(fmt):
             raise DovetailError(f"{site.op.key}: {name}={fmt} rounds anew at every call")
         value = value if fmt is None else cast_slot(value, fmt, name, site, module)
-    return value
+    return as_multiplied(site.op.kind, module, value) if slot == "weight" else value
 
 
 def _same_scales(site: Site, slot: str, before: Tensor, after: Tensor) -> bool:

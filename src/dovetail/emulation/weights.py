@@ -1,16 +1,38 @@
-"""A product's operands as they are before they are cast to multiply."""
+"""A product's operands before they are cast to multiply, and a module's own in their form."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import cast
 
-from dovetail.emulation.calls import Call
+from torch import Tensor, nn
+
+from dovetail.emulation.calls import Call, flipped
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.transforms import transformed
 
-__all__ = ["prepared", "uncast"]
+__all__ = ["as_multiplied", "changing", "prepared", "uncast"]
+
+
+def as_multiplied(kind: str, module: nn.Module, weight: Tensor) -> Tensor:
+    """The weight of a module that is one operation, outputs first; applied again, as it was.
+
+    Only a transposed convolution holds it otherwise: its formats and masks run along the axes of
+    the plain convolution that it is.
+
+    >>> import torch
+    >>> layer = nn.ConvTranspose1d(4, 6, 3, groups=2)
+    >>> turned = as_multiplied("conv_transpose", layer, layer.weight)
+    >>> turned.shape, torch.equal(as_multiplied("conv_transpose", layer, turned), layer.weight)
+    (torch.Size([6, 2, 3]), True)
+    """
+    return flipped(weight, cast(int, module.groups)) if kind == "conv_transpose" else weight
+
+
+def changing(site: Site, slot: str) -> str | None:
+    """What changes a weight or bias at every call, so that no tensor holds what is multiplied."""
+    return next((k for k in site.transforms if (k == "shift") == (slot == "bias")), None)
 
 
 def uncast(site: Site, module: nn.Module, call: Call) -> Call:

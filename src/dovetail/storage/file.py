@@ -47,8 +47,9 @@ def save_encoded(
     conv operation; ``example`` as for :func:`dovetail.plan`, needed for operations called as
     functions), one format for all floating tensors, or a mapping from globs on tensor names to
     formats, of which the last match wins. None takes the recipe that is applied to the model.
-    Tensors without a format are stored as they are; so are integers. Nothing is pickled, and the
-    file appears under its name only when it is complete.
+    With a recipe, sparse weights are stored with zeros where their masks keep nothing, also without
+    a format. Tensors without a format are stored as they are; so are integers. Nothing is pickled,
+    and the file appears under its name only when it is complete.
 
     :func:`load_encoded` returns exactly the weights that the formats' casts give. NaN without a
     code is refused unless ``nan="zero"``.
@@ -70,7 +71,7 @@ def save_encoded(
                 "a recipe speaks of a model's operations: give save_encoded the model, or a format "
                 "such as 'int8' for its state dict"
             )
-        chosen = by_recipe(model, formats, example, tensors)
+        chosen, tensors = by_recipe(model, formats, example, tensors)
     else:
         given = formats if isinstance(formats, Mapping) else {"*": formats}
         chosen = by_name(tensors, given) if tensors else {}
