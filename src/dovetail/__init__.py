@@ -49,6 +49,7 @@ from dovetail.recovery import (
     fold_batch_norm,
     reestimate_batch_norm,
     rotate,
+    slanc,
     smoothquant,
 )
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
@@ -114,6 +115,7 @@ __all__ = [
     "rotate",
     "rule",
     "save_encoded",
+    "slanc",
     "smoothquant",
     "sparsity",
     "state",

@@ -67,6 +67,10 @@ class RotateOptions(_Options):
     seed: int = Field(0, ge=0, description="of the matrix, where no Hadamard matrix is known")
 
 
+class SlancOptions(_Options):
+    """The inputs of normalisations scaled so that their sums stay in range."""
+
+
 class RecoverSpec(BaseModel):
     """One recipe, by its name, with its options."""
 
@@ -78,6 +82,7 @@ class RecoverSpec(BaseModel):
     smoothquant: SmoothquantOptions | None = None
     awq: AwqOptions | None = None
     rotate: RotateOptions | None = None
+    slanc: SlancOptions | None = None
     correct_bias: CorrectBiasOptions | None = None
 
     @model_validator(mode="before")
@@ -141,5 +146,6 @@ _OPTIONS: dict[str, type[_Options]] = {
     "smoothquant": SmoothquantOptions,
     "awq": AwqOptions,
     "rotate": RotateOptions,
+    "slanc": SlancOptions,
     "correct_bias": CorrectBiasOptions,
 }

@@ -6,6 +6,7 @@ from dovetail.recovery.bias import correct_bias
 from dovetail.recovery.equalise import equalise
 from dovetail.recovery.handle import Change, Recovery
 from dovetail.recovery.rotate import rotate
+from dovetail.recovery.slanc import slanc
 from dovetail.recovery.smoothquant import smoothquant
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "fold_batch_norm",
     "reestimate_batch_norm",
     "rotate",
+    "slanc",
     "smoothquant",
 ]

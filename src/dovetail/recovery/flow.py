@@ -38,13 +38,16 @@ _PASSING = frozenset(
 
 @dataclass(eq=False)
 class _Value:
-    """What one call of an operation gave: who took it, and whether its rows were reshaped."""
+    """What one call of an operation gave: who took it, and whether its rows were reshaped. What
+    another function gave has no ``source``, but ``origins``: the operations it was made from."""
 
     source: Place | None
+    origins: frozenset[Place]
     tensors: list[Tensor]  # keep the memory from being used again
     takers: set[tuple[Place, str]] = field(default_factory=set)
     strangers: int = 0  # uses by what is no operation
     reshaped: bool = False
+    parted: bool = False  # something took a part of it
 
 
 @dataclass(eq=False)
@@ -83,6 +86,16 @@ class Flow(TorchFunctionMode):
         sources = {None if value is None else value.source for value in values}
         return sources.pop() if len(sources) == 1 else None
 
+    def origins(self, place: Place, slot: str = "input") -> set[Place]:
+        """The operations that what ``place`` takes was made from, directly or by functions that are
+        no operations."""
+        values = self._fed.get((place, slot), [])
+        return {origin for value in values if value is not None for origin in value.origins}
+
+    def parted(self, place: Place, slot: str) -> bool:
+        """Whether what ``place`` takes may be a part of what its origins gave."""
+        return any(value is None or value.parted for value in self._fed.get((place, slot), []))
+
     def reshaped(self, place: Place) -> bool:
         """Whether what ``place`` gives was reshaped on its way, its last axis kept."""
         return any(value.reshaped for value in self.values if value.source == place)
@@ -108,9 +121,13 @@ class Flow(TorchFunctionMode):
             value.strangers += 1
         for tensor in made:
             before = self._now.get(_storage(tensor))
+            if before is not None and tensor.numel() < before.tensors[0].numel():
+                before.parted = True
             if before is None or name.endswith("_"):
                 event.overwritten += [] if before is None else [(_storage(tensor), before)]
-                self._give(tensor, None)
+                self._give(tensor, None, frozenset().union(*(v.origins for v in taken)))
+                smaller = any(tensor.numel() < v.tensors[0].numel() for v in taken)
+                self.values[-1].parted = smaller or any(v.parted for v in taken)
         self._events = [*self._events[-3:], event]
         return result
 
@@ -124,7 +141,7 @@ class Flow(TorchFunctionMode):
             self._fed.setdefault((place, slot), []).append(value)
             if value is not None:
                 value.takers.add((place, slot))
-        self._give(result, place)
+        self._give(result, place, frozenset({place}))
 
     def give_back(self, output: Any) -> None:
         """What the model returns is taken by the caller."""
@@ -154,8 +171,8 @@ class Flow(TorchFunctionMode):
                 self._events.remove(event)
                 return
 
-    def _give(self, tensor: Tensor, source: Place | None) -> None:
-        value = _Value(source, [tensor])
+    def _give(self, tensor: Tensor, source: Place | None, origins: frozenset[Place]) -> None:
+        value = _Value(source, origins, [tensor])
         self._now[_storage(tensor)] = value
         self.values.append(value)
 
