@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import dovetail as dv
 from dovetail.emulation import tap
-from dovetail.emulation.calls import COVERED, UNCOVERED
+from dovetail.emulation.readers import COVERED, UNCOVERED
 from helpers import randn
 
 X, W = randn(3, 4), randn(5, 4, seed=1)

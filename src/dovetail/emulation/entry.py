@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from dovetail.emulation.calls import COVERED, Call, Reader
+from dovetail.emulation.calls import Call
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.execute import execute
 from dovetail.emulation.mode import WHOLE
@@ -19,6 +19,7 @@ from dovetail.emulation.operators import (
     Operator,
     WholeModule,
 )
+from dovetail.emulation.readers import COVERED, Reader
 from dovetail.emulation.site import Emulation, Site
 from dovetail.errors import DovetailError
 

@@ -15,12 +15,13 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 
 from dovetail.emulation import operators
-from dovetail.emulation.calls import COVERED, UNCOVERED, Call, flipped
+from dovetail.emulation.calls import Call, flipped
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
 from dovetail.emulation.hidden import visible
 from dovetail.emulation.mode import ENTRY, WHOLE, Mode
 from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, class_kind, slot_of
+from dovetail.emulation.readers import COVERED, UNCOVERED
 from dovetail.emulation.scoring import weight_of
 from dovetail.emulation.swap import Emulated, is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError

@@ -29,8 +29,9 @@ from dovetail.kernels.accumulate import Totals, additions, term_length
 from dovetail.kernels.cast_structs import Element, element_of
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.native_forms import Form, factor_bytes, holds, signs, table_bytes
-from dovetail.kernels.native_products import NativeMac, _Input, _Output
+from dovetail.kernels.native_products import NativeMac
 from dovetail.kernels.native_shape import address, packing_shape, running_shape
+from dovetail.kernels.native_structs import Input, Output
 from dovetail.kernels.realisation import Operands
 from dovetail.multipliers import Multiplier
 
@@ -62,7 +63,7 @@ class _Accumulator(ctypes.Structure):
 
 class _Totals(ctypes.Structure):
     _fields_ = (
-        ("sums", _Output),
+        ("sums", Output),
         ("wide", ctypes.c_int32),
         ("upper", ctypes.c_void_p),
         ("overflows", ctypes.c_void_p),
@@ -139,13 +140,13 @@ class NativeSteps:
     ) -> Totals:
         """What the registers hold, in the accumulator's dtype, and what overflowed."""
         a = a.detach().to(self.dtypes[0]).contiguous()
-        source = _Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
+        source = Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
         acc, shape = self.acc, packed.geometry.out_shape(a.shape, packed.shape)
         result = acc.result_dtype(2**63)
         wide = result.itemsize == 8
         sums, upper = (torch.empty(shape, dtype=torch.int32) for _ in range(2))
         overflows = torch.zeros(shape, dtype=torch.int32) if counting else None
-        self._run(a, packed, source, _Output(sums.data_ptr(), 0, 0, None, None), upper, overflows)
+        self._run(a, packed, source, Output(sums.data_ptr(), 0, 0, None, None), upper, overflows)
         if wide:
             sums = torch.stack((sums, upper), -1).view(result).squeeze(-1)
         total = sums.view(result).to(acc.dtype)
@@ -168,11 +169,11 @@ class NativeSteps:
         x = native._need("x", x, (torch.float32,))
         step, zero, low, high = quantizer
         native._need_grid(step, zero, low, high)
-        source = _Input(x.data_ptr(), 0, step, zero, low, high, 0)
+        source = Input(x.data_ptr(), 0, step, zero, low, high, 0)
         scale = native._need("scale", scale, (torch.float32,))
         bias = None if bias is None else native._need("bias", bias.float(), (torch.float32,))
         out = torch.empty(packed.geometry.out_shape(x.shape, packed.shape))
-        target = _Output(
+        target = Output(
             *(out.data_ptr(), 1, zero, scale.data_ptr()),
             None if bias is None else bias.data_ptr(),
         )
@@ -183,8 +184,8 @@ class NativeSteps:
         self,
         a: Tensor,
         packed: PackedSteps,
-        source: _Input,
-        target: _Output,
+        source: Input,
+        target: Output,
         upper: Tensor | None,
         overflows: Tensor | None,
     ) -> None:

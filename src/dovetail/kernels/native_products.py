@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,39 +14,13 @@ from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.native_shape import address, packing_shape, running_shape
+from dovetail.kernels.native_structs import Input, Output, Products, Role
 from dovetail.multipliers.classes import Lookups
 from dovetail.multipliers.operands import IntArray
 
 __all__ = ["NativeMac", "Packed"]
 
 _KEPT = 64  # input shapes whose sizes are remembered per weight
-
-
-class _Multiplier(ctypes.Structure):
-    _fields_ = (
-        *((n, ctypes.c_void_p) for n in ("first", "second", "constant", "entry", "classes")),
-        *((n, ctypes.c_void_p) for n in ("step", "table")),
-        ("second_unsigned", ctypes.c_int32),
-    )
-
-
-class _Input(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("kind", ctypes.c_int32),
-        ("scale", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("zero_point", "qmin", "qmax", "pad")),
-    )
-
-
-class _Output(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("fused", ctypes.c_int32),
-        ("zero_point", ctypes.c_int32),
-        ("scale", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,72 +48,6 @@ class Packed:
         return self.data[: 4 * self.shape[0]].view(torch.int32)
 
 
-@dataclass(frozen=True, eq=False)
-class _Products:
-    """``constant[w] + sum_r first[r, a] * second[r, w]``, one side unsigned, the other signed."""
-
-    first: npt.NDArray[np.uint8]  # bytes of either kind
-    second: npt.NDArray[np.uint8]
-    constant: npt.NDArray[np.int32]
-    second_unsigned: bool
-
-    @classmethod
-    def of(cls, first: IntArray, second: IntArray, constant: IntArray | None) -> _Products:
-        """First factors are moved into the range that the second ones leave to them.
-
-        The multiple of the second that this takes off goes into the constant of the weight.
-        """
-        unsigned = bool(second.min() >= 0 and second.max() > 127)
-        if not unsigned and (second.min() < -128 or second.max() > 127):
-            raise DovetailError(
-                f"second factors must fit 8 bits; they reach {second.min()}..{second.max()}"
-            )
-        low, high = first.min(axis=1), first.max(axis=1)
-        if (high - low).max() > 255:
-            raise DovetailError(
-                f"first factors must fit 8 bits; they reach {first.min()}..{first.max()}"
-            )
-        least = -128 if unsigned else 0
-        moved = np.where((low >= least) & (high <= least + 255), 0, low - least)
-        whole = moved @ second if constant is None else constant + moved @ second
-        return cls(
-            np.ascontiguousarray((first - moved[:, None]).astype(np.uint8)),
-            np.ascontiguousarray(second.astype(np.uint8)),
-            whole.astype(np.int32),
-            unsigned,
-        )
-
-
-class _Role:
-    """A multiplier as the core sees it, for one choice of which operand is a lookup's lane."""
-
-    def __init__(self, products: _Products | None, lookups: Lookups | None, table: int) -> None:
-        self.rank = 0 if products is None else len(products.first)
-        self.lookups = 0 if lookups is None else lookups.count
-        self._kept: list[npt.NDArray[Any]] = []
-        struct = _Multiplier(table=table)
-        if products is not None:
-            constant = products.constant
-            if lookups is not None:
-                for name, values in (
-                    ("entry", lookups.entry),
-                    ("classes", lookups.classes),
-                    ("step", lookups.step),
-                ):
-                    self._keep(struct, name, np.ascontiguousarray(values.astype(np.uint8)))
-                constant = (constant + lookups.constant).astype(np.int32)
-            self._keep(struct, "first", products.first)
-            self._keep(struct, "second", products.second)
-            self._keep(struct, "constant", constant)
-            struct.second_unsigned = int(products.second_unsigned)
-        self._struct = struct
-        self.reference = ctypes.byref(struct)
-
-    def _keep(self, struct: _Multiplier, name: str, values: npt.NDArray[Any]) -> None:
-        self._kept.append(values)
-        setattr(struct, name, values.ctypes.data)
-
-
 class NativeMac:
     """One multiplier, ready for the native kernels; make it with :meth:`table` or :meth:`factored`.
 
@@ -153,7 +60,7 @@ class NativeMac:
         self,
         table: npt.NDArray[np.int32],
         signed: bool | tuple[bool, bool],
-        products: _Products | None = None,
+        products: Products | None = None,
         lookups: tuple[Lookups | None, Lookups | None] = (None, None),
     ) -> None:
         core = native._loaded()
@@ -171,7 +78,7 @@ class NativeMac:
         # Linear layers have the weights as lanes, convolutions the activations. A role that lacks
         # the lookups which the other one has is served by the table.
         self._roles = tuple(
-            _Role(products if side or not any(lookups) else None, side, self._table.data_ptr())
+            Role(products if side or not any(lookups) else None, side, self._table.data_ptr())
             for side in lookups
         )
 
@@ -222,7 +129,7 @@ class NativeMac:
             whole = whole + by_second.table() + by_second.constant
         elif by_first is not None:
             whole = whole + by_first.table().T + by_first.constant
-        return cls(whole.astype(np.int32), signed, _Products.of(first, second, constant), lookups)
+        return cls(whole.astype(np.int32), signed, Products.of(first, second, constant), lookups)
 
     def fits(self, depth: int, zero_point: int = 0) -> bool:
         """Whether every sum of ``depth`` products provably fits the kernels' 32 bits.
@@ -279,10 +186,10 @@ class NativeMac:
         info = torch.iinfo(self.dtypes[0])
         if not info.min <= pad_code <= info.max:
             raise DovetailError(f"pad_code {pad_code} is not an {self.dtypes[0]} code")
-        source = _Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
+        source = Input(a.data_ptr(), 1, 1.0, 0, 0, 0, pad_code & 0xFF)
         shape, out_shape = self._sizes(a, packed)
         out = torch.empty(out_shape, dtype=torch.int32)
-        self._run(a, packed, shape, source, _Output(out.data_ptr(), 0, 0, None, None))
+        self._run(a, packed, shape, source, Output(out.data_ptr(), 0, 0, None, None))
         return out
 
     def quantized(
@@ -325,10 +232,10 @@ class NativeMac:
         for name, vector in (("out_scale", out_scale), ("bias", bias)):
             if vector is not None and vector.shape != (outputs,):
                 raise DovetailError(f"{name} needs {outputs} entries, not {tuple(vector.shape)}")
-        source = _Input(x.data_ptr(), 0, scale, zero_point, qmin, qmax, 0)
+        source = Input(x.data_ptr(), 0, scale, zero_point, qmin, qmax, 0)
         shape, out_shape = self._sizes(x, packed)
         out = torch.empty(out_shape, dtype=torch.float32)
-        target = _Output(
+        target = Output(
             out.data_ptr(),
             1,
             zero_point,
@@ -353,7 +260,7 @@ class NativeMac:
         return found
 
     def _run(
-        self, a: Tensor, packed: Packed, shape: native._Shape, source: _Input, target: _Output
+        self, a: Tensor, packed: Packed, shape: native._Shape, source: Input, target: Output
     ) -> None:
         if a.numel() == 0:
             return
@@ -367,5 +274,5 @@ class NativeMac:
             )
         )
 
-    def _role(self, geometry: Geometry) -> _Role:
+    def _role(self, geometry: Geometry) -> Role:
         return self._roles[int(geometry.spatial > 0)]

@@ -17,8 +17,8 @@ from torch import Tensor
 from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import Geometry
-from dovetail.kernels.native_products import _Input, _Output
 from dovetail.kernels.native_shape import address, packing_shape, running_shape
+from dovetail.kernels.native_structs import Input, Output
 from dovetail.kernels.realisation import MacKernel, Operands, register_realisation, sum_dtype
 from dovetail.kernels.wide_words import ERROR_TOLERANT, FACTORS, LOG_MEAN, LOG_OR, Words, words_of
 from dovetail.multipliers import Multiplier
@@ -108,8 +108,8 @@ class NativeWide(MacKernel):
     def sums(self, a: Tensor, packed: _Packed, geometry: Geometry, pad_code: int) -> Tensor:
         codes = a.detach().to(torch.int16).contiguous()
         out = torch.zeros(geometry.out_shape(a.shape, packed.shape), dtype=torch.int64)
-        source = _Input(codes.data_ptr(), 1, 1.0, 0, 0, 0, pad_code)
-        self._run(codes, packed, geometry, source, _Output(out.data_ptr(), 0, 0, None, None))
+        source = Input(codes.data_ptr(), 1, 1.0, 0, 0, 0, pad_code)
+        self._run(codes, packed, geometry, source, Output(out.data_ptr(), 0, 0, None, None))
         return out.to(sum_dtype(self.bound * geometry.reduction(packed.shape)))
 
     def fused(
@@ -128,14 +128,14 @@ class NativeWide(MacKernel):
             return None
         scale = scale.detach().float().contiguous()
         bias = None if bias is None else bias.detach().float().contiguous()
-        source = _Input(x.data_ptr(), 0, step, zero, low, high, 0)
+        source = Input(x.data_ptr(), 0, step, zero, low, high, 0)
         added = None if bias is None else bias.data_ptr()
-        target = _Output(out.data_ptr(), 1, zero, scale.data_ptr(), added)
+        target = Output(out.data_ptr(), 1, zero, scale.data_ptr(), added)
         self._run(x, packed, geometry, source, target)
         return out
 
     def _run(
-        self, a: Tensor, packed: _Packed, geometry: Geometry, source: _Input, target: _Output
+        self, a: Tensor, packed: _Packed, geometry: Geometry, source: Input, target: Output
     ) -> None:
         if 0 in (a.numel(), packed.data.numel()):
             return
