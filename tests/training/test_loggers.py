@@ -74,6 +74,12 @@ def test_a_new_run_replaces_the_table_and_a_resumed_one_keeps_its_head(tmp_path:
     assert path.read_text().splitlines()[1:] == ["1,,,0.5,,"]
 
 
+def test_a_steps_loss_is_the_mean_of_its_batches() -> None:
+    kept = Keeping()
+    result = fit(nn.Linear(3, 2), BATCHES, accumulate=3, logger=kept, progress=False)
+    assert [values["loss"] for _, values in kept.rows if "loss" in values] == list(result.losses)
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DovetailError, match="is no logger"):
         fit(nn.Linear(3, 2), BATCHES, logger=object(), progress=False)

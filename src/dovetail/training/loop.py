@@ -63,10 +63,12 @@ class Loop:
     tick: Callable[[int, int], None] = lambda epoch, batch: None
     place: Place = field(default_factory=Place)
     best: dict[str, Tensor] | None = None
-    last: float = 0.0
+    gathered: float = 0.0
 
     def run(self) -> Place:
         """Train to the end, or until it is good enough; the best weights stand in the model."""
+        if self.turns is not None:
+            self.turns.take(0)
         resumed = self._resume()
         for logger in self.loggers if self.group.is_first else ():
             start = getattr(logger, "start", None)
@@ -122,17 +124,19 @@ class Loop:
             )
         self.stepper.backward(value)
         place.total += found
-        self.last = found
+        self.gathered += found
         self.tick(place.epoch, place.batch)
 
     def _step(self) -> None:
+        loss = self.gathered / self.stepper.gathered
         lr = float(self.pace.optimizer.param_groups[0]["lr"])
+        self.gathered = 0.0
         self.stepper.take()
         self.pace.stepped()
         if self.pruning is not None:
             self.pruning.step()
         self.place.step += 1
-        self._log({"loss": self.last, "lr": lr})
+        self._log({"loss": loss, "lr": lr})
 
     def _look(self, epoch: int, values: dict[str, float] | None = None) -> None:
         """Evaluate, keep what is best, and see whether it is good enough."""
