@@ -54,7 +54,7 @@ def test_every_form_of_a_batch_gives_the_same():
         model, batches = blocks()
         with torch.no_grad():
             model[0].q.weight[0] *= 3
-        dv.smoothquant(model, (form(b) for b in batches), select=["?.up", "?.gate"], fuse="only")
+        dv.smoothquant(model, (form(b) for b in batches), fuse="only")
         found.append(everything(model))
     assert same(found[0], found[1])
     assert same(found[0], found[2])
@@ -233,7 +233,7 @@ def test_hidden_tensors_go_with_the_emulation():
 def test_an_emulation_that_came_later_stays_when_a_recipe_is_undone():
     model, batches = blocks()
     before = everything(model)
-    done = dv.smoothquant(model, batches, select=["?.up", "?.gate"], fuse="only")
+    done = dv.smoothquant(model, batches, fuse="only")
     emulated((model, batches))
     done.undo()
     assert torch.isfinite(model(batches[0])).all()

@@ -106,6 +106,17 @@ def test_outliers_are_spread_and_four_bits_lose_less():
     assert w.shape == (16, 64)
 
 
+def test_depthwise_convolutions_are_left():
+    model, batches = emulated(convs())
+    done = dv.rotate(model, batches)
+    assert done["b"].what == "left, as it sums over one channel"
+    assert [done[key].what for key in ("a", "c", "head")] == [
+        "random orthogonal 3 over 3 channels",
+        "Hadamard over 4 channels",
+        "Hadamard over 12 channels",
+    ]
+
+
 def test_refusals():
     model, batches = convs()
     with pytest.raises(dv.DovetailError, match="this model is not emulated"):
@@ -113,7 +124,7 @@ def test_refusals():
     emulated((model, batches))
     before = everything(model)
     for options, message in (
-        ({}, "rotate: b sums over one channel"),
+        ({"select": "b"}, "rotate: b sums over one channel"),
         ({"select": "c", "block": 3}, "block=3 does not divide the 4 channels of c, as 2 does"),
         ({"select": "c", "block": 1}, "block=1 is a number of channels"),
         ({"select": "c", "observer": "x"}, "unknown observer 'x'"),

@@ -67,7 +67,9 @@ def test_a_plain_model_takes_fused_scales_alone():
     with pytest.raises(dv.DovetailError, match=r"the scale of 0\.o cannot be fused, as its input"):
         dv.smoothquant(model, batches)
     assert same(everything(model), before)
-    done = dv.smoothquant(model, batches, select=["?.q", "?.k", "?.v", "*.up", "*.gate", "*.down"])
+    done = dv.smoothquant(model, batches, fuse="only")
+    assert done["0.o"].what.startswith("left, as its input comes from 0:matmul_1")
+    assert done["0.down"].what == "scale in 0.up"
     assert not same(everything(model), before)
     assert float((model(batches[0]).detach() - wanted).abs().max()) < 1e-12
     assert list(model.state_dict()) == list(blocks()[0].state_dict())
@@ -77,7 +79,7 @@ def test_a_plain_model_takes_fused_scales_alone():
 
 def test_part_of_what_a_norm_feeds_is_not_fused():
     model, batches = blocks()
-    with pytest.raises(dv.DovetailError, match=r"as its input goes to 0\.k, 0\.v as well"):
+    with pytest.raises(dv.DovetailError, match=r"of 0\.q, its input goes to 0\.k, 0\.v as well"):
         dv.smoothquant(model, batches, select="0.q", fuse="only")
 
 

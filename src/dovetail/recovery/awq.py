@@ -16,7 +16,7 @@ from dovetail.recovery.handle import Recovery, Work
 from dovetail.recovery.operations import PRODUCTS, Operation, Select, operations
 from dovetail.recovery.ranges import check_observer, find_ranges
 from dovetail.recovery.rounding import rounded_weight, rounds_rows_alone, weight_formats
-from dovetail.recovery.scaling import Group, check_fuse, groups, place_scale
+from dovetail.recovery.scaling import Group, check_fuse, fusible, groups, place_scale
 
 __all__ = ["awq"]
 
@@ -69,9 +69,9 @@ def awq(
                 "that gives it one, or select= others"
             )
     with Work("awq", "squared error of the output by rounding the weight") as work:
-        parts = groups(model, inputs, found, chosen, fuse)
+        parts = fusible(work, groups(model, inputs, found, chosen, fuse), fuse)
         with quiet(model):
-            changed = _carry_out(work, model, inputs, parts, grid, clip, fuse)
+            changed = _carry_out(work, model, inputs, parts, grid, clip)
         find_ranges(work, model, inputs, changed, observer)
     return work.result
 
@@ -139,7 +139,6 @@ def _carry_out(
     parts: list[Group],
     grid: int,
     clip: bool,
-    fuse: str,
 ) -> list[Operation]:
     """Decide for every group first, on the model as it is, and change it then."""
     order = [op for group in parts for op in group.takers]
@@ -156,7 +155,7 @@ def _carry_out(
     for group, layers, scale, bounds in decided:
         what = "left as it is"
         if bool((scale != 1).any()):
-            what = place_scale(work, group, scale, fuse)
+            what = place_scale(work, group, scale)
             changed += group.everyone
         for layer, bound in zip(layers, bounds, strict=True):
             words = what

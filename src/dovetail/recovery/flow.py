@@ -87,8 +87,8 @@ class Flow(TorchFunctionMode):
         return sources.pop() if len(sources) == 1 else None
 
     def origins(self, place: Place, slot: str = "input") -> set[Place]:
-        """The operations that what ``place`` takes was made from, directly or by functions that are
-        no operations."""
+        """The operations that what ``place`` takes was made from, directly, by functions that are
+        no operations, or through dropout."""
         values = self._fed.get((place, slot), [])
         return {origin for value in values if value is not None for origin in value.origins}
 
@@ -141,7 +141,14 @@ class Flow(TorchFunctionMode):
             self._fed.setdefault((place, slot), []).append(value)
             if value is not None:
                 value.takers.add((place, slot))
-        self._give(result, place, frozenset({place}))
+        self._give(result, place, self._origins_of(place, call))
+
+    def _origins_of(self, place: Place, call: Call | OpCall) -> frozenset[Place]:
+        """The operation itself; of a dropout, which gives on what it takes, that value's."""
+        if call.kind == "dropout":
+            value = self._fed[(place, "input")][-1]
+            return frozenset() if value is None else value.origins
+        return frozenset({place})
 
     def give_back(self, output: Any) -> None:
         """What the model returns is taken by the caller."""

@@ -47,8 +47,6 @@ class Blocks:
         places = self.flow.origins(norm.place)
         for add in [p for p in places if self.ops[p].kind == "add"]:
             places |= self.flow.origins(add, "input") | self.flow.origins(add, "other")
-        for dropout in [p for p in places if self.ops[p].kind == "dropout"]:
-            places |= self.flow.origins(dropout)
         return [op for place, op in self.ops.items() if place in places and op.kind == "linear"]
 
     def _back(self, place: Place) -> set[Place]:

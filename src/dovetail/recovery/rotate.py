@@ -38,10 +38,10 @@ def rotate(
     ``block``, one for each run of as many channels; ``block`` divides them. For sizes that no known
     Hadamard matrix has, a random orthogonal matrix drawn by ``seed`` takes the place of its odd
     part; the table names it. Both turns happen at every call, before the casts; parameters stay as
-    they are. An operation with one input channel (of a depthwise convolution) is refused, as there
-    is nothing to turn. Static formats are calibrated anew by ``observer``. The objective is the
-    largest over the root mean square of the input. Source: Ashkboos and others, QuaRot, arXiv
-    2404.00456.
+    they are. An operation with one input channel, a depthwise convolution, is left, as there is
+    nothing to turn; it is an error if none has more. Static formats are calibrated anew by
+    ``observer``. The objective is the largest over the root mean square of the input. Source:
+    Ashkboos and others, QuaRot, arXiv 2404.00456.
 
     >>> import dovetail as dv
     >>> net, x = nn.Sequential(nn.Linear(4, 2)), torch.tensor([[8.0, 0.0, 0.0, 0.0]])
@@ -58,10 +58,17 @@ def rotate(
     if not found.emulated:
         raise DovetailError("rotate: this model is not emulated: call dv.apply_ on it first")
     chosen = found.select("rotate", select, PRODUCTS, also=("matmul",))
-    widths = {op: _width(op, block) for op in chosen}
+    widths = {op: width for op in chosen if (width := _width(op, block)) > 1}
+    if not widths:
+        raise DovetailError(
+            f"rotate: {chosen[0].key} sums over one channel: there is nothing to turn"
+        )
     with Work("rotate", "largest over root mean square of the input") as work:
         peaks = _Peaks({op: rotation(width, seed) for op, width in widths.items()})
-        watch_exact(model, inputs, chosen, peaks.see, "rotate: inputs")
+        watch_exact(model, inputs, widths, peaks.see, "rotate: inputs")
+        for op in chosen:
+            if op not in widths:
+                work.note(op.key, "left, as it sums over one channel")
         for op, width in widths.items():
             left, right, name = rotation(width, seed)
             before, after = peaks.of(op)
@@ -69,22 +76,20 @@ def rotate(
             work.journal.save(op.module)
             add_transform(op.site, op.module, "rotation", {"left": left, "right": right})
             work.note(op.key, f"{name} over {width} channels", before, after)
-        find_ranges(work, model, inputs, chosen, observer)
+        find_ranges(work, model, inputs, widths, observer)
     return work.result
 
 
 def _width(op: Operation, block: int | None) -> int:
     shape = op.shapes["weight"]
     channels = shape[-2] if op.kind == "matmul" else shape[1]
-    if channels < 2:
-        raise DovetailError(f"rotate: {op.key} sums over one channel: there is nothing to turn")
-    if block is not None and channels % block:
+    if block is not None and channels > 1 and channels % block:
         near = max(d for d in range(1, block + 1) if channels % d == 0)
         raise DovetailError(
             f"rotate: block={block} does not divide the {channels} channels of {op.key}, as "
             f"{near} does"
         )
-    return block or channels
+    return min(block or channels, channels)
 
 
 class _Peaks:

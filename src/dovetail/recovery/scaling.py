@@ -18,7 +18,7 @@ from dovetail.recovery.flow import Flow, flow
 from dovetail.recovery.handle import Work
 from dovetail.recovery.operations import PRODUCTS, Operation, Operations
 
-__all__ = ["FUSE", "Group", "check_fuse", "groups", "place_scale", "take_out"]
+__all__ = ["FUSE", "Group", "check_fuse", "fusible", "groups", "place_scale", "take_out"]
 
 FUSE = ("auto", "only", "never")
 
@@ -170,7 +170,23 @@ def _inputs(op: Operation) -> int:
     return op.weight.read().shape[1] * op.groups
 
 
-def place_scale(work: Work, group: Group, scale: Tensor, fuse: str) -> str:
+def fusible(work: Work, parts: list[Group], fuse: str) -> list[Group]:
+    """The groups that are scaled: all, or with ``fuse="only"`` those that have a source; the others
+    are noted as left, and none at all is refused."""
+    if fuse != "only":
+        return parts
+    able = [group for group in parts if group.source is not None]
+    if not able:
+        raise DovetailError(
+            f"{work.name}: no scale can be fused; of {parts[0].takers[0].key}, {parts[0].why}"
+        )
+    for group in parts:
+        if group.source is None:
+            work.note(group.takers[0].key, f"left, as {group.why}")
+    return able
+
+
+def place_scale(work: Work, group: Group, scale: Tensor) -> str:
     """Divide what the group's operations take by ``scale`` and multiply their weights by it; says
     where in words. ``scale`` is one positive number per input channel."""
     name = group.takers[0].key
@@ -183,10 +199,10 @@ def place_scale(work: Work, group: Group, scale: Tensor, fuse: str) -> str:
             op.weight.write(multiplied(op.weight.read(), scale, op.kind, op.groups), work.journal)
         return f"scale in {group.source.key}"
     (op,) = group.takers
-    if op.site is None or fuse == "only":
+    if op.site is None:
         raise DovetailError(
             f"{work.name}: the scale of {name} cannot be fused, as {group.why}; apply a recipe to "
-            "the model first, and it is applied before the casts, or select= others"
+            "the model first, and it is applied before the casts, or leave it by fuse='only'"
         )
     work.journal.save(op.module)
     add_transform(op.site, op.module, "smooth", {"scale": scale})

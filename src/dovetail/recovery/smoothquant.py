@@ -22,7 +22,7 @@ from dovetail.recovery.batches import Batches
 from dovetail.recovery.handle import Recovery, Work
 from dovetail.recovery.operations import PRODUCTS, Operation, Select, operations, watch_exact
 from dovetail.recovery.ranges import check_observer, find_ranges
-from dovetail.recovery.scaling import Group, check_fuse, groups, place_scale
+from dovetail.recovery.scaling import Group, check_fuse, fusible, groups, place_scale
 
 __all__ = ["smoothquant"]
 
@@ -48,7 +48,7 @@ def smoothquant(
     call's own input. ``s`` goes into the parameters of the operation that feeds the selected ones,
     a norm or a product, perhaps through a ReLU, where one batch proves that it feeds nothing else
     (``fuse="auto"``); otherwise it is applied before the casts of an emulated operation
-    (``"never"``: always so; ``"only"``: refused where it cannot be fused). ``po2`` rounds ``s`` to
+    (``"never"``: always so; ``"only"``: what cannot be fused is left). ``po2`` rounds ``s`` to
     powers of two, so that no bit of the exact function changes. Channels that are zero have
     ``s = 1``. Static formats that are touched are calibrated anew by ``observer``.
 
@@ -85,8 +85,9 @@ def smoothquant(
             largest = _Largest()
             watch_exact(model, inputs, chosen, largest.see, "smoothquant: channels")
             changed = []
-            for group in groups(model, inputs, found, chosen, fuse):
-                _smooth(work, group, largest, alpha, fuse, po2)
+            parts = groups(model, inputs, found, chosen, fuse)
+            for group in fusible(work, parts, fuse):
+                _smooth(work, group, largest, alpha, po2)
                 changed += group.everyone
         find_ranges(work, model, inputs, changed, observer)
     return work.result
@@ -126,15 +127,13 @@ def _dynamic(work: Work, chosen: Iterable[Operation], alpha: float) -> None:
         work.note(op.key, "scale of each call before its casts")
 
 
-def _smooth(
-    work: Work, group: Group, largest: _Largest, alpha: float, fuse: str, po2: bool
-) -> None:
+def _smooth(work: Work, group: Group, largest: _Largest, alpha: float, po2: bool) -> None:
     x = largest.x[group.takers[0]]
     weight = torch.stack([largest.weight[op] for op in group.takers]).amax(0)
     scale = smoothing(x, weight, alpha)
     scale = torch.exp2(torch.round(torch.log2(scale))) if po2 else scale
     scale = scale.to(weight.dtype)
-    what = place_scale(work, group, scale, fuse)
+    what = place_scale(work, group, scale)
     for op in group.takers:
         work.note(op.key, what, _outlying(x), _outlying(x / scale))
 
