@@ -17,6 +17,9 @@ ELEMENTWISE = [
     ("gelu", "pwl(16)"),
     ("gelu", "ibert"),
     ("silu", "table(256, int8)"),
+    ("quick_gelu", "poly3"),
+    ("mish", "pwl(16)"),
+    ("softplus", "pwl(16, fixed(16, 12))"),
     ("sigmoid", "poly3(fp16)"),
     ("tanh", "pwl(8, fixed(16, 12))"),
     ("exp", "base2"),
@@ -54,6 +57,9 @@ def test_the_result_is_float64s_rounded_once(kind, spelling, dtype):
 LIMITS = {  # at 0, +infinity, -infinity
     "gelu": (0.0, math.inf, 0.0),
     "silu": (0.0, math.inf, 0.0),
+    "quick_gelu": (0.0, math.inf, 0.0),
+    "mish": (0.0, math.inf, 0.0),
+    "softplus": (math.log(2), math.inf, 0.0),
     "sigmoid": (0.5, 1.0, 0.0),
     "tanh": (0.0, 1.0, -1.0),
     "exp": (1.0, math.inf, 0.0),
@@ -198,3 +204,28 @@ def test_own_gradients_of_rows():
         }[kind]()
         (wanted,) = torch.autograd.grad((exact * weights).sum(), x)
         torch.testing.assert_close(grad, wanted, rtol=0.02, atol=0.02)
+
+
+def test_log_softmax_is_the_logarithm_of_the_approximated_sum():
+    x = 3 * randn(5, 33)
+    for dtype in (torch.float64, torch.float32):
+        y = compute("poly6", "log_softmax", x.to(dtype), dim=-1)
+        torch.testing.assert_close(y, x.to(dtype).log_softmax(-1), rtol=0, atol=1e-5)
+    low = torch.finfo(torch.float32).min
+    y = compute("poly3", "log_softmax", torch.tensor([[0.0, low], [0.0, -math.inf]]), dim=-1)
+    assert y[:, 0].abs().max() < 1e-3
+    assert y[0, 1] <= low / 2
+    assert y[1, 1] == -math.inf
+    with pytest.raises(dv.DovetailError, match="divides by nothing; leave reciprocal=newton out"):
+        approximation("softmax(exp=poly2, reciprocal=newton)").check("log_softmax")
+
+
+def test_functions_without_a_half_are_not_polynomials():
+    for kind in ("mish", "softplus"):
+        with pytest.raises(dv.DovetailError, match=f"fn=poly2 does not suit {kind}"):
+            approximation("poly2").check(kind)
+        exact = getattr(F, kind)
+        x = torch.linspace(-9, 9, 181)
+        torch.testing.assert_close(compute("pwl(64)", kind, x), exact(x), rtol=0, atol=0.01)
+    with pytest.raises(dv.DovetailError, match="approximations are of beta=1"):
+        compute("pwl(8)", "softplus", torch.ones(2), beta=2)

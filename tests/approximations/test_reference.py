@@ -110,6 +110,23 @@ def test_softmax(spelling, count):
             same(y, reference.softmax_row(made, row.tolist(), lowest))
 
 
+@pytest.mark.parametrize("spelling", [s for s in SOFTMAX if "reciprocal" not in s])
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_log_softmax(spelling, count):
+    """The logarithm is torch's, and may differ from Python's in a last bit."""
+    made, lowest = approximation(spelling), torch.finfo(torch.float64).min
+    rows = 3 * randn(20, count, seed=count).double()
+    rows[1, 0], rows[2, -1], rows[3], rows[4, 0] = math.nan, math.inf, -math.inf, -math.inf
+    rows[5, 0], rows[7] = lowest, 0.0
+    got = made.compute("log_softmax", {"input": rows}, {"dim": -1})
+    for row, y in zip(rows, got, strict=True):
+        wanted = reference.softmax_row(made, row.tolist(), lowest, logarithms=True)
+        step = 2.0**-7 if made.format is not None else 1e-14
+        torch.testing.assert_close(
+            y, torch.tensor(wanted, dtype=torch.float64), rtol=step, atol=1e-14, equal_nan=True
+        )
+
+
 NORM = [
     "norm()",
     "norm(rsqrt=newton(1))",

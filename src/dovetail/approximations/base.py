@@ -117,7 +117,7 @@ class Unary(Approximation):
     @property
     def kinds(self) -> tuple[str, ...]:
         known = [name for name in self.functions if name != "gelu_tanh"]
-        known += ["softmax"] if "exp" in self.functions else []
+        known += ["softmax", "log_softmax"] if "exp" in self.functions else []
         known += ["layer_norm", "rms_norm"] if "rsqrt" in self.functions else []
         return tuple(known)
 
@@ -156,7 +156,7 @@ def _whole(part: Unary, kind: str) -> Approximation | None:
     from dovetail.approximations.norm import Norm
     from dovetail.approximations.softmax import Softmax
 
-    if kind == "softmax":
+    if kind in ("softmax", "log_softmax"):
         return Softmax(exp=part, format=part.steps_format, grad=part.grad)
     if kind in ("layer_norm", "rms_norm"):
         return Norm(rsqrt=part, format=part.steps_format, grad=part.grad)

@@ -43,9 +43,9 @@ def max_error(approximation: Approximation, name: str) -> MaxError:
 
     For a function of one variable it is found on 2**16 points of its domain and all numbers of
     fp16 in it, and a twentieth is added for what may lie in between. Relative errors are those of
-    exp, reciprocal and rsqrt. For a softmax (absolute) and the normalisations (relative to the
-    largest value of the row) it is the largest over rows of 2 to 512 values, of small and of large
-    spread, and a quarter is added: no bound, but what those rows have shown.
+    exp, reciprocal and rsqrt. For a softmax and its logarithm (absolute) and the normalisations
+    (relative to the largest value of the row) it is the largest over rows of 2 to 512 values, of
+    small and of large spread, and a quarter is added: no bound, but what those rows have shown.
 
     >>> from dovetail.approximations.registry import approximation
     >>> max_error(approximation("poly2"), "exp")
@@ -59,7 +59,7 @@ def max_error(approximation: Approximation, name: str) -> MaxError:
 
 @lru_cache(maxsize=512)
 def _measured(approximation: Approximation, name: str) -> MaxError:
-    if name in ("softmax", "layer_norm", "rms_norm"):
+    if name in ("softmax", "log_softmax", "layer_norm", "rms_norm"):
         return _of_rows(approximation, name)
     known = function(name)
     if not isinstance(approximation, Unary):
@@ -92,10 +92,10 @@ def _of_rows(approximation: Approximation, kind: str) -> MaxError:
         attributes: dict[str, Any] = {"dim": -1, "normalized_shape": (count,), "eps": 1e-5}
         y = approximation.compute(kind, {"input": rows}, attributes)
         wanted = _exact(kind, rows, attributes)
-        size = 1.0 if kind == "softmax" else wanted.abs().amax(-1, keepdim=True)
+        size = 1.0 if kind in ("softmax", "log_softmax") else wanted.abs().amax(-1, keepdim=True)
         worst = max(worst, float(((y - wanted).abs() / size).max()))
     domain = "rows of 2 to 512 values, spread 1/4 to 8"
-    return MaxError(1.25 * worst, kind != "softmax", domain)
+    return MaxError(1.25 * worst, kind not in ("softmax", "log_softmax"), domain)
 
 
 def _rows(count: int) -> Tensor:
@@ -108,7 +108,7 @@ def _rows(count: int) -> Tensor:
 
 
 def _exact(kind: str, rows: Tensor, attributes: Mapping[str, Any]) -> Tensor:
-    if kind == "softmax":
-        return torch.softmax(rows, -1)
+    if kind in ("softmax", "log_softmax"):
+        return torch.softmax(rows, -1) if kind == "softmax" else torch.log_softmax(rows, -1)
     norm = F.layer_norm if kind == "layer_norm" else F.rms_norm
     return norm(rows, attributes["normalized_shape"], eps=attributes["eps"])

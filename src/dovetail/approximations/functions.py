@@ -28,7 +28,8 @@ __all__ = ["FUNCTIONS", "Function", "function", "function_of"]
 class Function:
     """One function: ``value`` of a number, ``exact`` of a float64 tensor.
 
-    ``whole`` is how tables and segments see it, ``part`` how polynomials do. Errors are stated over
+    ``whole`` is how tables and segments see it, ``part`` how polynomials do (None: they do not, as
+    it has no half that gives the other). Errors are stated over
     ``domain``, ``relative`` to the value where it spans many powers of two.
     """
 
@@ -37,7 +38,7 @@ class Function:
     exact: Callable[[Tensor], Tensor]
     domain: tuple[float, float]
     whole: Reduction
-    part: Reduction
+    part: Reduction | None
     relative: bool = False
 
 
@@ -64,6 +65,22 @@ def _gelu_tanh(t: float) -> float:
 
 def _silu(t: float) -> float:
     return t * _sigmoid(t)
+
+
+def _quick_gelu(t: float) -> float:
+    return t * _sigmoid(1.702 * t)
+
+
+def _softplus(t: float) -> float:
+    return max(t, 0.0) + math.log1p(math.exp(-abs(t)))
+
+
+def _mish(t: float) -> float:
+    return t * math.tanh(_softplus(t))
+
+
+def _quick_gelu_exact(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
 
 
 def _gelu_tanh_exact(x: Tensor) -> Tensor:
@@ -108,6 +125,23 @@ FUNCTIONS: dict[str, Function] = {
             (-16.0, 16.0),
             Direct(_silu, -8.0, 8.0, 0.0, "x"),
             Gate(_sigmoid, 0.0, times_x=True),
+        ),
+        Function(
+            "quick_gelu",
+            _quick_gelu,
+            _quick_gelu_exact,
+            (-8.0, 8.0),
+            Direct(_quick_gelu, -6.0, 6.0, 0.0, "x"),
+            Gate(lambda t: _sigmoid(1.702 * t), 0.0, times_x=True),
+        ),
+        Function("mish", _mish, F.mish, (-16.0, 16.0), Direct(_mish, -8.0, 8.0, 0.0, "x"), None),
+        Function(
+            "softplus",
+            _softplus,
+            F.softplus,
+            (-16.0, 16.0),
+            Direct(_softplus, -8.0, 8.0, 0.0, "x"),
+            None,
         ),
         Function(
             "sigmoid",
@@ -156,6 +190,9 @@ def function_of(kind: str, attributes: Mapping[str, Any]) -> Function:
     >>> function_of("gelu", {"approximate": "tanh"}).name
     'gelu_tanh'
     """
+    beta = attributes.get("beta", 1)
+    if kind == "softplus" and beta != 1:
+        raise DovetailError(f"softplus(beta={beta}): approximations are of beta=1")
     form = attributes.get("approximate", "none")
     if kind == "gelu" and form not in ("none", "tanh"):
         raise DovetailError(f"gelu(approximate={form!r}): it is 'none' or 'tanh'")

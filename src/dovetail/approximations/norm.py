@@ -31,8 +31,9 @@ class Norm(Approximation):
     scaled by its square, so that only the range of the sums changes); for a layer norm the mean;
     the variance as the mean square of the ``centred`` values or, from ``moments``, as
     ``E[x^2] - E[x]^2`` (not below 0); ``rsqrt`` of variance plus eps; the product with it, with the
-    weight, and the sum with the bias. Sums run in pairs, every one rounded to ``acc`` (default:
-    ``format``). Without ``rsqrt`` it is 1 / sqrt, in float64.
+    weight (of Gemma's norms with 1 + weight, rounded once), and the sum with the bias. Sums run in
+    pairs, every one rounded to ``acc`` (default: ``format``). Without ``rsqrt`` it is 1 / sqrt, in
+    float64.
 
     >>> from dovetail.approximations import approximation
     >>> x = {"input": torch.tensor([[1.0, 2.0, 3.0]])}
@@ -73,7 +74,11 @@ class Norm(Approximation):
             return x.clone()
         steps = Steps(self.format)
         affine = [operands.get(name) for name in ("weight", "bias")]
-        wide = [None if t is None else steps(t.to(torch.float64).flatten()) for t in affine]
+        wide = [None if t is None else t.to(torch.float64).flatten() for t in affine]
+        offset = attributes.get("offset", 0.0)
+        if offset and wide[0] is not None:
+            wide[0] = wide[0] + offset
+        wide = [None if t is None else steps(t) for t in wide]
         of = NormOf(kind == "layer_norm", default if eps is None else eps, *wide)
         flat = x.reshape(-1, math.prod(shape))
         plain = all(t is None or is_plain(t) for t in wide)

@@ -19,7 +19,7 @@ from torch import Tensor
 from dovetail._eager import constant
 from dovetail.approximations.base import Unary, check_gradient
 from dovetail.approximations.chunks import MANY, every_value, is_plain, look_up
-from dovetail.approximations.functions import Function, function
+from dovetail.approximations.functions import FUNCTIONS, Function, function
 from dovetail.approximations.minimax import minimax
 from dovetail.approximations.pieces import SPACINGS, Pieces, edges, fit_pieces
 from dovetail.approximations.reductions import Direct, Gate, Reduction
@@ -199,6 +199,7 @@ class Poly(Piecewise):
 
     in_name = ("degree",)
     summary = "one polynomial of smallest maximum error"
+    functions = tuple(name for name, known in FUNCTIONS.items() if known.part is not None)
 
     def __post_init__(self) -> None:
         _check_count(self.degree, 8, "poly: the degree")
@@ -211,7 +212,7 @@ class Poly(Piecewise):
         return f"poly{self.degree}"
 
     def reduction(self, function: Function) -> Reduction:
-        part = function.part
+        part = _half(function)
         if isinstance(part, Gate) and self.domain is None:
             return replace(part, cut=_best_cut(function.name, self.degree))
         return _bounded(part, self.domain, str(self), function.name)
@@ -219,6 +220,11 @@ class Poly(Piecewise):
     def fitted(self, function: Function) -> Pieces:
         part = self.reduction(function)
         return fit_pieces(part.core, list(part.interval), self.degree, part.weight, self.rounded)
+
+
+def _half(function: Function) -> Reduction:
+    assert function.part is not None  # check_function has refused the others
+    return function.part
 
 
 @lru_cache(maxsize=64)
@@ -332,7 +338,7 @@ class Base2(Piecewise):
         check_gradient(self.grad)
 
     def reduction(self, function: Function) -> Reduction:
-        return function.part
+        return _half(function)
 
     def fitted(self, function: Function) -> Pieces:
         del function

@@ -46,20 +46,27 @@ def evaluate(approximation: Unary, name: str, x: float) -> float:
     return _i_exp(approximation, x) if name == "exp" else _i_gelu(approximation, x)
 
 
-def softmax_row(approximation: Softmax, row: list[float], lowest: float) -> list[float]:
-    """The weights of one row of scores; ``lowest`` is the dtype's lowest finite number."""
+def softmax_row(
+    approximation: Softmax, row: list[float], lowest: float, logarithms: bool = False
+) -> list[float]:
+    """The weights of one row of scores, or their logarithms; ``lowest`` is the dtype's lowest
+    finite number."""
     r, r_acc = _to(approximation.format), _to(approximation.acc or approximation.format)
     if any(math.isnan(x) or x == math.inf for x in row) or max(row) == -math.inf:
         return [math.nan] * len(row)
     largest = max(row)
     shift = largest if approximation.largest == "subtract" else 0.0
-    weights = []
+    weights, differences = [], []
     for x in row:
         z = r(x - shift)
         z = z if approximation.clamp is None else max(z, approximation.clamp)
         hidden = x == -math.inf or x <= lowest / 2 < largest
         weights.append(0.0 if hidden else _part(approximation.exp, "exp", z, r))
+        differences.append(x if hidden else z)
     total = _sum(weights, r_acc)
+    if logarithms:
+        down = r(math.log(total) if total > 0 else -math.inf)
+        return [r(z - down) for z in differences]
     if approximation.reciprocal is None:
         return [r(_quotient(e, total)) for e in weights]
     inverse = _part(approximation.reciprocal, "reciprocal", total, r)

@@ -33,6 +33,9 @@ class Softmax(Approximation):
     is divided by the sum, or multiplied with its ``reciprocal``. Without ``exp`` exponentials are
     torch's, in float64.
 
+    Of a log_softmax, which has no use for a ``reciprocal``, the differences less the logarithm of
+    the sum, which is torch's, in float64: the exponentials and their sum are approximated.
+
     Scores of minus infinity weigh exactly 0, as do those below half the lowest number of the dtype
     in a row that has others: clamping does not reach what a mask hides. A row with NaN or +infinity
     becomes NaN, and one that is all minus infinity, as torch has it.
@@ -53,7 +56,7 @@ class Softmax(Approximation):
 
     name = "softmax"
     summary = "step by step, with parts to choose"
-    kinds = ("softmax",)
+    kinds = ("softmax", "log_softmax")
 
     def __post_init__(self) -> None:
         for slot, of in (("exp", "exp"), ("reciprocal", "reciprocal")):
@@ -71,24 +74,52 @@ class Softmax(Approximation):
             raise unknown("treatment of the largest score", str(self.largest), _LARGEST)
         check_gradient(self.grad)
 
+    def check(self, kind: str) -> None:
+        super().check(kind)
+        if kind == "log_softmax" and self.reciprocal is not None:
+            raise DovetailError(
+                f"fn={self}: a log_softmax divides by nothing; leave reciprocal={self.reciprocal} "
+                "out"
+            )
+
     def compute(
         self, kind: str, operands: Mapping[str, Tensor], attributes: Mapping[str, Any]
     ) -> Tensor:
-        del kind
         x = operands["input"]
         x = x if attributes.get("dtype") is None else x.to(attributes["dtype"])
         dim = attributes.get("dim")
         if dim is None:
             raise DovetailError(f"fn={self}: give softmax its dim")
         if x.numel() == 0 or x.dim() == 0:
-            return torch.softmax(x, dim)
+            return torch.softmax(x, dim) if kind == "softmax" else torch.log_softmax(x, dim)
         moved = x.movedim(dim, -1)
         rows = moved.reshape(-1, moved.shape[-1])
-        y = found(self, rows, None)
-        y = row_by_row(self._rows, rows) if y is None else y
+        if kind == "log_softmax":
+            y = row_by_row(self._logarithms, rows)
+        elif (faster := found(self, rows, None)) is None:
+            y = row_by_row(self._rows, rows)
+        else:
+            y = faster
         return y.reshape(moved.shape).movedim(-1, dim)
 
     def _rows(self, narrow: Tensor) -> Tensor:
+        e, _, total, finite = self._sums(narrow)
+        steps = Steps(self.format)
+        if self.reciprocal is None:
+            y = steps(e / total)
+        else:
+            y = steps(e * evaluated(self.reciprocal, "reciprocal", total, steps))
+        return torch.where(finite, y, math.nan).to(narrow.dtype)
+
+    def _logarithms(self, narrow: Tensor) -> Tensor:
+        _, z, total, finite = self._sums(narrow)
+        steps = Steps(self.format)
+        y = steps(z - steps(torch.log(total)))
+        return torch.where(finite, y, math.nan).to(narrow.dtype)
+
+    def _sums(self, narrow: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Exponentials, the differences that they are of, their sum, and whether a row is
+        finite."""
         x, low = narrow.to(torch.float64), torch.finfo(narrow.dtype).min / 2
         steps = Steps(self.format)
         largest = x.detach().amax(-1, keepdim=True)
@@ -99,11 +130,7 @@ class Softmax(Approximation):
         e = evaluated(self.exp, "exp", z, steps)
         e = torch.where(hidden & ~z.isnan(), torch.zeros_like(e), e)
         total = tree_sum(e, Steps(self.acc or self.format))
-        if self.reciprocal is None:
-            y = steps(e / total)
-        else:
-            y = steps(e * evaluated(self.reciprocal, "reciprocal", total, steps))
-        return torch.where(torch.isfinite(largest), y, math.nan).to(narrow.dtype)
+        return e, torch.where(hidden, x, z), total, torch.isfinite(largest)
 
 
 def check_part(part: Approximation | None, slot: str, name: str, owner: str) -> None:

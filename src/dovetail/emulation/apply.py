@@ -10,6 +10,7 @@ from torch import nn
 
 from dovetail.emulation.entry import Entry
 from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.operators import norm_offset
 from dovetail.emulation.plan import resolve
 from dovetail.emulation.planned import Plan
 from dovetail.emulation.site import Emulation, Site
@@ -104,7 +105,10 @@ def _entries(found: Trace, emulation: Emulation) -> dict[nn.Module, Entry]:
         a = seen.address
         op = planned.get((a.path, a.kind, a.index))
         if op is not None:
-            sites.setdefault(seen.module, {}).setdefault(a.kind, {})[a.index] = Site(op)
+            site = Site(op)
+            if op.arithmetic.fn is not None and (offset := norm_offset(seen.module)):
+                site.attributes = {"offset": offset}
+            sites.setdefault(seen.module, {}).setdefault(a.kind, {})[a.index] = site
     beyond = _beyond(found, emulation.plan.recipe)
     return {
         module: Entry(emulation, kinds, beyond.get(module, {})) for module, kinds in sites.items()

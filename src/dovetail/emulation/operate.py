@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,10 @@ def cast_operands(site: Site, module: nn.Module, call: OpCall) -> OpCall:
         if slot == "weight":
             value = sparse_weight(site, module, value)
         operands[name] = value if fmt is None else _cast(value, fmt, slot, site, module)
-    return call.with_operands(operands)
+    call = call.with_operands(operands)
+    if site.attributes:
+        call = replace(call, attributes={**call.attributes, **site.attributes})
+    return call
 
 
 def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:

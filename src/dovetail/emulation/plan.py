@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from dovetail.arithmetic import EXACT
-from dovetail.emulation.operators import follows_torch
+from dovetail.emulation.operators import norm_offset
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
@@ -70,11 +70,10 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
         if arithmetic.sparsity is not None and seen.weight is not None:
             axis = block_axis(address.kind, "weight")
             arithmetic.sparsity.pattern.check(tuple(seen.weight.shape), axis)
-        if arithmetic.fn is not None and not follows_torch(seen.module):
+        if arithmetic.fn is not None and norm_offset(seen.module) is None:
             raise DovetailError(
-                f"fn={arithmetic.fn} approximates torch's {address.kind}, and "
-                f"{type(seen.module).__name__} computes another (scaled by 1 + weight, perhaps): "
-                "give it formats only"
+                f"fn={arithmetic.fn} computes rms_norm scaled by the weight, or by 1 + weight, and "
+                f"{type(seen.module).__name__} computes another: give it formats only"
             )
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))

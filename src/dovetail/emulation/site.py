@@ -44,6 +44,7 @@ class Site:
         self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
         self.mask, self.scores = (f"{BUFFER_PREFIX}{tag}_{name}" for name in ("mask", "scores"))
         self.transforms: tuple[str, ...] = ()  # their kinds, in the order of their use
+        self.attributes: dict[str, float] = {}  # what an approximation is told besides the call's
         self._tag = tag
 
     def transform_buffer(self, place: int, part: str) -> str:

@@ -42,7 +42,7 @@ def computes(approximation: Approximation, kind: str) -> bool:
         return False
     whole = approximation.within(kind) if isinstance(approximation, Unary) else approximation
     if isinstance(whole, Softmax):
-        return _softmax(whole, torch.float32) is not None
+        return kind == "softmax" and _softmax(whole, torch.float32) is not None
     if isinstance(whole, Norm):
         return _norm(whole) is not None
     return isinstance(approximation, Unary) and unit_of(approximation, kind) is not None

@@ -170,10 +170,31 @@ def test_approximated_as_torch_s_own_function_is(make, same):
     torch.testing.assert_close(model(X), other(X), rtol=1e-5, atol=1e-5)
 
 
-def test_a_norm_that_torch_has_not_is_not_approximated():
+@pytest.mark.parametrize("fn", ["newton(3)", "norm(rsqrt=pwl(8), format=fp16)"])
+def test_a_norm_scaled_by_one_plus_its_weight(fn):
+    """As Gemma's is: approximated like torch's with such a weight, and copied so."""
+    model, plain = nn.Sequential(GemmaRMSNorm(6)), nn.RMSNorm(6, eps=0.0)
+    plain.weight = nn.Parameter(1 + model[0].weight.detach().double())
+    recipe = dv.Recipe(dv.rule(op="rms_norm", fn=fn))
+    for each, x in ((model, X), (plain, X.double())):
+        dv.apply_(each, recipe, x)
+    model[0].eps = 0.0
+    y = model(X)
+    assert torch.equal(y, plain(X.double()).float())
+    assert torch.equal(copy.deepcopy(model)(X), y)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(X), y)
+    y.sum().backward()
+    assert model[0].weight.grad.abs().sum() > 0
+
+
+def test_a_norm_that_is_neither_is_not_approximated():
+    class DoubledRMSNorm(GemmaRMSNorm):
+        def scaled(self, x):
+            return 2 * super().scaled(x)
+
     recipe = dv.Recipe(dv.rule(op="rms_norm", fn="newton"))
-    with pytest.raises(dv.DovetailError, match=r"GemmaRMSNorm computes another \(scaled by 1 \+"):
-        dv.plan(nn.Sequential(GemmaRMSNorm(6)), recipe, X)
+    with pytest.raises(dv.DovetailError, match=r"1 \+ weight, and DoubledRMSNorm computes another"):
+        dv.plan(nn.Sequential(DoubledRMSNorm(6)), recipe, X)
 
 
 class Calls(nn.Module):

@@ -8,7 +8,12 @@ from torch import nn
 
 from dovetail.emulation.operators import activations, elementwise, lookups, modules, norms, pools
 from dovetail.emulation.operators.base import OpCall, Operator, slot_of
-from dovetail.emulation.operators.modules import WholeModule, class_kind, follows_torch
+from dovetail.emulation.operators.modules import (
+    WholeModule,
+    class_kind,
+    follows_torch,
+    norm_offset,
+)
 
 __all__ = [
     "MODULES",
@@ -20,6 +25,7 @@ __all__ = [
     "WholeModule",
     "class_kind",
     "follows_torch",
+    "norm_offset",
     "slot_of",
 ]
 

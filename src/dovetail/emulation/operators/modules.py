@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dovetail.emulation.operators.base import SKIPPED, OpCall, Skipped
 
-__all__ = ["NAMES", "WholeModule", "class_kind", "follows_torch"]
+__all__ = ["NAMES", "WholeModule", "class_kind", "follows_torch", "norm_offset"]
 
 #: Kinds by the class's name, a regular expression.
 NAMES: dict[str, str] = {
@@ -101,27 +101,45 @@ _EPS = ("variance_epsilon", "eps", "epsilon")
 def follows_torch(module: nn.Module) -> bool:
     """Whether such a module computes what torch's function of its kind does, on one example.
 
-    A norm that multiplies by ``1 + weight`` does not, and no approximation knows how to compute it.
-
     >>> class MyRMSNorm(nn.Module):
     ...     def forward(self, x):
     ...         return 2 * x * x.pow(2).mean(-1, keepdim=True).rsqrt()
     >>> follows_torch(MyRMSNorm())
     False
     """
+    return norm_offset(module) == 0
+
+
+def norm_offset(module: nn.Module) -> float | None:
+    """What an RMS normalisation adds to its weight before it scales by it, on one example.
+
+    0 as torch's own, 1 as Gemma's; ``None`` if the module computes something else. Modules that are
+    no such normalisation add nothing.
+
+    >>> class GemmaRMSNorm(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.weight = nn.Parameter(torch.zeros(8))
+    ...     def forward(self, x):
+    ...         return x * x.pow(2).mean(-1, keepdim=True).rsqrt() * (1 + self.weight)
+    >>> norm_offset(GemmaRMSNorm())
+    1.0
+    """
     if class_kind(type(module)) != "rms_norm":
-        return True
+        return 0.0
     weight = getattr(module, "weight", None)
     like = weight if isinstance(weight, Tensor) else torch.empty(8)
     if like.is_meta:
-        return True  # no number of it is known
+        return 0.0  # no number of it is known
     x = torch.linspace(-2, 3, like.numel(), device=like.device)
     known = _attributes(module, "rms_norm", x)
     with torch.no_grad():
-        scale = None if weight is None else like.float()
-        return torch.allclose(
-            module(x).float(), F.rms_norm(x, weight=scale, **known), rtol=0.02, atol=0.02
-        )
+        y = module(x).float()
+        for offset in (0.0,) if weight is None else (0.0, 1.0):
+            scale = None if weight is None else like.float() + offset
+            if torch.allclose(y, F.rms_norm(x, weight=scale, **known), rtol=0.02, atol=0.02):
+                return offset
+    return None
 
 
 class _Standin:
