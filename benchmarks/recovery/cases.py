@@ -19,8 +19,9 @@ MULTIPLIERS = (
     "drum(k=3)",
     "mul8s_1L2L",
     "mul8s_1KXF",
+    "drum(k=2)",
     "mul8s_1L2N",
-    "broken_array(bits=8, drop_columns=7)",
+    "broken_array(bits=8, drop_columns=8)",
     "mul8s_1L12",
 )
 #: Of input and weight, with exact products.
@@ -28,9 +29,9 @@ FORMATS = ("int8", "int6", "int5", "int4", "int3")
 #: Post-training recipes by their name in dovetail; each takes the model and batches of inputs.
 RECIPES = ("smoothquant", "awq", "equalise", "rotate", "correct_bias")
 GRADIENTS = ("ste", "lut1d", "lut2d")
-METHODS = ("before", *RECIPES, *(f"fit {grad}" for grad in GRADIENTS))
-
-Result = float | str
+FITS = tuple(f"fit {grad}" for grad in GRADIENTS)
+#: One, or several joined by " + ", carried out from left to right.
+METHODS = ("before", *RECIPES, *FITS, *(f"correct_bias + {fit}" for fit in FITS))
 
 
 def arithmetics() -> list[str]:
@@ -40,36 +41,32 @@ def arithmetics() -> list[str]:
 
 def asks_nothing(arithmetic: str, method: str) -> bool:
     """Exact products have one gradient: the others would repeat it."""
-    return arithmetic in FORMATS and method in ("fit lut1d", "fit lut2d")
+    return arithmetic in FORMATS and method.endswith(("lut1d", "lut2d"))
 
 
 def measured(
     network: Network, model: nn.Module, data: Data, arithmetic: str, method: str, seed: int
-) -> Result:
-    """The metric of a copy of ``model`` under an arithmetic, mended by a method.
+) -> float | str:
+    """The metric of a copy of ``model`` under an arithmetic, mended by a method of one gradient.
 
     Where a recipe finds nothing in the network that it could act on, what it says instead.
     """
-    grad = method.removeprefix("fit ") if method.startswith("fit ") else "ste"
-    emulated = _emulated(model, data, arithmetic, grad)
-    if method in RECIPES:
+    parts = [] if method == "before" else method.split(" + ")
+    grads = [part.removeprefix("fit ") for part in parts if part.startswith("fit ")]
+    emulated = _emulated(model, data, arithmetic, *grads)
+    for part in parts:
+        if part.startswith("fit "):
+            again = {"loss": network.loss, "seed": seed, "progress": False}
+            dv.fit(emulated, data.train, **again, **network.retrain)
+            continue
         try:
-            getattr(dv, method)(emulated, [x for x, _ in data.calibration])
+            getattr(dv, part)(emulated, _inputs(data.calibration))
         except DovetailError as error:
             return str(error)
-    elif method != "before":
-        dv.fit(
-            emulated,
-            data.train,
-            loss=network.loss,
-            seed=seed,
-            progress=False,
-            **network.retrain,
-        )
     return network.measure(emulated, data.test)
 
 
-def _emulated(model: nn.Module, data: Data, arithmetic: str, grad: str) -> nn.Module:
+def _emulated(model: nn.Module, data: Data, arithmetic: str, grad: str = "ste") -> nn.Module:
     fields: dict[str, Any] = {"input": "int8", "weight": "int8", "mul": arithmetic, "grad": grad}
     if arithmetic in FORMATS:
         fields = {"input": arithmetic, "weight": arithmetic}

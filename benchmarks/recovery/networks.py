@@ -44,7 +44,7 @@ class Network:
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
     epochs: int = 20
     lr: float = 3e-3
-    retrain: dict[str, Any] = field(default_factory=lambda: {"epochs": 3, "lr": 1e-3})
+    retrain: dict[str, Any] = field(default_factory=lambda: {"epochs": 5, "lr": 1e-3})
     finished: Callable[[Any], nn.Module] = lambda model: model
 
     def trained(self, seed: int, folder: Path, *, quick: bool) -> nn.Module:
