@@ -12,10 +12,19 @@ namespace dv {
 namespace {
 
 bool sound(const dv_block_format& f) {
-  return f.block >= 1 && f.mode >= 0 && f.mode <= 3 && f.digits >= 1 && f.digits <= 22 &&
-         f.even_bits >= 0 && f.even_bits <= 22 && f.quantum >= -22 && f.quantum <= 0 &&
-         f.low >= -127 && f.high <= 127 && f.low <= f.high && f.least >= -32768 &&
-         f.most <= 32767 && f.least <= 0 && f.most >= 0 && f.emax >= 0;
+  return f.block >= 1 && f.scale >= DV_SCALE_POWER && f.scale <= DV_SCALE_NONE && f.mode >= 0 &&
+         f.mode <= 3 && f.digits >= 1 && f.digits <= 22 && f.even_bits >= 0 && f.even_bits <= 22 &&
+         f.quantum >= -22 && f.quantum <= 0 && f.low >= -127 && f.high <= 127 && f.low <= f.high &&
+         f.least >= -0x1p40 && f.most <= 0x1p40 && f.least <= 0 && f.most >= 0 && f.emax >= 0 &&
+         f.split >= 0 && f.split <= 40 && f.scale_digits >= 0 && f.scale_digits <= 22 &&
+         f.scale_flush >= 0 && f.scale_quantum >= -149 && f.scale_quantum <= 0 && f.whole > 0;
+}
+
+// Whether rows of the format may meet weights that were packed for such codes.
+bool meets(const dv_block_codes& c, const dv_block_format& f) {
+  const bool cast = f.scale == DV_SCALE_NONE, real = !cast && f.scale != DV_SCALE_POWER;
+  return f.block % c.block == 0 && c.most >= std::max(f.most, -f.least) && (!f.split || c.split) &&
+         (!real || c.scale_bits > f.scale_digits) && (!cast || c.values);
 }
 
 // Whether some term needs double. Elsewhere, with r and w the scales of a row and a lane, float is
@@ -25,7 +34,9 @@ bool sound(const dv_block_format& f) {
 bool far(const BlockForm& form, const ScaleRange& rows, const ScaleRange& lanes) {
   if (rows.most == 0 || lanes.most == 0)
     return false; // NaN throughout
-  if (form.folded)
+  if (form.elements == Elements::VALUES)
+    return false;
+  if (form.elements == Elements::FOLDED)
     return rows.least != 1 || rows.most != 1 || lanes.least != 1 || lanes.most != 1;
   return (double)rows.least * lanes.least < 0x1p-126 || (double)rows.most * lanes.most > 0x1p96 ||
          lanes.most > 0x1p90f;
@@ -86,6 +97,7 @@ struct Product {
   const BlockRows& x;
   const uint8_t* panels;
   const float* bias; // [group][panel][lane]
+  float factor;
   bool is_far;
   const std::vector<int64_t>& taps;
 
@@ -94,6 +106,7 @@ struct Product {
     BlockDot d;
     d.rows = x.data + row * sizes.row_bytes + g * sizes.blocks * sizes.units * 4;
     d.row_stride = sizes.row_bytes;
+    d.low = sizes.row.low;
     d.row_scale = x.scale + g * sizes.blocks * x.count() + row;
     d.scale_step = x.count();
     d.tap = taps.data();
@@ -101,6 +114,7 @@ struct Product {
     d.scale = reinterpret_cast<const float*>(d.lanes + sizes.panel_data);
     d.start = reinterpret_cast<const int32_t*>(d.scale + l.taps * sizes.blocks * lanes);
     d.bias = bias + panel * lanes;
+    d.factor = factor;
     d.taps = l.taps;
     d.blocks = sizes.blocks;
     d.units = sizes.units;
@@ -118,7 +132,7 @@ struct Product {
 
   // Rows by outputs as they lie in memory: whole tiles need no copy.
   void rows_out(int64_t panel, int64_t row, int64_t end, float* out) const {
-    alignas(64) float sum[16 * MOST_LANES];
+    alignas(64) float sum[CHUNK * MOST_LANES];
     const int64_t n = first_output(panel), lanes = outputs(panel), stride = l.shape.outputs;
     for (; row < end; row += sizes.f.rows) {
       const int64_t rows = std::min(sizes.f.rows, end - row);
@@ -183,7 +197,7 @@ int64_t part_size(const Layout& l, const BlockSizes& sizes) {
 } // namespace dv
 
 int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
-                          const dv_block_format* format, int16_t* codes, int32_t* exponents) {
+                          const dv_block_format* format, float* codes, float* scales) {
   if (rows < 0 || length < 1)
     return DV_BAD_SHAPE;
   if (!dv::sound(*format))
@@ -193,13 +207,13 @@ int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
   dv::parallel(rows, [&](int64_t begin, int64_t end) {
     const dv::ExactFloats exact;
     for (int64_t i = begin; i < end; i++)
-      k.codes(x + i * length, length, *format, codes + i * length, exponents + i * blocks);
+      k.codes(x + i * length, length, *format, codes + i * length, scales + i * blocks);
   });
   return DV_OK;
 }
 
 int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const void* packed,
-                     const float* x, const float* bias, float* out) {
+                     const float* x, const float* bias, float factor, float* out) {
   using namespace dv;
   if (!valid(*shape, true))
     return DV_BAD_SHAPE;
@@ -209,7 +223,7 @@ int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const
   memcpy(&head, packed, sizeof head);
   if (head.level != block_level())
     return DV_BAD_LEVEL;
-  if (head.codes.block != format->block || head.codes.most < std::max(format->most, -format->least))
+  if (!meets(head.codes, *format))
     return DV_BAD_VALUE;
   if (shape->batch == 0)
     return DV_OK;
@@ -230,7 +244,7 @@ int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const
     const auto runs = l.runs(batch);
     const Writer writer(l, out + first * shape->outputs * l.out_pixels, runs);
     const Product product{
-        l, sizes, rows, panels, added.data(), far(sizes.f, rows.range(), head.range), taps};
+        l, sizes, rows, panels, added.data(), factor, far(sizes.f, rows.range(), head.range), taps};
     product.run(writer);
   }
   return DV_OK;

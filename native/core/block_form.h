@@ -10,14 +10,7 @@ namespace dv {
 extern const BlockKernels& block_kernels(int64_t level);
 extern int64_t block_level(); // the number of the level in use
 
-// Codes of both operands: magnitude, and bits from their first one to their last. Few rows meet
-// weights that are as short as can be, as reading them is most of the work.
-struct BlockCodes {
-  int64_t block;
-  int32_t most, digits, few;
-};
-
-bool valid(const BlockCodes& codes);
+bool valid(const dv_block_codes& codes);
 
 // Scales that are not NaN.
 struct ScaleRange {
@@ -36,10 +29,10 @@ struct ScaleRange {
 // The head of packed weights.
 struct BlockHead {
   int64_t level;
-  BlockCodes codes;
+  dv_block_codes codes;
   ScaleRange range;
 };
-constexpr int64_t BLOCK_HEAD = 64;
+constexpr int64_t BLOCK_HEAD = 128;
 static_assert(sizeof(BlockHead) <= BLOCK_HEAD, "the head has room");
 
 struct BlockSizes {
@@ -48,9 +41,10 @@ struct BlockSizes {
   int64_t blocks, units, step; // per tap and group; units per block; units per tile step
   int64_t panels, panel_data, panel_bytes;
   int64_t row_bytes, row_scales;
+  BlockRow row;
   bool biased;
 
-  BlockSizes(const Layout& l, const BlockCodes& codes, int64_t level);
+  BlockSizes(const Layout& l, const dv_block_codes& codes, int64_t level);
   int64_t packed_bytes(const Layout& l) const {
     return BLOCK_HEAD + l.shape.groups * panels * panel_bytes + 64;
   }

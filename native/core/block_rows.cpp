@@ -40,8 +40,7 @@ void BlockRows::zero(int64_t from, int64_t to) {
 
 void BlockRows::row(const float* channels, int64_t place) {
   for (int64_t g = 0; g < l.shape.groups; g++)
-    sizes.k.quantise(channels + g * l.group_channels, l.group_channels, format, sizes.f,
-                     sizes.units,
+    sizes.k.quantise(channels + g * l.group_channels, l.group_channels, format, sizes.f, sizes.row,
                      data + place * sizes.row_bytes + g * sizes.blocks * sizes.units * 4,
                      scale + g * sizes.blocks * count() + place, count());
 }

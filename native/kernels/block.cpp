@@ -6,6 +6,7 @@
 #include "kernels/block_round.h"
 #include "kernels/block_tiles.h"
 #include "kernels/block_turn.h"
+#include "kernels/block_values.h"
 
 #define DV_JOIN2(a, b) a##b
 #define DV_JOIN(a, b) DV_JOIN2(a, b)
@@ -22,6 +23,7 @@ constexpr dv::BlockForm FORMS[] = {
     BYTES,
 #endif
     WORDS,
+    VALUES,
 };
 
 } // namespace

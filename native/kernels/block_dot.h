@@ -13,9 +13,9 @@ inline void add_far(const Dot* dot, float row, const float* lane, int64_t lanes,
     out[j] += (float)((double)dot[j] * ((double)row * (double)lane[j]));
 }
 
-inline void finish_row(float* out, const float* bias, int64_t lanes) {
+inline void finish_row(float* out, float factor, const float* bias, int64_t lanes) {
   for (int64_t j = 0; j < lanes; j++) {
-    const float y = out[j] + bias[j];
+    const float y = out[j] * factor + bias[j];
     out[j] = y == y ? y : __builtin_nanf("");
   }
 }
@@ -93,13 +93,14 @@ void near_rows(const dv::BlockDot& d, float* out, int64_t stride) {
       }
     }
   });
+  const auto factor = Units::all(d.factor);
 #pragma GCC unroll 8
   for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < BLOCK_VECTORS; j++) {
       const auto bias = Units::load(d.bias + j * Units::WIDTH);
       Units::store(out + i * stride + j * Units::WIDTH,
-                   Units::one_nan(Units::add(total[i][j], bias)));
+                   Units::one_nan(Units::add(Units::multiply(total[i][j], factor), bias)));
     }
 }
 
@@ -122,7 +123,7 @@ void far_rows(const dv::BlockDot& d, float* out, int64_t stride) {
     }
   });
   for (int i = 0; i < ROWS; i++)
-    finish_row(out + i * stride, d.bias, BLOCK_LANES);
+    finish_row(out + i * stride, d.factor, d.bias, BLOCK_LANES);
 }
 
 template <typename Units, int ROWS>
@@ -148,7 +149,7 @@ void block_nothing() {}
 
 constexpr dv::BlockForm WORDS = {2,
                                  0,
-                                 false,
+                                 dv::Elements::INTEGERS,
                                  32768,
                                  16,
                                  INT64_MAX,
@@ -160,9 +161,18 @@ constexpr dv::BlockForm WORDS = {2,
                                  block_dot<WordUnits>};
 
 #if defined(__AVX512VNNI__)
-constexpr dv::BlockForm BYTES = {1, 128,           false,         128,
-                                 8, INT64_MAX,     CAN_BIAS,      BLOCK_ROWS,
-                                 1, block_nothing, block_nothing, block_dot<ByteUnits>};
+constexpr dv::BlockForm BYTES = {1,
+                                 128,
+                                 dv::Elements::INTEGERS,
+                                 128,
+                                 8,
+                                 INT64_MAX,
+                                 CAN_BIAS,
+                                 BLOCK_ROWS,
+                                 1,
+                                 block_nothing,
+                                 block_nothing,
+                                 block_dot<ByteUnits>};
 #endif
 
 } // namespace

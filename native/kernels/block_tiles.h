@@ -102,10 +102,12 @@ void near_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, in
     add_tile(dot[0], total);
     add_tile(dot[1], total);
   }
+  const __m512 factor = _mm512_set1_ps(d.factor);
   const __m512 bias = _mm512_loadu_ps(d.bias + half * TILE);
 #pragma GCC unroll 16
   for (int i = 0; i < TILE; i++)
-    Vector::store(out + i * stride + half * TILE, Vector::one_nan(_mm512_add_ps(total[i], bias)));
+    Vector::store(out + i * stride + half * TILE,
+                  Vector::one_nan(_mm512_add_ps(_mm512_mul_ps(total[i], factor), bias)));
 }
 
 void far_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, int64_t stride) {
@@ -121,7 +123,7 @@ void far_tile(const dv::BlockDot& d, int64_t half, int64_t step, float* out, int
       add_far(dot + i * TILE, row_scale[i], scale + half * TILE, TILE, out + i * stride);
   });
   for (int64_t i = 0; i < TILE; i++)
-    finish_row(out + i * stride, d.bias + half * TILE, TILE);
+    finish_row(out + i * stride, d.factor, d.bias + half * TILE, TILE);
 }
 
 void tiles(const dv::BlockDot& d, int64_t, float* out, int64_t stride) {
@@ -133,8 +135,8 @@ void tiles(const dv::BlockDot& d, int64_t, float* out, int64_t stride) {
       near_tile(d, half, step, out, stride);
 }
 
-constexpr dv::BlockForm TILES = {2,     0,    true,       32768,       8,         1 << 24,
-                                 false, TILE, TILE_UNITS, tiles_begin, tiles_end, tiles};
+constexpr dv::BlockForm TILES = {2,     0,    dv::Elements::FOLDED, 32768,       8,         1 << 24,
+                                 false, TILE, TILE_UNITS,           tiles_begin, tiles_end, tiles};
 
 } // namespace
 

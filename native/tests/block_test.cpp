@@ -18,10 +18,10 @@ int main() {
     for (const dv_shape& shape : shapes)
       for (const dv_block_format& format : BLOCK_FORMATS)
         for (int32_t binades : {3, 50})
-          for (int32_t few : {0, 1})
-            if (!block_case(shape, format, binades, few)) {
-              printf("%s: outputs %d, block %d differ\n", dv_level(), (int)shape.outputs,
-                     (int)format.block);
+          for (int32_t variant : {0, 1, 2})
+            if (!block_case(shape, format, binades, variant == 1, variant == 2 ? 3 : 1)) {
+              printf("%s: outputs %d, block %d, most %g, variant %d differ\n", dv_level(),
+                     (int)shape.outputs, (int)format.block, format.most, variant);
               failures++;
             }
   });

@@ -73,8 +73,10 @@ bool mac(Choices& c) {
 bool blocks(Choices& c) {
   const dv_shape s = any_shape(c);
   dv_block_format f = c.of(BLOCK_FORMATS);
-  f.block = c.in(0, 1) ? f.block : c.in(1, 80);
-  return block_case(s, f, c.in(1, 60), c.in(0, 1));
+  // Two parts of a split row are enough for 32 products of two E5M2.
+  f.block = c.in(0, 1) ? f.block : c.in(1, f.most > 0x1p30 ? 32 : 80);
+  const int32_t binades = c.in(1, 60), few = c.in(0, 1);
+  return block_case(s, f, binades, few, c.in(1, 3));
 }
 
 bool floats(Choices& c) {

@@ -62,6 +62,15 @@ def test_matmul_gradient():
     check(got, left @ right, (x, y))
 
 
+@pytest.mark.parametrize("name", ["nvfp4(block=4)", "mxfp8_e5m2(block=8)"])
+def test_gradients_of_other_formats(name):
+    fmt = dv.format(name)
+    rule = Arithmetic(input=fmt, weight=fmt)
+    x, w, b = leaf(2, 3, 10, seed=0), leaf(5, 10, seed=1), leaf(5, seed=2)
+    y = block_library.block_linear(x, w, b, rule.spelling)
+    check(y, F.linear(dv.cast(x, fmt), dv.cast(w, fmt), b), (x, w, b))
+
+
 def test_ops_are_well_formed():
     x, w, b = leaf(3, 10, seed=0), leaf(5, 10, seed=1), leaf(5, seed=2)
     torch.library.opcheck(block_library.block_linear.default, (x, w, b, MX.spelling))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.accumulators import Accumulator
-from dovetail.emulation.block_products import multiplies_blocks
+from dovetail.emulation.block_products import multiplies_blocks, with_random_casts
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.planned import PlannedOp
@@ -121,8 +121,11 @@ def counters(model: nn.Module) -> Iterator[dict[str, Counter]]:
             w = w.mT if kind == "matmul" else w
             return code_totals(a, w, arithmetic.code_multiplier, operands, acc, call.geometry, zero)
         ready = prepared(call.site, call.module, call.call)
+        in_blocks = multiplies_blocks(arithmetic, ready)
+        if in_blocks:
+            ready = with_random_casts(call.site, call.module, ready)
         x, weight = ready.plain.x.detach(), ready.weight.detach()
-        if multiplies_blocks(arithmetic, call.call):
+        if in_blocks:
             if kind == "matmul":
                 return block.matmul_totals(x, weight, first, second, acc)
             return block.totals(x, weight, first, second, call.geometry, acc)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
+from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.backward import Term
 from dovetail.kernels.gradients import product_of_codes
 
@@ -52,8 +53,12 @@ def _cast(site: Site, module: nn.Module, call: Call) -> tuple[Tensor, Tensor]:
     arithmetic = site.arithmetic
     assert arithmetic.input is not None
     assert arithmetic.weight is not None
-    x = cast_slot(call.x, arithmetic.input, "input", site, module)
-    return x, cast_slot(call.weight, arithmetic.weight, "weight", site, module)
+    x, weight = call.x, call.weight
+    if not is_stochastic(arithmetic.input):  # else cast already: another cast would differ
+        x = cast_slot(x, arithmetic.input, "input", site, module)
+    if not is_stochastic(arithmetic.weight):
+        weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
+    return x, weight
 
 
 def _parts(call: Call, x: Tensor, weight: Tensor, term: Term, padded: bool) -> list[Tensor]:

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.accumulating import accumulated
-from dovetail.emulation.block_products import multiplies_blocks, product_of_blocks
+from dovetail.emulation.block_products import (
+    multiplies_blocks,
+    product_of_blocks,
+    with_random_casts,
+)
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.derivative import differentiable
@@ -75,8 +79,10 @@ def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
     if call.bias is not None and arithmetic.bias is not None:
         bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
         call = call.with_operands(call.x, call.weight, bias)
-    if arithmetic.multiplies_codes or multiplies_blocks(arithmetic, call):
+    if arithmetic.multiplies_codes:
         y = _product_of_codes(site, module, call)
+    elif multiplies_blocks(arithmetic, call):
+        y = _product_of_codes(site, module, with_random_casts(site, module, call))
     else:
         y = _product_of_values(site, module, call)
     if arithmetic.output is not None:

@@ -1,4 +1,4 @@
-"""A layer whose operands are block formats with integer elements, as hardware computes it.
+"""A layer whose operands are block formats, as hardware computes it.
 
 What it means stands in :mod:`dovetail.kernels.block_reference`; here the fastest realisation that
 holds is chosen. All are bit-equal. An accumulator other than ``fp32`` in order runs in torch.
@@ -14,15 +14,16 @@ from torch import Tensor
 
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.errors import DovetailError
-from dovetail.formats import BlockFloat, Format, MXFormat
+from dovetail.formats import Format
 from dovetail.kernels import block_reference, block_torch, native, native_block
 from dovetail.kernels.accumulate import Totals
-from dovetail.kernels.block_codes import Codes, integers, qualifies
+from dovetail.kernels.block_codes import Blocked, Codes
+from dovetail.kernels.block_pairs import Pair, pair_of, why_not
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import forced
 from dovetail.kernels.weight_cache import cached
 
-__all__ = ["emulate", "matmul", "matmul_totals", "qualifies", "totals"]
+__all__ = ["emulate", "matmul", "matmul_totals", "totals"]
 
 _FP32 = accumulator("fp32")
 _FEW_ROWS = 8  #: up to which reading the weight takes longer than multiplying it
@@ -45,41 +46,42 @@ def emulate(
     ``[O, C/groups, *kernel]``; blocks run along K or along the channels of a group. Sums are
     float32 whatever the dtype of ``x``. ``acc`` takes the blocks' dots, scaled, in float32, one
     after the other; ``None`` is ``fp32``. ``keep``: pack the weight once, as long as it is the
-    same.
+    same. An operand whose format rounds stochastically is cast already.
 
     >>> from dovetail.formats import format
     >>> fmt = format("mxint8(block=2)")
     >>> emulate(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(2, 3), None, fmt, fmt, LINEAR)
     tensor([[6., 6.]])
     """
-    a, w = _fitting(first, second)
+    pair = _fitting(first, second)
     acc = None if acc == _FP32 else acc
     shape = geometry.out_shape(x.shape, weight.shape)
     name = forced() or ""
     if name == "reference":
         added = None if bias is None else bias.detach().cpu().float()
         left, right = x.detach().cpu(), weight.detach().cpu()
-        y = block_reference.block_mac(left, right, added, a, w, geometry, acc).to(x.device)
+        formats = (pair.first, pair.second)
+        y = block_reference.block_mac(left, right, added, *formats, geometry, acc).to(x.device)
     elif 0 in shape or x.numel() == 0 or weight.numel() == 0:
         y = torch.zeros(shape, device=x.device)
         if bias is not None:
             y = y + bias.detach().float().reshape(-1, *[1] * geometry.spatial)
-    elif acc is None and _is_native(x, a, w) and not name.startswith("torch"):
+    elif acc is None and _is_native(x, weight, pair) and not name.startswith("torch"):
         few = geometry.spatial == 0 and x.numel() <= _FEW_ROWS * x.shape[-1]
 
         def pack() -> native_block.PackedBlocks:
-            return native_block.pack(weight, a, w, geometry, few)
+            return native_block.pack(weight, pair, geometry, few)
 
-        key = ("blocks", native.isa(), a, w, geometry, few)
+        key = ("blocks", native.isa(), pair, geometry, few)
         packed = cached(weight, key, pack) if keep else pack()
         y = native_block.block_mac(x.detach().float(), packed, bias)
     else:
-        taps = _taps(weight, w, geometry, keep)
+        taps = _taps(weight, pair, geometry, keep)
         added = None if bias is None else bias.detach()
         if acc is None:
-            y = block_torch.block_mac(x, taps, weight.shape[2:], added, a, w, geometry)
+            y = block_torch.block_mac(x, taps, weight.shape[2:], added, pair, geometry)
         else:
-            y = block_torch.block_totals(x, taps, weight.shape[2:], a, w, geometry, acc).total
+            y = block_torch.block_totals(x, taps, weight.shape[2:], pair, geometry, acc).total
             y = y if added is None else y + added.float().reshape(-1, *[1] * geometry.spatial)
     return y.to(x.dtype)
 
@@ -100,19 +102,20 @@ def totals(
     >>> totals(torch.tensor([[256.0] * 4]), torch.ones(2, 4), fmt, fmt, LINEAR, fp8)
     Totals(total=tensor([[448., 448.]]), overflows=tensor([[2, 2]]), additions=2)
     """
-    a, w = _fitting(first, second)
-    taps = _taps(weight, w, geometry, keep=False)
-    window = (weight.shape[2:], a, w, geometry)
+    pair = _fitting(first, second)
+    taps = _taps(weight, pair, geometry, keep=False)
+    window = (weight.shape[2:], pair, geometry)
     return block_torch.block_totals(x, taps, *window, acc, counting=True)
 
 
-def _taps(weight: Tensor, fmt: BlockFloat | MXFormat, geometry: Geometry, keep: bool) -> Codes:
+def _taps(weight: Tensor, pair: Pair, geometry: Geometry, keep: bool) -> Codes:
     """The weight's codes, kept as long as it is the same."""
 
     def encode() -> Codes:
-        return block_torch.pack(weight, fmt, geometry)
+        return block_torch.pack(weight, pair, geometry)
 
-    return cached(weight, ("block codes", fmt, geometry), encode) if keep else encode()
+    key = ("block codes", pair.second, pair.dot, geometry)
+    return cached(weight, key, encode) if keep else encode()
 
 
 def matmul(
@@ -177,25 +180,18 @@ class _Groups:
         return apart.reshape(*self.batch, self.rows, self.columns)
 
 
-def _is_native(x: Tensor, first: BlockFloat | MXFormat, second: BlockFloat | MXFormat) -> bool:
-    return x.device.type == "cpu" and x.dtype != torch.float64 and native_block.holds(first, second)
+def _is_native(x: Tensor, weight: Tensor, pair: Pair) -> bool:
+    if torch.float64 in (x.dtype, weight.dtype) and pair.cast_already:
+        return False  # values that float32 may not have
+    return x.device.type == "cpu" and x.dtype != torch.float64 and native_block.holds(pair)
 
 
-def _fitting(
-    first: Format | None, second: Format | None
-) -> tuple[BlockFloat | MXFormat, BlockFloat | MXFormat]:
+def _fitting(first: Format | None, second: Format | None) -> Pair:
     """Both formats, their axis left to the op, or the reason why there is no such product."""
-    for slot, fmt in (("input", first), ("weight", second)):
-        if not isinstance(fmt, (BlockFloat, MXFormat)) or not integers(fmt):
-            raise DovetailError(
-                f"{slot}={fmt}: products of blocks need integer elements that share a power of "
-                "two; the nearest is 'mxint8'"
-            )
-    assert isinstance(first, (BlockFloat, MXFormat))
-    assert isinstance(second, (BlockFloat, MXFormat))
-    if first.block != second.block:
-        raise DovetailError(
-            f"input={first} and weight={second}: blocks of {first.block} do not meet blocks of "
-            f"{second.block}; the nearest that works is '{replace(second, block=first.block)}'"
-        )
-    return replace(first, axis=None), replace(second, axis=None)
+    left, right = (replace(f, axis=None) if isinstance(f, Blocked) else f for f in (first, second))
+    reason = why_not(left, right)
+    if reason is not None:
+        raise DovetailError(f"products of blocks: {reason}; the nearest that works is 'mxint8'")
+    assert isinstance(left, Blocked)
+    assert isinstance(right, Blocked)
+    return pair_of(left, right)

@@ -1,7 +1,8 @@
 """What the backward pass of a product of block formats computes.
 
 As in :mod:`dovetail.kernels.gradients`: the exact product of the cast operands is differentiated,
-and each cast passes its gradient straight through where it did not clip.
+and each cast passes its gradient straight through where it did not clip. What rounds
+stochastically is cast before, and by that has its gradient.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
-from dovetail.formats import BlockFloat, Format, MXFormat
-from dovetail.formats.realise import in_torch, inside, round_values
+from dovetail.formats import Format
+from dovetail.formats.realise import in_torch, inside, is_stochastic, round_values
 from dovetail.kernels import backward
 from dovetail.kernels.backward import ExactProduct, Grads
+from dovetail.kernels.block_codes import Blocked
 from dovetail.kernels.geometry import LINEAR, Geometry
 
 __all__ = ["conv", "linear", "matmul"]
@@ -28,8 +30,9 @@ class _Operand:
     def __init__(
         self, x: Tensor, fmt: Format | None, axis: int, clip: bool, dtype: torch.dtype, groups: int
     ) -> None:
-        assert isinstance(fmt, (BlockFloat, MXFormat))
-        self.x, self.clip, self.dtype = x, clip, dtype
+        assert isinstance(fmt, Blocked)
+        self.cast_already = is_stochastic(fmt)
+        self.x, self.clip, self.dtype = x, clip and not self.cast_already, dtype
         # The blocks of a convolution's input end with its group.
         self.grouped = torch.unflatten(x, axis, (groups, -1)) if groups > 1 else x
         self.axis = axis + 1 if groups > 1 else axis
@@ -37,6 +40,8 @@ class _Operand:
 
     @property
     def value(self) -> Tensor:
+        if self.cast_already:
+            return self.x.to(self.dtype)
         # While the backward pass is traced, tensors have no memory for a native cast to read.
         plain = type(self.grouped) in (Tensor, torch.nn.Parameter)
         rounded = (round_values if plain else in_torch)(self.grouped, self.fmt, self.axis)

@@ -2,17 +2,27 @@
 
     sum = +0
     for each tap of the window, row by row; for each block of channels:
-        dot = the exact sum of the block's products of integers
-        sum = float32(sum + float32(dot * 2**(e_x + e_w)))
+        term = float32(the exact sum of the products of the block's values)
+        sum = float32(sum + term)
+    sum = float32(sum * float32(g_x * g_w)), where one of the formats has a scale of the tensor
     y = float32(sum + bias)
 
-The inner ``float32`` is exact as long as ``|dot| <= 2**24`` and the term is neither subnormal nor
-beyond the largest float32. A padded pixel is a block of zeros. A block that holds NaN or an
-infinity has no value: its terms are NaN.
+A value is a code times its block's scale: with ``x_i = a_i * s`` and ``w_i = b_i * t`` a term is
+``s * t * sum(a_i * b_i)``, an integer times both scales, rounded to nearest (ties to even) once.
+Where the blocks of one operand are a multiple of the other's, dots end with the shorter ones.
+
+Two E4M3 scales and a dot of 16 products of E2M1 have 20 bits, so NVFP4's terms are not rounded at
+all, and the scales of the tensors (1 where a format has none) come last, as one factor: the
+``alpha`` of the public FP4 kernels, whose block scales are operands of the instruction.
+
+A padded pixel is a block of zeros. A block that holds NaN or an infinity has no value: its terms
+are NaN.
 
 An accumulator takes these float32 terms, in this order, where it else takes products
 (:mod:`dovetail.accumulators.base`); its register is rounded to float32 in the end. So ``fp32`` is
 the loop above.
+
+A format that rounds stochastically takes values that are cast already.
 """
 
 from __future__ import annotations
@@ -21,6 +31,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,22 +39,26 @@ from torch import Tensor
 
 from dovetail.accumulators import Accumulator
 from dovetail.accumulators.reference import accumulate
-from dovetail.formats import FixedFormat, FloatFormat
-from dovetail.formats.block import PowerScaled
-from dovetail.formats.reference import round_value, shared_exponent
+from dovetail.formats import NVFP4, FixedFormat, FloatFormat
+from dovetail.formats.reference import block_parts, round_value, tensor_scale
+from dovetail.kernels.block_codes import Blocked
 from dovetail.kernels.geometry import Geometry
 
 __all__ = ["block_mac"]
 
-Block = tuple[list[int], int | None]
+T = TypeVar("T")
+#: Integers and the exact value of their unit; ``None`` for a block that has no value.
+Block = tuple[list[int], Fraction] | None
+_FP32 = FloatFormat(8, 23, saturation="SatNone")
+_SMALLEST = Fraction(2) ** -1074  # of which every float64 is a multiple
 
 
 def block_mac(
     x: Tensor,
     w: Tensor,
     bias: Tensor | None,
-    first: PowerScaled,
-    second: PowerScaled,
+    first: Blocked,
+    second: Blocked,
     geometry: Geometry,
     acc: Accumulator | None = None,
 ) -> Tensor:
@@ -57,51 +72,83 @@ def block_mac(
     tensor([[6.]])
     """
     shape = geometry.out_shape(x.shape, w.shape)
-    if geometry.spatial == 0:
-        rows = [
-            [_blocks(group, first) for group in row]
-            for row in x.reshape(-1, geometry.groups, w.shape[1]).tolist()
-        ]
-        columns = [_blocks(row, second) for row in w.tolist()]
-        per_group = len(columns) // geometry.groups
-        terms = [
-            _terms([row[n // per_group]], [column])
-            for row in rows
-            for n, column in enumerate(columns)
-        ]
+    # Channels last: what is summed. [..., groups, channels] and [outputs, *kernel, channels]
+    channels = w.shape[1]
+    if geometry.spatial:
+        pixels = torch.unflatten(x, 1, (geometry.groups, channels)).movedim((1, 2), (-2, -1))
     else:
-        terms = list(_conv(x, w, first, second, geometry, shape))
-    sums = [_sum(found, acc) for found in terms]
+        pixels = x.reshape(-1, geometry.groups, channels)
+    left, right = _Operand(pixels, first, second), _Operand(w.movedim(1, -1), second, first)
+    terms = _conv if geometry.spatial else _linear
+    sums = [_sum(found, acc) for found in terms(left, right, geometry, shape)]
     y = torch.tensor(sums, dtype=torch.float32).reshape(shape)
+    if left.whole is not None or right.whole is not None:
+        y = y * math.prod((torch.tensor(side.whole or 1.0) for side in (left, right)), start=1.0)
     if bias is not None:
         y = y + bias.reshape(-1, *[1] * geometry.spatial)
     return torch.where(y.isnan(), torch.nan, y)  # the one NaN, without sign or payload
 
 
-def _conv(
-    x: Tensor,
-    w: Tensor,
-    first: PowerScaled,
-    second: PowerScaled,
-    geometry: Geometry,
-    shape: tuple[int, ...],
+class _Operand:
+    """An operand ``[..., channels]`` in blocks of its format, cut where the other's end."""
+
+    def __init__(self, x: Tensor, fmt: Blocked, other: Blocked) -> None:
+        self.fmt, self.dot = fmt, min(fmt.block, other.block)
+        self.wide = np.float64 if x.dtype == torch.float64 else np.float32
+        self.x = x
+        self.whole: float | None = None
+        if isinstance(fmt, NVFP4):
+            rows = x.double().reshape(-1, x.shape[-1]).tolist()
+            self.whole = tensor_scale([block for row in rows for block in _runs(row, fmt.block)])
+        self.zeros = self.blocks([0.0] * x.shape[-1])
+
+    def at(self, *place: int) -> list[Block]:
+        return self.blocks(self.x[place].tolist())
+
+    def blocks(self, values: list[float]) -> list[Block]:
+        found: list[Block] = []
+        for run in _runs(values, self.fmt.block):
+            if not all(map(math.isfinite, run)):
+                found += [None for _ in _runs(run, self.dot)]
+                continue
+            if self.fmt.rounding.is_stochastic:
+                codes, scale = [int(Fraction(v) / _SMALLEST) for v in run], _SMALLEST
+            else:
+                parts, scale = block_parts(run, self.fmt, self.wide, self.whole or 1.0)
+                assert isinstance(self.fmt.element, (FixedFormat, FloatFormat))
+                unit = 2.0**self.fmt.element.quantum
+                codes, scale = [int(p / unit) for p in parts], Fraction(unit) * scale
+            found += [(dot, scale) for dot in _runs(codes, self.dot)]
+        return found
+
+
+def _runs(values: list[T], length: int) -> list[list[T]]:
+    return [values[i : i + length] for i in range(0, len(values), length)]
+
+
+def _linear(
+    x: _Operand, w: _Operand, geometry: Geometry, shape: tuple[int, ...]
 ) -> Iterator[list[float]]:
     """The terms of each output."""
-    channels, per_group = w.shape[1], w.shape[0] // geometry.groups
-    kernel = list(product(*map(range, w.shape[2:])))
-    zeros = _blocks([0.0] * channels, first)
-    # Channels last: what is summed.
-    weights = w.movedim(1, -1)
-    pixels = torch.unflatten(x, 1, (geometry.groups, channels)).movedim(2, -1)
-    taps = [[_blocks(output[tap].tolist(), second) for tap in kernel] for output in weights]
-    blocks = {
-        place: _blocks(pixels[place].tolist(), first)
-        for place in product(*map(range, pixels.shape[:-1]))
-    }
+    del shape
+    columns = [w.at(n) for n in range(w.x.shape[0])]
+    per_group = len(columns) // geometry.groups
+    for m in range(x.x.shape[0]):
+        row = [x.at(m, g) for g in range(geometry.groups)]
+        for n, column in enumerate(columns):
+            yield _terms([row[n // per_group]], [column])
+
+
+def _conv(
+    x: _Operand, w: _Operand, geometry: Geometry, shape: tuple[int, ...]
+) -> Iterator[list[float]]:
+    kernel = list(product(*map(range, w.x.shape[1:-1])))
+    per_group = w.x.shape[0] // geometry.groups
+    taps = [[w.at(n, *tap) for tap in kernel] for n in range(w.x.shape[0])]
+    blocks = {place: x.at(*place) for place in product(*map(range, x.x.shape[:-1]))}
     for b, n, *at in product(*map(range, shape)):
-        places = [tuple(_place(geometry, at, tap)) for tap in kernel]
-        window = [blocks.get((b, n // per_group, *place), zeros) for place in places]
-        yield _terms(window, taps[n])
+        places = [(b, *_place(geometry, at, tap), n // per_group) for tap in kernel]
+        yield _terms([blocks.get(place, x.zeros) for place in places], taps[n])
 
 
 def _place(geometry: Geometry, at: list[int], tap: tuple[int, ...]) -> Iterator[int]:
@@ -109,34 +156,18 @@ def _place(geometry: Geometry, at: list[int], tap: tuple[int, ...]) -> Iterator[
     return (p * s + t * d - low for p, s, t, d, (low, _) in window)
 
 
-def _blocks(values: list[float], fmt: PowerScaled) -> list[Block]:
-    """Integers and the exponent of their unit, block by block; no exponent for NaN."""
-    element = fmt.element
-    assert isinstance(element, (FixedFormat, FloatFormat))
-    found: list[Block] = []
-    for start in range(0, len(values), fmt.block):
-        block = values[start : start + fmt.block]
-        if not all(map(math.isfinite, block)):
-            found.append(([0] * len(block), None))
-            continue
-        scale = shared_exponent(Fraction(max(map(abs, block))), fmt)
-        rounded = [round_value(Fraction(v) / Fraction(2) ** scale, element) for v in block]
-        codes = [int(r / 2.0**element.quantum) for r in rounded]
-        found.append((codes, scale + element.quantum))
-    return found
-
-
 def _terms(window: list[list[Block]], weights: list[list[Block]]) -> list[float]:
-    """The blocks' dots, scaled, in float32."""
-    terms = []
-    with np.errstate(all="ignore"):
-        for pixel, tap in zip(window, weights, strict=True):
-            for (a, ea), (w, ew) in zip(pixel, tap, strict=True):
-                dot = sum(map(int.__mul__, a, w))
-                # Exact in Python's double: at most 53 bits, far from the ends of its range.
-                term = math.nan if ea is None or ew is None else math.ldexp(dot, ea + ew)
-                terms.append(float(np.float32(term)))
-    return terms
+    """The blocks' dots in float32."""
+    return [
+        math.nan if a is None or b is None else _term(a, b)
+        for pixel, tap in zip(window, weights, strict=True)
+        for a, b in zip(pixel, tap, strict=True)
+    ]
+
+
+def _term(a: tuple[list[int], Fraction], b: tuple[list[int], Fraction]) -> float:
+    exact = sum(map(int.__mul__, a[0], b[0])) * (a[1] * b[1])
+    return round_value(exact, _FP32)
 
 
 def _sum(terms: list[float], acc: Accumulator | None) -> float:

@@ -12,7 +12,7 @@ from dovetail.formats.blocks import Blocks
 from dovetail.formats.realise.elements import round_elements
 from dovetail.formats.scaled import E4M3, NVFP4, ScaledBlock
 
-__all__ = ["quotient", "ratios", "round_scaled", "two_levels"]
+__all__ = ["quotient", "ratios", "round_scaled", "scaled_parts", "tensor_scale", "two_levels"]
 
 
 def round_scaled(
@@ -38,14 +38,26 @@ def ratios(
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is rounded to elements, what the elements are multiplied by, where blocks are finite."""
+    ratio, step, finite, whole = scaled_parts(x, fmt, blocks, layout, scale)
+    return ratio, step if whole is None else (whole * step).to(x.dtype), finite
+
+
+def scaled_parts(
+    x: Tensor,
+    fmt: ScaledBlock | NVFP4,
+    blocks: Blocks,
+    layout: Layout,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """As :func:`ratios`, but with the blocks' own scales, and NVFP4's of the tensor at the end."""
     largest = blocks.largest(x, layout)
     finite = largest < torch.inf
     largest = torch.where(finite, largest, 0.0)
     if isinstance(fmt, ScaledBlock):
         step = round_elements(quotient(largest, _largest_of(fmt.element)), fmt.scale)
-        return x / torch.where(step == 0, 1.0, step), step, finite
+        return x / torch.where(step == 0, 1.0, step), step, finite, None
     g, s = two_levels(largest, scale)
-    return x * (torch.reciprocal(g) / s).to(x.dtype), (g * s).to(x.dtype), finite
+    return x * (torch.reciprocal(g) / s).to(x.dtype), s, finite, g
 
 
 def two_levels(largest: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -55,11 +67,19 @@ def two_levels(largest: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Te
     (tensor(1.), tensor([448.,   1.]))
     """
     largest = largest.clamp(max=torch.finfo(torch.float32).max).float()
-    if scale is None:
-        top = largest.amax()
-        scale = torch.where(top == 0, 1.0, quotient(top, 448.0 * 6.0).clamp(min=2.0**-120))
+    scale = tensor_scale(largest.amax()) if scale is None else scale
     s = round_elements((quotient(largest, 6.0) / scale).clamp(2.0**-6, 448.0), E4M3)
     return scale, s
+
+
+def tensor_scale(largest: Tensor) -> Tensor:
+    """NVFP4's tensor scale, from the largest magnitude of a tensor's finite blocks.
+
+    >>> tensor_scale(torch.tensor(2688.0))
+    tensor(1.)
+    """
+    scale = quotient(largest, 448.0 * 6.0).clamp(min=2.0**-120)
+    return torch.where(largest == 0, 1.0, scale)
 
 
 def quotient(x: Tensor, divisor: float) -> Tensor:

@@ -3,9 +3,16 @@
 Everything faster is tested equal to this, bit for bit.
 """
 
-from dovetail.formats.reference.blocks import shared_exponent
+from dovetail.formats.reference.blocks import block_parts, shared_exponent, tensor_scale
 from dovetail.formats.reference.elements import round_value
 from dovetail.formats.reference.philox import philox
 from dovetail.formats.reference.tensors import round_values
 
-__all__ = ["philox", "round_value", "round_values", "shared_exponent"]
+__all__ = [
+    "block_parts",
+    "philox",
+    "round_value",
+    "round_values",
+    "shared_exponent",
+    "tensor_scale",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from dovetail.formats.block import PowerScaled
 from dovetail.formats.reference.elements import floor_log2, round_value
 from dovetail.formats.scaled import E4M3, ScaledBlock
 
-__all__ = ["round_block", "shared_exponent", "tensor_scale"]
+__all__ = ["block_parts", "round_block", "shared_exponent", "tensor_scale"]
 
 
 def shared_exponent(largest: Fraction, fmt: PowerScaled) -> int:
@@ -57,33 +58,65 @@ def round_block(
     if isinstance(fmt, PowerScaled):
         return _by_power(block, fmt, words, largest)
     with np.errstate(all="ignore"):
-        if isinstance(fmt, ScaledBlock):
-            ratio = wide(largest) / wide(fmt.element.max)
-            step = wide(round_value(float(ratio), fmt.scale))
-            if step == 0:
-                return [0.0] * len(block)
-            ratios = [wide(v) / step for v in block]
-        else:
-            single = np.float32
-            largest = min(largest, _FLOAT32_MAX)
-            ratio = single(largest) / single(6.0) / single(g)
-            ratio = min(max(ratio, single(2.0**-6)), single(448.0))
-            s = single(round_value(float(ratio), E4M3))
-            back, step = wide(single(1.0) / single(g) / s), wide(single(g) * s)
-            ratios = [wide(v) * back for v in block]
-        parts = [round_value(float(v), fmt.element, r) for v, r in zip(ratios, words, strict=True)]
-        return [float(wide(p) * step) for p in parts]
+        parts, s = _by_number(block, fmt, words, wide, g, largest)
+        step = wide(s) if isinstance(fmt, ScaledBlock) else wide(np.float32(g) * np.float32(s))
+        return [float(wide(p) * step) if step else 0.0 for p in parts]
+
+
+def block_parts(
+    block: list[float], fmt: BlockFormat, wide: type, g: float
+) -> tuple[list[float], Fraction]:
+    """The rounded elements of a block of finite values, and its scale, NVFP4's ``g`` left out.
+
+    >>> from dovetail.formats import format
+    >>> block_parts([1.0, 7.0], format("mxfp4"), np.float32, 1.0)
+    ([1.0, 6.0], Fraction(1, 1))
+    """
+    largest, words = max((abs(v) for v in block), default=0.0), [0] * len(block)
+    if isinstance(fmt, PowerScaled):
+        scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
+        return _elements(block, fmt, words, scale), scale
+    with np.errstate(all="ignore"):
+        parts, s = _by_number(block, fmt, words, wide, g, largest)
+    return parts, Fraction(s)
 
 
 def _by_power(
     block: list[float], fmt: PowerScaled, words: list[int], largest: float
 ) -> list[float]:
     scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
-    parts = [
+    parts = _elements(block, fmt, words, scale)
+    return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
+
+
+def _elements(
+    block: list[float], fmt: PowerScaled, words: list[int], scale: Fraction
+) -> list[float]:
+    return [
         round_value(math.copysign(0.0, v) if v == 0 else Fraction(v) / scale, fmt.element, r)
         for v, r in zip(block, words, strict=True)
     ]
-    return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
+
+
+def _by_number(
+    block: list[float], fmt: BlockFormat, words: list[int], wide: Any, g: float, largest: float
+) -> tuple[list[float], float]:
+    """Elements, and the block's own scale: zeros where that is zero."""
+    if isinstance(fmt, ScaledBlock):
+        ratio = wide(largest) / wide(fmt.element.max)
+        step = wide(round_value(float(ratio), fmt.scale))
+        if step == 0:
+            return [0.0] * len(block), 0.0
+        s, ratios = float(step), [wide(v) / step for v in block]
+    else:
+        single = np.float32
+        largest = min(largest, _FLOAT32_MAX)
+        ratio = single(largest) / single(6.0) / single(g)
+        ratio = min(max(ratio, single(2.0**-6)), single(448.0))
+        s = round_value(float(ratio), E4M3)
+        back = wide(single(1.0) / single(g) / single(s))
+        ratios = [wide(v) * back for v in block]
+    return [round_value(float(v), fmt.element, r) for v, r in zip(ratios, words, strict=True)], s
 
 
 def tensor_scale(blocks: list[list[float]]) -> float:
