@@ -99,16 +99,17 @@ def test_transposed_convolutions_multiply_blocks():
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("mxint8", "mxint8(block=16)"),  # blocks that do not meet
+        ("mxint8", "mxint8(block=48)"),  # blocks that do not nest
         ("mxint8(axis=0)", "mxint8"),  # blocks across what is summed
-        ("mxfp8_e4m3", "mxfp8_e4m3"),  # elements that are no short integers
+        ("mxint8", "nf4(block=32)"),  # elements that are looked up
         ("mxint8", "fp8_e4m3"),
     ],
 )
 def test_other_pairs_are_cast_and_multiplied(first, second):
     layer, x = build(0, lambda: nn.Linear(40, 5)), randn(3, 40)
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
-    dv.apply_(layer, dv.Recipe(dv.rule("*", input=first, weight=second)), x)
+    plan = dv.apply_(layer, dv.Recipe(dv.rule("*", input=first, weight=second)), x)
+    assert plan["."].product == "cast, then torch"
     rounded = [dv.cast(x, first), dv.cast(weight, second)]
     assert torch.equal(layer(x), nn.functional.linear(*rounded, bias))
 
@@ -120,3 +121,82 @@ def test_blocks_whose_axis_says_what_is_the_default_are_multiplied():
     dv.apply_(layer, dv.Recipe(dv.rule("*", input=fmt, weight=fmt)), x)
     with using("reference"):
         assert torch.equal(layer(x), block.emulate(x, weight, bias, fmt, fmt, Geometry()))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("mxfp8_e5m2(block=16)", "mxfp8_e5m2(block=4)"),
+        ("nvfp4(block=4)", "SBFP<XP[4,0](CSN)><FP[0|4|4,7](FN)>{8}"),
+    ],
+)
+def test_other_formats_in_every_way_a_model_is_run(first, second):
+    model, x = build(0, make).eval(), randn(2, 6, 4, 4)
+    conv, linear = ([p.detach().clone() for p in model[i].parameters()] for i in (0, 2))
+    plan = dv.apply_(model, dv.Recipe(dv.rule("*", input=first, weight=second)), x)
+    assert [op.product for op in plan] == ["exact blocks"] * 2
+    formats = dv.format(first), dv.format(second)
+    with using("reference"):
+        middle = block.emulate(x, *conv, *formats, Geometry.conv(2, padding=1, groups=2))
+        expected = block.emulate(middle.flatten(1), *linear, *formats, Geometry())
+    y = model(x)
+    assert torch.equal(y, expected)
+    assert torch.equal(torch.compile(model, backend="aot_eager")(x), expected)
+    exported = torch.export.export(model, (x,)).module()
+    assert torch.equal(exported(x), expected)
+    y.sum().backward()
+    grads = torch.func.grad(lambda p: torch.func.functional_call(model, p, (x,)).sum())(
+        dict(model.named_parameters())
+    )
+    torch.testing.assert_close(grads["2.weight"], model[2].weight.grad)
+
+
+@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxint8", "mxfp4(mode=RCEIL)"])
+def test_stochastic_casts_are_multiplied_exactly(name):
+    fmt = name.removesuffix(")") + ("(" if "(" not in name else ", ") + "rounding=Stochastic)"
+    layer, x = build(0, lambda: nn.Linear(70, 5)), randn(3, 70).requires_grad_()
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    plan = dv.apply_(layer, dv.Recipe(dv.rule("*", input=fmt, weight=name)), x)
+    assert plan["."].product == "exact blocks"
+    torch.manual_seed(3)
+    y = layer(x)
+    torch.manual_seed(3)
+    cast = dv.cast(x.detach(), fmt)
+    assert torch.equal(dv.cast(cast, name), cast)
+    with using("reference"):
+        expected = block.emulate(cast, weight, bias, dv.format(name), dv.format(name), Geometry())
+        assert torch.equal(y, expected)
+        given = block.emulate(cast, weight, bias, dv.format(fmt), dv.format(name), Geometry())
+        assert torch.equal(given, expected)
+    y.sum().backward()
+    torch.manual_seed(3)
+    again = x.detach().clone().requires_grad_()
+    nn.functional.linear(dv.cast(again, fmt), dv.cast(weight, name), bias).sum().backward()
+    torch.testing.assert_close(x.grad, again.grad)
+    with using("torch-products"), torch.no_grad():
+        torch.manual_seed(3)
+        assert torch.equal(layer(x), expected)
+
+
+def test_a_plan_says_how_products_are_computed():
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)), randn(2, 8)
+    recipe = dv.Recipe(
+        dv.rule("*", input="nvfp4", weight="mxfp8_e4m3"), dv.rule("2", weight="fp8_e4m3")
+    )
+    plan = dv.plan(model, recipe, x)
+    assert [op.product for op in plan] == ["exact blocks", "cast, then torch"]
+    assert [op["product"] for op in plan.to_dict()["ops"]] == [op.product for op in plan]
+    assert "exact blocks" in plan.table()
+    assert "cast, then torch" in plan.table()
+    words = {
+        "codes": {"input": "int8", "weight": "int8"},
+        "floats": {"input": "bf16", "weight": "bf16", "mul": "mitchell(format=bf16)"},
+        "cast, then accumulated": {"input": "fp8_e4m3", "weight": "mxint8", "acc": "fp16"},
+    }
+    for product, fields in words.items():
+        assert dv.plan(model, dv.Recipe(dv.rule("*", **fields)), x)["0"].product == product
+    grouped = nn.Conv2d(4, 4, 3, groups=2)
+    random = {"input": "mxint8(rounding=Stochastic)", "weight": "mxint8"}
+    for example in (None, randn(1, 4, 5, 5)):
+        plan = dv.plan(grouped, dv.Recipe(dv.rule("*", **random)), example)
+        assert plan["."].product == "cast, then torch"  # noise is drawn across the groups

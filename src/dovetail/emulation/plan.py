@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from dovetail.arithmetic import EXACT
+from dovetail.emulation.block_products import how_multiplied
 from dovetail.emulation.operators import norm_offset
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
@@ -78,6 +79,7 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))
         raise DovetailError(f"{address.key} ({rules}): {error}") from None
+    facts = KINDS[address.kind]
     return PlannedOp(
         address,
         arithmetic,
@@ -89,6 +91,7 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
         seen.macs or None,
         seen.reduction or None,
         max(1, seen.calls),
+        how_multiplied(arithmetic, address.kind, seen.geometry) if facts.is_product else None,
     )
 
 

@@ -23,7 +23,9 @@ class PlannedOp:
     """One operation that the recipe addresses.
 
     Shapes are those of the example, ``None`` without one; ``macs`` counts its products over the
-    whole example batch, ``reduction`` the products summed into one output.
+    whole example batch, ``reduction`` the products summed into one output. ``product`` says how a
+    product is computed, in the words of
+    :func:`dovetail.emulation.block_products.how_multiplied`.
     """
 
     address: OpAddress
@@ -36,6 +38,7 @@ class PlannedOp:
     macs: int | None = None
     reduction: int | None = None
     calls: int = 1
+    product: str | None = None
 
     @property
     def key(self) -> str:
@@ -74,6 +77,7 @@ class PlannedOp:
             "output_shape": self.output_shape,
             "macs": self.macs,
             "reduction": self.reduction,
+            "product": self.product,
         }
 
 
@@ -120,12 +124,13 @@ class Plan:
         for name in ("operation", "kind", "field", "value", "from"):
             table.add_column(name, overflow="fold")
         for op in self.ops:
-            first = True
+            lead = (op.key, op.kind)
             for name, value in op.arithmetic.describe().items():
                 source = op.origin[name].label if name in op.origin else ""
-                lead = (op.key, op.kind) if first else ("", "")
                 table.add_row(*lead, name, value, source)
-                first = False
+                lead = ("", "")
+            if op.product is not None:
+                table.add_row(*lead, "product", op.product, "")
         out = io.StringIO()
         console = Console(file=out, width=width, color_system=None)
         console.print(table)

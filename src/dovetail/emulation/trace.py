@@ -25,6 +25,7 @@ from dovetail.emulation.readers import COVERED, UNCOVERED
 from dovetail.emulation.scoring import weight_of
 from dovetail.emulation.swap import Emulated, is_emulated, swap_in, swap_out
 from dovetail.errors import DovetailError
+from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
@@ -60,6 +61,7 @@ class Seen:
     calls: int = 0
     ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     weight: Tensor | None = None
+    geometry: Geometry = LINEAR
 
     def add(self, call: Call | OpCall, y: Tensor) -> None:
         values = {**call.operands, "output": y}
@@ -68,6 +70,7 @@ class Seen:
         if KINDS[call.kind].takes("sparsity"):
             self.weight = weight_of(call).detach()
         if isinstance(call, Call):
+            self.geometry = call.geometry
             self.reduction = call.reduction
             self.macs += y.numel() * call.reduction
         for name, value in values.items():
@@ -204,12 +207,22 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
             kind = _bare_kind(module)
             if kind is not None:
                 address = OpAddress(path, kind, 0, class_names(module))
-                found.seen[(path, kind, 0)] = Seen(address, module, weight=_weight(module, kind))
+                weight, geometry = _weight(module, kind), _geometry(module, kind)
+                seen = Seen(address, module, weight=weight, geometry=geometry)
+                found.seen[(path, kind, 0)] = seen
         return named(found)
     args, kwargs = _arguments(example)
     with _recording(model, found, watch), _undisturbed(model):
         model(*args, **kwargs)
     return named(found)
+
+
+def _geometry(module: nn.Module, kind: str) -> Geometry:
+    """Of a module that exists for one operation; how a window moves is left out."""
+    sizes = getattr(module, "kernel_size", ())
+    if not kind.startswith("conv") or not isinstance(sizes, tuple):
+        return LINEAR
+    return Geometry(spatial=len(sizes), groups=getattr(module, "groups", 1))
 
 
 def _weight(module: nn.Module, kind: str) -> Tensor | None:
