@@ -32,6 +32,9 @@ FORMATS = (
     "mxfp6_e3m2",
     "bfp(m=8, block=64)",
     "bfp(m=12, block=32)",
+    "nvfp4",
+    "mxfp8_e4m3",
+    "mxfp8_e5m2",
 )
 
 
