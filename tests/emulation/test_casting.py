@@ -61,7 +61,7 @@ def test_blocks_of_a_matmul_run_along_the_sum():
     a, b = torch.randn(2, 3, 8), torch.randn(2, 8, 4)
     y = emulated(Product(), (a, b), input="mxfp8_e4m3(block=4)", weight="mxfp8_e4m3(block=4)")(a, b)
     fmt = "mxfp8_e4m3(block=4)"
-    assert torch.equal(y, dv.cast(a, fmt, -1) @ dv.cast(b, fmt, -2))
+    torch.testing.assert_close(y, dv.cast(a, fmt, -1) @ dv.cast(b, fmt, -2))
     assert block_axis("matmul", "weight") == -2
 
 
@@ -106,8 +106,9 @@ def test_gradient_passes_through_the_casts(name):
     bare.weight = layer.weight
     emulated(bare, x.detach(), input=name, weight=name)
     hx, hw = torch.autograd.grad(bare(x).square().sum(), [x, bare.weight])
-    assert torch.equal(gx, hx)
-    assert torch.equal(gw, hw)
+    # The product itself may differ in its last bits: blocks are summed in order.
+    torch.testing.assert_close(gx, hx)
+    torch.testing.assert_close(gw, hw)
 
 
 def test_stochastic_rounding_follows_torch_seed():
