@@ -5,6 +5,7 @@ from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.approximation_errors import approximation_errors
 from dovetail.emulation.fold import fold_
 from dovetail.emulation.mode import checkpoint_context
+from dovetail.emulation.operators import register_operator
 from dovetail.emulation.plan import plan
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.several import apply_several_, recipes, switch
@@ -32,6 +33,7 @@ __all__ = [
     "load_state",
     "plan",
     "recipes",
+    "register_operator",
     "remove_",
     "state",
     "switch",

@@ -73,8 +73,9 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
             arithmetic.sparsity.pattern.check(tuple(seen.weight.shape), axis)
         if arithmetic.fn is not None and norm_offset(seen.module) is None:
             raise DovetailError(
-                f"fn={arithmetic.fn} computes rms_norm scaled by the weight, or by 1 + weight, and "
-                f"{type(seen.module).__name__} computes another: give it formats only"
+                f"fn={arithmetic.fn} computes torch's {address.kind} (an rms_norm scaled by the "
+                f"weight, or by 1 + weight), and {type(seen.module).__name__} computes another: "
+                "give it formats only"
             )
     except DovetailError as error:
         rules = ", ".join(dict.fromkeys(rule.label for rule in origin.values()))

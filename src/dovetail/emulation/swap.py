@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dovetail.emulation.composites.rotary import rebound, refresh
+from dovetail.emulation.composites.rotary import ROTATE, rebound, refresh, turning
 from dovetail.emulation.mode import ENTRY, run, run_as_one
 from dovetail.emulation.operators.modules import class_kind
 from dovetail.errors import DovetailError
@@ -76,16 +76,19 @@ _classes: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def _derived(base: type[nn.Module]) -> type[nn.Module]:
-    if base not in _classes:
-        _classes[base] = _derive(base)
-    derived = _classes[base]
-    refresh(derived.__dict__["_dovetail_inner"].__func__, base.forward)
+    derived, kind = _classes.get(base), class_kind(base)
+    if derived is None or derived.__dict__["_dovetail_kind"] != kind:  # registered since then
+        derived = _classes[base] = _derive(base, kind)
+    if kind is None:
+        refresh(derived.__dict__["_dovetail_inner"].__func__, base.forward)
     return derived
 
 
-def _derive(base: type[nn.Module]) -> type[nn.Module]:
-    kind = class_kind(base)
-    enter, inner = (run if kind is None else run_as_one), rebound(base.forward)
+def _derive(base: type[nn.Module], kind: str | None) -> type[nn.Module]:
+    enter = run if kind in (None, ROTATE) else run_as_one
+    inner: Callable[..., Any] = base.forward
+    if kind in (None, ROTATE):
+        inner = rebound(inner) if kind is None else turning(inner)
 
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

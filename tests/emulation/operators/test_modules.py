@@ -193,7 +193,9 @@ def test_a_norm_that_is_neither_is_not_approximated():
             return 2 * super().scaled(x)
 
     recipe = dv.Recipe(dv.rule(op="rms_norm", fn="newton"))
-    with pytest.raises(dv.DovetailError, match=r"1 \+ weight, and DoubledRMSNorm computes another"):
+    with pytest.raises(
+        dv.DovetailError, match=r"1 \+ weight\), and DoubledRMSNorm computes another"
+    ):
         dv.plan(nn.Sequential(DoubledRMSNorm(6)), recipe, X)
 
 

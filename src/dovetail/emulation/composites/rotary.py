@@ -2,7 +2,8 @@
 
 Models have it as a bare function, ``apply_rotary_pos_emb``, which each file of models defines anew
 and which no torch function stands for. So a class whose ``forward`` calls it gets, when emulated, a
-``forward`` of the same code that finds ours under that name. Nobody else's globals change.
+``forward`` of the same code that finds ours under that name. Nobody else's globals change. What
+decorates the ``forward`` is done so, too, as far as its parts are functions that hold each other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dovetail.emulation.composites.base import Products, Unfused
 from dovetail.emulation.mode import call_as_one
 from dovetail.emulation.operators.base import OpCall
 
-__all__ = ["ROTATE", "read", "rebound"]
+__all__ = ["ROTATE", "read", "rebound", "refresh", "turning"]
 
 #: The key under which an entry's table has it.
 ROTATE = "rotate"
@@ -35,24 +36,67 @@ def rebound(forward: Callable[..., Any]) -> Callable[..., Any]:
     >>> rebound(len) is len
     True
     """
-    if not isinstance(forward, types.FunctionType) or not _visible(forward):
+    if not isinstance(forward, types.FunctionType):
         return forward
-    made = types.FunctionType(
-        forward.__code__, {}, forward.__name__, forward.__defaults__, forward.__closure__
-    )
+    inner = forward.__dict__.get("__wrapped__")
+    if inner is not None:
+        return _around(forward, inner, rebound(inner))
+    if not _visible(forward):
+        return forward
+    made = _copied(forward, {}, forward.__closure__)
+    refresh(made, forward)
+    return made
+
+
+def _around(forward: Any, inner: Any, turned: Any) -> Callable[..., Any]:
+    """A decorator's function that calls another one inside; itself if it does not hold that."""
+    cells = forward.__closure__ or ()
+    if turned is inner or not any(_holds(cell, inner) for cell in cells):
+        result: Callable[..., Any] = forward
+        return result
+    closure = tuple(types.CellType(turned) if _holds(cell, inner) else cell for cell in cells)
+    made = _copied(forward, forward.__globals__, closure)
+    made.__dict__.update(forward.__dict__, __wrapped__=turned)
+    return made
+
+
+def _holds(cell: types.CellType, value: Any) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # empty
+        return False
+
+
+def _copied(forward: types.FunctionType, given: dict[str, Any], closure: Any) -> types.FunctionType:
+    name, defaults = forward.__name__, forward.__defaults__
+    made = types.FunctionType(forward.__code__, given, name, defaults, closure)
     made.__kwdefaults__ = forward.__kwdefaults__
     made.__module__ = forward.__module__
-    refresh(made, forward)
     return made
 
 
 def refresh(made: Callable[..., Any], forward: Callable[..., Any]) -> None:
     """Let ``made``, which :func:`rebound` made of ``forward``, see what the globals now are."""
+    while made is not forward and "__wrapped__" in forward.__dict__:
+        made, forward = made.__dict__["__wrapped__"], forward.__dict__["__wrapped__"]
     if made is not forward:
         seen = {**forward.__globals__, **_visible(forward)}
         # torch.compile reads the globals of a named module from that module, and ours are others.
         seen.pop("__name__", None)
         made.__globals__.update(seen)
+
+
+def turning(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``forward`` of a module that is a rotary embedding, made visible to rules.
+
+    >>> turning(lambda module, q, k, cos, sin: (q * cos, k * sin))(None, 1, 2, 3, 4)
+    (3, 8)
+    """
+
+    def turned(module: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return _apply(functools.partial(forward, module), *args, **kwargs)
+
+    return turned
 
 
 def _visible(forward: Callable[..., Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dovetail.emulation.operators.modules import (
     class_kind,
     follows_torch,
     norm_offset,
+    register_operator,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "class_kind",
     "follows_torch",
     "norm_offset",
+    "register_operator",
     "slot_of",
 ]
 
@@ -40,7 +42,7 @@ MODULES: dict[type[nn.Module], str] = {
 }
 
 #: How to read a module that is one operator of its own.
-WHOLE_MODULES = WholeModule(frozenset(modules.NAMES.values()))
+WHOLE_MODULES = WholeModule(modules.TAKEN)
 
 #: Functions that do what an operator does, but that no rule reaches: a plan lists them.
 UNCOVERED: dict[Any, str] = pools.UNCOVERED
