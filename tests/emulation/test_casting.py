@@ -1,5 +1,7 @@
 """Formats of every kind in every slot of an operation."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -35,12 +37,15 @@ def test_linear_is_the_product_of_the_cast_operands(name):
         dv.cast(x, name), dv.cast(layer.weight, name, channel=channel), dv.cast(layer.bias, name)
     )
     expected = dv.cast(exact, name).detach()
+    twin = copy.deepcopy(layer)
     with torch.no_grad():
         y = emulated(layer, x, input=name, weight=name, bias=name, output=name)(x)
+        uncast = emulated(twin, x, input=name, weight=name, bias=name)(x)
     if name.startswith("int8"):  # its products are of integer codes, scaled once
         assert torch.allclose(y, expected, atol=float(expected.abs().max()) / 120)
     else:
-        assert torch.equal(y, expected)
+        torch.testing.assert_close(uncast, exact.detach())
+        assert torch.equal(y, dv.cast(uncast, name))
 
 
 @pytest.mark.parametrize("name", ["mxfp4(block=4)", "bfp(m=6, block=3)"])
