@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import dovetail as dv
 from dovetail.recovery.batches import Batches
 from dovetail.recovery.handle import Work
 from dovetail.recovery.operations import PRODUCTS, operations
-from helpers import modes, randn
+from helpers import build, modes, randn
 from recovery.models import blocks, convs, emulated, everything, same
 
 
@@ -308,3 +309,36 @@ def test_of_several_recipes_each_has_its_own_transforms():
     assert torch.equal(model(batches[0]).detach(), rough)
     dv.switch(model, "fine")
     assert same(everything(model), before)
+
+
+@pytest.mark.parametrize("make", [blocks, convs])
+def test_empty_batches_and_pickled_models(make):
+    model, batches = emulated(make(torch.float32))
+    with torch.no_grad():
+        empty = model(batches[0][:0])
+        dv.smoothquant(model, [batches[0][:0], *batches], fuse="never")
+        dv.rotate(model, [*batches, batches[0][:0]])
+        dv.correct_bias(model, [*batches, batches[0][:0]])
+        assert model(batches[0][:0]).shape == empty.shape
+        wanted = model(batches[0])
+        parameters = dict(model.named_parameters())
+        assert torch.equal(torch.func.functional_call(model, parameters, (batches[0],)), wanted)
+        assert torch.equal(pickle.loads(pickle.dumps(model))(batches[0]), wanted)
+
+
+def test_dynamic_scales_of_an_empty_batch():
+    model, batches = convs(torch.float32)
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int8(dynamic)", weight="int8")), batches[0])
+    dv.smoothquant(model, batches, dynamic=True)
+    assert model(batches[0][:0]).shape == (0, 5)
+
+
+def test_a_compiled_model_gives_the_same_bits():
+    layers = build(0, lambda: nn.Sequential(nn.Conv1d(4, 4, 1), nn.Flatten(), nn.Linear(12, 2)))
+    model, batches = emulated((layers, [randn(2, 4, 3)]))
+    dv.smoothquant(model, batches, fuse="never")
+    dv.rotate(model, batches)
+    dv.correct_bias(model, batches)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(batches[0]), model(batches[0]))

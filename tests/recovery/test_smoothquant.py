@@ -165,16 +165,11 @@ def test_repeating_gives_the_same_bits_and_stacking_is_undone():
     assert same(everything(model), once)
 
 
-def test_gradients_reach_the_parameters_and_compiled_bits_are_equal():
+def test_gradients_reach_the_parameters():
     model, batches = emulated(blocks(torch.float32))
     dv.smoothquant(model, batches)
     model(batches[0]).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    with torch.no_grad():
-        assert torch.equal(
-            torch.func.functional_call(model, dict(model.named_parameters()), (batches[0],)),
-            model(batches[0]),
-        )
 
 
 def test_sparse_weights_keep_their_masks():

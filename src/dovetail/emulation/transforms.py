@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -160,8 +161,10 @@ def clipped(weight: Tensor, bound: Tensor) -> Tensor:
 
 
 def largest_inputs(x: Tensor, spatial: int) -> Tensor:
-    """The largest magnitude of each channel of an input."""
+    """The largest magnitude of each channel of an input; 0 where it is empty."""
     channels = x.detach().abs().movedim(1 if spatial else -1, 0)
+    if not x.numel():
+        return channels.new_zeros(len(channels))
     return channels.flatten(1).amax(1)
 
 
@@ -191,10 +194,16 @@ def rotated(t: Tensor, axis: int, left: Tensor, right: Tensor) -> Tensor:
     tensor([[2., 1., 4., 3.]])
     """
     left, right = left.to(t.dtype), right.to(t.dtype)
-    moved = t.movedim(axis, -1)
-    blocks = moved.unflatten(-1, (-1, len(left), len(right)))
-    turned: Tensor = left.mT @ (blocks @ right)
-    return turned.flatten(-3).movedim(-1, axis)
+    axis %= t.dim()
+    size = len(left) * len(right)
+    blocks = (t.shape[axis] // size, len(left), len(right))
+    if axis == t.dim() - 1:
+        turned: Tensor = left.mT @ (t.unflatten(-1, blocks) @ right)
+    else:  # from the other side, so that nothing is moved
+        behind = prod(t.shape[axis + 1 :])
+        rows = right.mT @ t.reshape(*t.shape[:axis], *blocks, behind)
+        turned = left.mT @ rows.flatten(-2)
+    return turned.reshape(t.shape)
 
 
 def _kept(

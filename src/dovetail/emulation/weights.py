@@ -32,7 +32,8 @@ def as_multiplied(kind: str, module: nn.Module, weight: Tensor) -> Tensor:
 
 def changing(site: Site, slot: str) -> str | None:
     """What changes a weight or bias at every call, so that no tensor holds what is multiplied."""
-    return next((k for k in site.transforms if (k == "shift") == (slot == "bias")), None)
+    kinds = ("shift",) if slot == "bias" else ("smooth", "smooth_dynamic", "rotation", "clip")
+    return next((kind for kind in site.transforms if kind in kinds), None)
 
 
 def uncast(site: Site, module: nn.Module, call: Call) -> Call:
