@@ -86,13 +86,14 @@ def test_ddp(tmp_path: Path) -> None:
 
     of = scenario()
     model = of.net()
-    alone = dv.fit(model, Whole(of), epochs=3, lr=0.02, seed=1, progress=False)
+    alone = dv.fit(model, Whole(of), **of.OPTIONS)
     fit = first["ddp"]["fit"]
     assert fit == second["ddp"]["fit"]
     assert fit["losses"] == pytest.approx(alone.losses, abs=1e-5)
+    assert fit["steps"] == alone.steps == 6
     assert len(fit["metrics"]) == 4
     log = (tmp_path / "log.csv").read_text().splitlines()
-    assert len(log) == 1 + 1 + 3 * (4 + 1)  # header, before training, steps and epochs: once
+    assert len(log) == 1 + 1 + 3 * (2 + 1)  # header, before training, steps and epochs: once
 
     model = of.net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -128,11 +129,11 @@ def test_ddp_goes_on_after_an_interruption(tmp_path: Path) -> None:
         assert runs["resumed"]["fit"] == runs["straight"]["fit"]
         assert equal(runs["resumed"]["model"], runs["straight"]["model"])
     files = sorted(path.name for path in (tmp_path / "ddp_saved").glob("*.pt"))
-    assert files == ["step-12.rank-0.pt", "step-12.rank-1.pt"]
+    assert files == ["step-6.rank-0.pt", "step-6.rank-1.pt"]
     of = scenario()
     saved = tmp_path / "ddp_saved"
     with pytest.raises(dv.DovetailError, match="run with processes 2, this one has 1"):
-        dv.fit(of.net(), Whole(of), epochs=3, lr=0.02, seed=1, checkpoint=saved, progress=False)
+        dv.fit(of.net(), Whole(of), checkpoint=saved, **of.OPTIONS)
 
 
 @pytest.mark.slow
@@ -141,7 +142,7 @@ def test_fsdp(tmp_path: Path) -> None:
     found = launched(tmp_path, "fsdp", "fsdp_interrupted")
     of = scenario()
     model = of.net()
-    alone = dv.fit(model, Whole(of), epochs=3, lr=0.02, seed=1, progress=False)
+    alone = dv.fit(model, Whole(of), **of.OPTIONS)
     weights = copy_of(model)
     for rank in range(2):
         fit = found[rank]["fsdp"]["fit"]

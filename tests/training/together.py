@@ -23,6 +23,7 @@ from dovetail.training.snapshot import copy_of
 X = torch.randn(32, 12, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > X[:, 1]).long()
 DATA = TensorDataset(X, Y)
+OPTIONS: dict[str, Any] = {"epochs": 3, "lr": 0.02, "seed": 1, "accumulate": 2, "clip_norm": 0.1}
 
 
 def net() -> nn.Sequential:
@@ -50,8 +51,7 @@ def accuracy(model: nn.Module) -> float:
 
 def fitted(model: nn.Module, folder: Path | None = None, **more: Any) -> dict[str, Any]:
     """The run's numbers and all tensors of the model after it."""
-    options: dict[str, Any] = {"epochs": 3, "lr": 0.02, "seed": 1, "progress": True}
-    result = dv.fit(model, shared_out(), checkpoint=folder, **(options | more))
+    result = dv.fit(model, shared_out(), checkpoint=folder, **(OPTIONS | more))
     return {"fit": result.to_dict(), "model": copy_of(model)}
 
 
@@ -104,7 +104,7 @@ def interrupted(make: Callable[[], nn.Module], folder: Path) -> dict[str, Any]:
     try:
         fitted(make(), folder, checkpoint_every=2, loss=loss)
     except KeyboardInterrupt:
-        assert (folder / "step-4.rank-1.pt").exists()
+        assert (folder / "step-2.rank-1.pt").exists()
     return {"resumed": fitted(make(), folder, checkpoint_every=2), "straight": fitted(make())}
 
 
