@@ -104,9 +104,11 @@ typedef struct dv_scaled {
 
 // Integer codes and what scale covers a range: max(|low|, |high|) / qmax, or high / qmax if
 // unsigned, or with a zero point (high - low) / (qmax - qmin); `po2`: the next power of two.
+// `mode` is how quotients x / scale are rounded; ranges do not depend on it.
 typedef struct dv_integers {
+  int32_t mode, random_bits;
   int32_t qmin, qmax;
-  int32_t affine, is_signed, po2;
+  int32_t affine, is_signed, po2; // how scales follow from ranges
 } dv_integers;
 
 DV_EXPORT int32_t dv_cast_element(const dv_tensor*, const dv_element*);
@@ -121,10 +123,10 @@ DV_EXPORT int32_t dv_cast_scaled(const dv_tensor*, const dv_element* element, co
 DV_EXPORT int32_t dv_largest(const dv_tensor*, int64_t block, double* out);
 // The smallest and largest value per index of `length`; what is not finite counts as 0. Not empty.
 DV_EXPORT int32_t dv_extremes(const dv_tensor*, float* low, float* high);
-// (clamp(rint(x / scale) + zero_point) - zero_point) * scale, one pair per index of `length`
+// (clamp(round(x / scale) + zero_point) - zero_point) * scale, one pair per index of `length`
 // (`channels` of them) or one in all; float32.
 DV_EXPORT int32_t dv_cast_affine(const dv_tensor*, int64_t channels, const float* scale,
-                                 const int32_t* zero_point, int32_t qmin, int32_t qmax);
+                                 const int32_t* zero_point, const dv_integers*);
 // The same, each run of `block` values along `length` with the scale and zero point that its own
 // finite values ask for.
 DV_EXPORT int32_t dv_cast_integers(const dv_tensor*, int64_t block, const dv_integers*);

@@ -55,8 +55,9 @@ public:
     k.repeat(from.high, s.count, s.lanes, to.high);
   }
 
-  void apply(const float* x, int64_t n, const uint32_t*, State& s, float* out) const {
-    casts().affine(x, n, s.run, s.run || !s.lanes ? s.own.all() : s.each.all(), out);
+  void apply(const float* x, int64_t n, const uint32_t* random, State& s, float* out) const {
+    const Affine each = s.run || !s.lanes ? s.own.all() : s.each.all();
+    casts().affine[given_.mode](x, n, s.run, random, given_.random_bits, each, out);
   }
 
   void mark(const float* x, int64_t n, const Watch<float>&, State& s, uint8_t* inside) const {
@@ -69,7 +70,8 @@ private:
 };
 
 bool valid(const dv_integers& r) {
-  return r.qmin <= 0 && r.qmax > 0 && r.qmin >= -CODES && r.qmax <= CODES;
+  return r.qmin <= r.qmax && r.qmin >= -CODES && r.qmax <= CODES && r.mode >= 0 &&
+         r.mode < DV_MODES && r.random_bits >= (r.mode == DV_STOCHASTIC) && r.random_bits <= 24;
 }
 
 } // namespace
@@ -80,21 +82,22 @@ using namespace dv;
 int32_t dv_cast_integers(const dv_tensor* t, int64_t block, const dv_integers* r) {
   if (!valid(*t) || t->dtype == DV_FLOAT64 || block < 1)
     return DV_BAD_SHAPE;
-  if (!valid(*r))
+  if (!valid(*r) || r->qmin > 0 || r->qmax <= 0)
     return DV_BAD_VALUE;
   if (r->is_signed && !r->affine)
-    cast_blocks<float>(*t, block, DV_TIES_TO_EVEN, Ranged<true>(*r));
+    cast_blocks<float>(*t, block, r->mode, Ranged<true>(*r));
   else
-    cast_blocks<float>(*t, block, DV_TIES_TO_EVEN, Ranged<false>(*r));
+    cast_blocks<float>(*t, block, r->mode, Ranged<false>(*r));
   return DV_OK;
 }
 
 int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
-                       const int32_t* zero_point, int32_t qmin, int32_t qmax) {
+                       const int32_t* zero_point, const dv_integers* codes) {
   if (!valid(*t) || t->dtype == DV_FLOAT64 || (channels != 1 && channels != t->length))
     return DV_BAD_SHAPE;
-  if (qmin > qmax || qmin < -CODES || qmax > CODES)
+  if (!valid(*codes))
     return DV_BAD_VALUE;
+  const int32_t qmin = codes->qmin, qmax = codes->qmax, mode = codes->mode;
   for (int64_t c = 0; c < channels; c++)
     if (!(scale[c] > 0) || scale[c] > FLT_MAX || zero_point[c] < qmin || zero_point[c] > qmax)
       return DV_BAD_VALUE;
@@ -117,6 +120,7 @@ int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
   parallel(total / row * pieces, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
     float buffer[CHUNK];
+    uint32_t words[CHUNK + 8];
     for (int64_t task = begin; task < end; task++) {
       const int64_t from = task % pieces * CHUNK, n = smaller(CHUNK, row - from);
       const int64_t at = task / pieces * row + from;
@@ -129,7 +133,8 @@ int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
       const int64_t run = each ? 0 : n;
       if (watch)
         watch.note(x, at, n, [&](uint8_t* inside) { casts().inside_affine(x, n, run, p, inside); });
-      casts().affine(x, n, run, p, out);
+      const uint32_t* random = random_words(*t, mode, at, n, words);
+      casts().affine[mode](x, n, run, random, codes->random_bits, p, out);
       plane.store(at, n, out, false);
     }
   });

@@ -41,12 +41,66 @@ inline void affine_runs(const float* x, int64_t n, int64_t run, float* out, Of&&
     });
 }
 
-void affine(const float* x, int64_t n, int64_t run, const dv::Affine& a, float* out) {
+void affine(const float* x, int64_t n, int64_t run, const uint32_t*, int32_t, const dv::Affine& a,
+            float* out) {
   const dv::Affine p = a;
   affine_runs(x, n, run, out, [&](Floats v, auto of) {
     const Floats scale = of(p.scale);
     return affine_steps(v, scale, of(p.inverse), of(p.low), of(p.high)) * scale;
   });
+}
+
+inline float held(float x, float low, float high) {
+  const float v = x > low ? x : low;
+  return v < high ? v : high;
+}
+
+// x / scale held between `low` and `high`, which are integers of magnitudes up to 2^18, and rounded
+// to an integer (never -0) as the mode says, by what it lies off the nearest one, exactly.
+template <int MODE>
+inline float affine_step(float x, float scale, float low, float high, uint32_t random,
+                         int32_t random_bits) {
+  const float q = x / scale, v = held(q == q ? q : 0, low, high);
+  const float near = (v + MAGIC) - MAGIC, off = v - near;
+  const float floor = near - (off < 0 ? 1.0f : 0.0f), ceiling = near + (off > 0 ? 1.0f : 0.0f);
+  const float inner = v < 0 ? ceiling : floor, outer = v < 0 ? floor : ceiling;
+  if (MODE == DV_TIES_TO_AWAY)
+    return off == 0.5f || off == -0.5f ? outer : near;
+  if (MODE == DV_TOWARD_ZERO)
+    return inner;
+  if (MODE == DV_TOWARD_POSITIVE)
+    return ceiling;
+  if (MODE == DV_TOWARD_NEGATIVE)
+    return floor;
+  if (MODE == DV_TO_ODD)
+    return (int32_t)inner & 1 ? inner : outer;
+  // floor(d * 2^(bits + 1)) + 2 R + 1 >= 2^(bits + 1), with up to 25 bits of the distance d
+  const int32_t one = 2 << random_bits, draw = (int32_t)(random >> (32 - random_bits));
+  const float off_inner = v - inner, share = (off_inner < 0 ? -off_inner : off_inner) * (float)one;
+  return (int32_t)share + 2 * draw + 1 >= one ? outer : inner;
+}
+
+template <int MODE>
+void affine_by(const float* x, int64_t n, int64_t run, const uint32_t* random, int32_t random_bits,
+               const dv::Affine& a, float* out) {
+  const dv::Affine p = a;
+  if (!run) {
+    DV_ELEMENTWISE
+    for (int64_t i = 0; i < n; i++)
+      out[i] = affine_step<MODE>(x[i], p.scale[i], p.low[i], p.high[i],
+                                 MODE == DV_STOCHASTIC ? random[i] : 0, random_bits) *
+               p.scale[i];
+    return;
+  }
+  for (int64_t at = 0, r = 0; at < n; at += run, r++) {
+    const float scale = p.scale[r], low = p.low[r], high = p.high[r];
+    const int64_t end = n - at < run ? n : at + run;
+    DV_ELEMENTWISE
+    for (int64_t i = at; i < end; i++)
+      out[i] = affine_step<MODE>(x[i], scale, low, high, MODE == DV_STOCHASTIC ? random[i] : 0,
+                                 random_bits) *
+               scale;
+  }
 }
 
 // What turns scales and zero points into limits, and into reciprocals where those are exact enough.
@@ -65,11 +119,6 @@ void affine_limits(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t q
     high[i] = h;
     inverse[i] = near ? 1.0f / scale[i] : nan;
   }
-}
-
-inline float held(float x, float low, float high) {
-  const float v = x > low ? x : low;
-  return v < high ? v : high;
 }
 
 // The scale and zero point of each range, the extremes of which hold 0.

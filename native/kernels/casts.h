@@ -169,8 +169,10 @@ struct Casts {
                      float* out);
   void (*steps_real_runs)(const float* x, const Factors&, int64_t runs, int64_t block, bool divide,
                           const Steps&, float* out);
-  // clamp(rint(x / scale), low, high) * scale, one of each per run of values (0: per value)
-  void (*affine)(const float* x, int64_t n, int64_t run, const Affine&, float* out);
+  // clamp(round(x / scale), low, high) * scale, one of each per run of values (0: per value); by
+  // mode, `random` is read by the stochastic one only
+  void (*affine[DV_MODES])(const float* x, int64_t n, int64_t run, const uint32_t* random,
+                           int32_t random_bits, const Affine&, float* out);
   void (*affine_limits)(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
                         const Affine&); // from scales and zero points
   void (*affine_ranges)(const float* low, const float* high, int64_t n, const Ranges&, float* scale,

@@ -215,17 +215,37 @@ void steps_and_integers() {
   std::vector<float> y(x.size());
   for (int64_t inner : {1, 7, 35}) {
     const dv_tensor t = {x.data(), y.data(), 35 / inner, 3, inner, DV_FLOAT32, 0, nullptr};
-    expect(dv_cast_affine(&t, 3, scale.data(), zero.data(), -8, 7) == DV_OK, "status");
-    for (size_t i = 0; i < x.size(); i++) {
-      const size_t c = i / (size_t)inner % 3;
-      double code = nearbyint((double)(x[i] / scale[c])) + zero[c];
-      code = code < -8 ? -8 : code > 7 ? 7 : code;
-      expect(y[i] == (float)(code - zero[c]) * scale[c], "affine");
+    for (int32_t mode = 0; mode < DV_MODES; mode++) {
+      const dv_integers codes = {mode, mode == DV_STOCHASTIC ? 8 : 0, -8, 7, 1, 1, 0};
+      expect(dv_cast_affine(&t, 3, scale.data(), zero.data(), &codes) == DV_OK, "status");
+      for (size_t i = 0; i < x.size(); i++) {
+        const size_t c = i / (size_t)inner % 3;
+        const float q = x[i] / scale[c];
+        const double inner_step = trunc((double)q);
+        double step = mode == DV_TIES_TO_EVEN      ? nearbyint((double)q)
+                      : mode == DV_TIES_TO_AWAY    ? round((double)q)
+                      : mode == DV_TOWARD_ZERO     ? inner_step
+                      : mode == DV_TOWARD_POSITIVE ? ceil((double)q)
+                      : mode == DV_TOWARD_NEGATIVE ? floor((double)q)
+                      : fmod(inner_step, 2) == 0 && inner_step != q
+                          ? inner_step + copysign(1, (double)q)
+                          : inner_step;
+        if (mode == DV_STOCHASTIC) // one of the two next to it
+          step = y[i] < q * scale[c] ? floor((double)q) : ceil((double)q);
+        double code = step + zero[c];
+        code = code < -8 ? -8 : code > 7 ? 7 : code;
+        expect(y[i] == (float)(code - zero[c]) * scale[c], "affine");
+      }
     }
   }
   const float bad = 0;
+  const dv_integers codes = {DV_TIES_TO_EVEN, 0, -8, 7, 1, 1, 0};
+  const dv_integers mode = {DV_MODES, 0, -8, 7, 1, 1, 0},
+                    bits = {DV_STOCHASTIC, 25, -8, 7, 1, 1, 0};
   const dv_tensor t = {x.data(), y.data(), 1, 1, 1, DV_FLOAT32, 0, nullptr};
-  expect(dv_cast_affine(&t, 1, &bad, zero.data(), -8, 7) == DV_BAD_VALUE, "a scale of zero");
+  expect(dv_cast_affine(&t, 1, &bad, zero.data(), &codes) == DV_BAD_VALUE, "a scale of zero");
+  expect(dv_cast_affine(&t, 1, scale.data(), zero.data(), &mode) == DV_BAD_VALUE, "no such mode");
+  expect(dv_cast_affine(&t, 1, scale.data(), zero.data(), &bits) == DV_BAD_VALUE, "random bits");
 }
 
 // Ranges, groups with scales of their own, and reports with buffers of the exact size.
@@ -258,9 +278,13 @@ void ranges_and_reports() {
         int64_t counts[3] = {0, 0, 0};
         const dv_report report = {inside.data(), counts, 1, 0, 0};
         t.report = &report;
-        const dv_integers r = {affine ? -8 : -7, 7, affine, 1, 0};
-        expect(dv_cast_integers(&t, block, &r) == DV_OK, "status");
-        expect(counts[1] == 1 && counts[2] == 1, "counts");
+        for (int32_t mode = DV_MODES - 1; mode >= 0; mode--) {
+          const dv_integers r = {
+              mode, mode == DV_STOCHASTIC ? 24 : 0, affine ? -8 : -7, 7, affine, 1, 0};
+          memset(counts, 0, sizeof counts);
+          expect(dv_cast_integers(&t, block, &r) == DV_OK, "status");
+          expect(counts[1] == 1 && counts[2] == 1, "counts");
+        }
         for (size_t i = 0; i < n; i++)
           expect(inside[i] <= 1 && isfinite(y[i]), "integers in groups");
         const dv_element e = float_format(1, 0, 6, DV_TIES_TO_EVEN);
@@ -278,7 +302,7 @@ void ranges_and_reports() {
         t.report = nullptr;
       }
   }
-  const dv_integers none = {-1, 0, 0, 1, 0};
+  const dv_integers none = {0, 0, -1, 0, 0, 1, 0};
   const dv_tensor t = {nullptr, nullptr, 1, 0, 1, DV_FLOAT32, 0, nullptr};
   expect(dv_cast_integers(&t, 1, &none) == DV_BAD_VALUE, "no positive code");
   expect(dv_extremes(&t, nullptr, nullptr) == DV_BAD_SHAPE, "the range of nothing");

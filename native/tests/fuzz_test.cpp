@@ -269,13 +269,14 @@ bool integers(Choices& c) {
   const int64_t channels = c.in(0, 1) && x.length ? x.length : 1;
   std::vector<float> scale;
   std::vector<int32_t> zero;
-  const int32_t least = -c.in(0, 255), most = c.in(1, 255);
+  const int32_t least = -c.in(0, 255), most = c.in(1, 255), mode = c.in(0, DV_MODES - 1);
+  const dv_integers codes = {mode, mode == DV_STOCHASTIC ? c.in(1, 24) : 0, least, most, 0, 1, 0};
   for (int64_t i = 0; i < channels; i++) {
     scale.push_back(ldexpf((float)uniform(1, 999), uniform(-20, 10)));
     zero.push_back(uniform(least, most));
   }
   return x.same_on_all_levels([&](const dv_tensor& t) {
-    return dv_cast_affine(&t, channels, scale.data(), zero.data(), least, most);
+    return dv_cast_affine(&t, channels, scale.data(), zero.data(), &codes);
   });
 }
 

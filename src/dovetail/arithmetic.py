@@ -12,6 +12,7 @@ from dovetail.approximations import Approximation, approximation
 from dovetail.errors import DovetailError
 from dovetail.formats import FloatFormat, Format, IntFormat
 from dovetail.formats import format as to_format
+from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.gradients import Gradient, gradient, terms_of
 from dovetail.kinds import KINDS
 from dovetail.multipliers import FloatMultiplier, Multiplier, any_multiplier, multiplier
@@ -80,6 +81,21 @@ class Arithmetic:
     def scores_gradients(self) -> bool:
         """Whether calibration must run backward passes, of which the weights' scores are made."""
         return self.sparsity is not None and self.sparsity.score in GRADIENT_SCORES
+
+    def with_nearest_codes(self) -> Arithmetic | None:
+        """This arithmetic with codes rounded to nearest that it rounds stochastically, if any are.
+
+        >>> from dovetail.formats import format
+        >>> drawn = Arithmetic(format("int8"), format("int4(rounding=Stochastic)"))
+        >>> drawn.with_nearest_codes().weight, Arithmetic().with_nearest_codes() is None
+        (int4, True)
+        """
+        drawn = {
+            slot: replace(fmt, rounding=NEAREST_EVEN)
+            for slot in ("input", "weight")
+            if isinstance(fmt := getattr(self, slot), IntFormat) and fmt.rounding.is_stochastic
+        }
+        return self.with_(drawn) if drawn and self.multiplies_codes else None
 
     def with_(self, changes: Mapping[str, object]) -> Arithmetic:
         """This arithmetic with some fields replaced."""

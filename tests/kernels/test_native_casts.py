@@ -335,15 +335,15 @@ def test_fake_quantize(dtype, axis):
         expected = dequantize(codes, scale, zero, axis, dtype)
         for level in native.levels():
             native.set_isa(level)
-            y = fake_quantize(x, scale, zero, fmt.qmin, fmt.qmax, axis)
+            y = fake_quantize(x, fmt, scale, zero, axis)
             assert same(y, expected)
         place = x.clone()
-        assert fake_quantize(place, scale, zero, fmt.qmin, fmt.qmax, axis, out=place) is place
+        assert fake_quantize(place, fmt, scale, zero, axis, out=place) is place
         assert same(place, expected)
     with pytest.raises(dv.DovetailError, match="2 scales for"):
-        fake_quantize(x, torch.ones(2), torch.tensor(0), -7, 7, 0)
+        fake_quantize(x, IntFormat(4), torch.ones(2), torch.tensor(0), 0)
     with pytest.raises(dv.DovetailError, match="code range"):
-        fake_quantize(x, torch.tensor(0.0), torch.tensor(0), -7, 7)
+        fake_quantize(x, IntFormat(4), torch.tensor(0.0), torch.tensor(0))
 
 
 def test_tiny_tensors_in_nvfp4():

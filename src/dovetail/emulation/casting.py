@@ -47,8 +47,9 @@ def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> T
 
 
 def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
+    seed = seed_from(None, x.device) if is_stochastic(fmt) else None
     if fmt.group is not None:
-        return cast_by_range(x, fmt, block_axis(site.op.kind, slot))
+        return cast_by_range(x, fmt, block_axis(site.op.kind, slot), None, seed)
     scale, zero = site.range(module, slot)
     # Only a weight whose first axis is its outputs has a scale for each of them: not a matmul's
     # second operand, which is an activation, and not the one number per channel of a norm.
@@ -56,6 +57,6 @@ def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.M
     role = "second" if role == "weight" and (site.op.kind == "matmul" or x.dim() < 2) else role
     axis = fmt.axis_for(role)
     if scale is None or zero is None:
-        return cast_by_range(x, fmt, channel=axis, clip=False)
+        return cast_by_range(x, fmt, None, axis, seed, clip=False)
     clip = site.arithmetic.grad.clips
-    return fake_quantize(x, fmt, scale, zero, axis if scale.dim() else None, clip=clip)
+    return fake_quantize(x, fmt, scale, zero, axis if scale.dim() else None, seed, clip=clip)

@@ -14,6 +14,7 @@ from dovetail.emulation.block_products import (
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.derivative import differentiable
+from dovetail.emulation.drawn import with_drawn_operands
 from dovetail.emulation.float_products import product_of_floats
 from dovetail.emulation.hidden import visible
 from dovetail.emulation.operate import operate
@@ -43,8 +44,9 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
             _observe(emulation, site, ran, y)
     if emulation.taps:
         seen = watched(site, module, call, y.detach())
-        for tap in emulation.taps:
-            tap(site.op, seen)
+        with torch.random.fork_rng(devices=()):  # who watches draws nothing from what is watched
+            for tap in emulation.taps:
+                tap(site.op, seen)
     return y
 
 
@@ -106,6 +108,14 @@ def _product_of_values(site: Site, module: nn.Module, call: Call) -> Tensor:
 
 
 def _product_of_codes(site: Site, module: nn.Module, call: Call) -> Tensor:
+    if site.drawn is not None:
+        drawn_site, drawn = with_drawn_operands(site, module, call)
+        # What was drawn of half-precision numbers is wider.
+        return _codes_multiplied(drawn_site, module, drawn).to(call.x.dtype)
+    return _codes_multiplied(site, module, call)
+
+
+def _codes_multiplied(site: Site, module: nn.Module, call: Call) -> Tensor:
     if torch._C._are_functorch_transforms_active():
         # Ops registered with torch.library have no derivative under torch.func: take the value
         # from the op, the derivative from an expression that has one, and add exact zeros.

@@ -37,6 +37,9 @@ class Site:
         self.op = op
         self.arithmetic = op.arithmetic
         self.spelling = op.arithmetic.spelling
+        nearest = op.arithmetic.with_nearest_codes()
+        #: What an op is told of operands that are drawn before it; None if none are.
+        self.drawn = None if nearest is None else (nearest, nearest.spelling)
         self.ranges = "missing" if op.ranged_slots else "none needed"
         self.set_sparsity(op.arithmetic.sparsity)
         self.stream = zlib.crc32(op.key.encode())  # of random numbers, one for each operation

@@ -15,7 +15,9 @@ from dovetail.emulation.operators import OpCall
 from dovetail.emulation.weights import prepared
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
+from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import quantize
+from dovetail.formats.realise.stochastic import is_stochastic, words_of
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.ranges import operand_range
 
@@ -73,7 +75,8 @@ class MacCall(Watched):
     def codes(self) -> tuple[Tensor, Tensor, int]:
         """Integer codes of the input and of the weight, and the code that padded pixels hold.
 
-        For ``matmul`` the second operand's codes are ``[..., K, N]``.
+        For ``matmul`` the second operand's codes are ``[..., K, N]``. Stochastic rounding draws
+        anew, from torch's global generator as it stands.
         """
         arithmetic = self.site.arithmetic
         if not arithmetic.multiplies_codes:
@@ -89,7 +92,8 @@ class MacCall(Watched):
         scale, zero = self.site.range(self.module, "weight" if slot == "second" else slot)
         given = None if scale is None or zero is None else (scale, zero)
         scale, zero = operand_range(x, fmt, slot, given)
-        codes = quantize(x, fmt, scale, zero, 0 if scale.dim() else None)
+        words = words_of(x, fmt, seed_from(None, x.device) if is_stochastic(fmt) else None)
+        codes = quantize(x, fmt, scale, zero, 0 if scale.dim() else None, words)
         return codes, scale, 0 if zero.dim() else int(zero)
 
 

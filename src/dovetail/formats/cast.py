@@ -80,12 +80,13 @@ def cast(
         _check_out(x, out)
     number = known(fmt)
     direct = out if out is not None and _may_write(x, out) else None
+    seed = seed_from(generator, x.device) if _draws(number) else None
     if isinstance(number, IntFormat):
         if scale is None and zero_point is None:
-            y = cast_by_range(x, number, axis, channel, clip=clip, out=direct)
+            y = cast_by_range(x, number, axis, channel, seed, clip=clip, out=direct)
         else:
             grid = grid_of(x, number, axis, scale, zero_point, channel)
-            y = _on_grid(x, number, grid, clip=clip, out=direct)
+            y = _on_grid(x, number, grid, seed, clip=clip, out=direct)
     else:
         whole = tensor_scale(x, number, scale, zero_point, channel)
         if isinstance(number, Shaped):
@@ -93,10 +94,14 @@ def cast(
                 x, lambda part, inner: cast(part, inner, axis, generator=generator, clip=clip)
             )
         else:
-            seed = seed_from(generator, x.device) if is_stochastic(number) else None
             along = -1 if axis is None else axis
             y = straight_through(x, number, along, seed, whole, clip=clip, out=direct)
     return y if out is None or y is out else out.copy_(y)
+
+
+def _draws(fmt: Format) -> bool:
+    """Whether a cast draws a seed of its own: those inside another shape do so one by one."""
+    return is_stochastic(fmt) and not isinstance(fmt, Shaped)
 
 
 def _may_write(x: Tensor, out: Tensor) -> bool:
@@ -135,11 +140,14 @@ def fake_quantize(
     scale: Tensor,
     zero_point: Tensor,
     axis: int | None = None,
+    seed: Tensor | None = None,
     *,
     clip: bool = True,
     out: Tensor | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt``; the gradient passes straight through (if ``clip``, where inside).
+
+    Arguments as for :func:`dovetail.formats.realise.round_integers`.
 
     >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
     >>> fake_quantize(x, IntFormat(4), torch.tensor(0.5), torch.tensor(0)).sum().backward()
@@ -147,7 +155,10 @@ def fake_quantize(
     tensor([1., 0.])
     """
     return _followed(
-        x, clip, lambda v, r: round_integers(v, fmt, scale, zero_point, axis, out, r), (scale,)
+        x,
+        clip,
+        lambda v, r: round_integers(v, fmt, scale, zero_point, axis, out, r, seed),
+        (scale,),
     )
 
 
@@ -156,6 +167,7 @@ def cast_by_range(
     fmt: IntFormat,
     axis: int | None = None,
     channel: int | None = None,
+    seed: Tensor | None = None,
     *,
     clip: bool = True,
     out: Tensor | None = None,
@@ -172,13 +184,15 @@ def cast_by_range(
     place = axis_of(x, fmt, axis, channel)
     along, channel = (place, None) if fmt.group is not None else (None, place)
     clip = clip and fmt.group is None
-    return _followed(x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r))
+    return _followed(x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r, seed))
 
 
-def _on_grid(x: Tensor, fmt: IntFormat, grid: Grid, *, clip: bool, out: Tensor | None) -> Tensor:
+def _on_grid(
+    x: Tensor, fmt: IntFormat, grid: Grid, seed: Tensor | None, *, clip: bool, out: Tensor | None
+) -> Tensor:
     if fmt.group is None:
-        return fake_quantize(x, fmt, *grid, clip=clip, out=out)
-    return _followed(x, clip, lambda v, r: round_groups(v, fmt, grid, out, r), (grid.scale,))
+        return fake_quantize(x, fmt, *grid, seed, clip=clip, out=out)
+    return _followed(x, clip, lambda v, r: round_groups(v, fmt, grid, out, r, seed), (grid.scale,))
 
 
 Rounding = Callable[[Tensor, "Report | None"], Tensor]

@@ -8,6 +8,7 @@ import torch
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
+from dovetail.formats.rounding import NEAREST_EVEN, Rounding
 
 __all__ = ["IntFormat"]
 
@@ -25,10 +26,18 @@ class IntFormat(Format):
     calibrated one, ``po2`` rounds the scale up to a power of two, ``observer`` names how the range
     is found (default: the calibration's).
 
+    ``rounding`` acts on the quotient ``x / scale`` (a float32 number, or float64 for float64), to
+    which the zero point is added afterwards: ``TowardZero`` goes toward the value 0, and ``ToOdd``
+    takes the odd multiple of the scale, whatever code stands for it. Scales and zero points are
+    found as for rounding to nearest. As they are rounded numbers themselves, a multiple of one may
+    lie a last place beside the integer, which the directed modes and ``ToOdd`` can then leave.
+
     NaN has no code: it becomes the code of zero. Infinities saturate.
 
     >>> IntFormat(8).qmin, IntFormat(8, full=True).qmin, IntFormat(8, signed=False).qmax
     (-127, -128, 255)
+    >>> IntFormat(8, rounding=Rounding("TowardZero"))
+    int8(rounding=TowardZero)
     """
 
     bits: int
@@ -41,6 +50,7 @@ class IntFormat(Format):
     dynamic: bool = False
     po2: bool = False
     observer: str | None = None
+    rounding: Rounding = NEAREST_EVEN
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -118,6 +128,8 @@ class IntFormat(Format):
             words.append(f"group={self.group}")
         if self.observer is not None:
             words.append(f"observer={self.observer}")
+        if self.rounding != NEAREST_EVEN:
+            words.append(f"rounding={self.rounding}")
         arguments = f"({', '.join(words)})" if words else ""
         return f"{'int' if self.signed else 'uint'}{self.bits}{arguments}"
 

@@ -13,8 +13,17 @@ from torch import Tensor
 from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.rounding import Rounding
 
-__all__ = ["dequantize", "extremes", "observed_range", "quantize", "scale_zero_point", "unclipped"]
+__all__ = [
+    "dequantize",
+    "extremes",
+    "observed_range",
+    "quantize",
+    "scale_zero_point",
+    "to_integers",
+    "unclipped",
+]
 
 
 def observed_range(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
@@ -87,21 +96,57 @@ def scale_zero_point(fmt: IntFormat, low: Tensor, high: Tensor) -> tuple[Tensor,
 
 
 def quantize(
-    x: Tensor, fmt: IntFormat, scale: Tensor, zero_point: Tensor, axis: int | None = None
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None = None,
+    words: Tensor | None = None,
 ) -> Tensor:
-    """Codes ``clamp(round_half_even(x / scale) + zero_point, qmin, qmax)`` in ``fmt.code_dtype``.
+    """Codes ``clamp(round(x / scale) + zero_point, qmin, qmax)`` in ``fmt.code_dtype``.
 
     ``scale`` and ``zero_point`` are ``[]`` or ``[x.shape[axis]]``. The division is IEEE, in float32
-    (float64 for float64 input); NaN becomes the zero point, infinities saturate. No gradient.
+    (float64 for float64 input), and its quotient is rounded to an integer as ``fmt.rounding`` says;
+    ``words`` are the random ones that stochastic rounding needs (32 bits each, of ``x``'s shape).
+    NaN becomes the zero point, infinities saturate. No gradient.
 
     >>> quantize(torch.tensor([0.25, 0.75, 9.0]), IntFormat(4), torch.tensor(0.5), torch.tensor(0))
     tensor([0, 2, 7], dtype=torch.int8)
     """
     wide = x.detach()
     wide = wide if wide.dtype == torch.float64 else wide.float()
-    steps = torch.round(wide / _along(scale, x.dim(), axis)).nan_to_num(0.0, _HUGE, -_HUGE)
+    quotient = (wide / _along(scale, x.dim(), axis)).nan_to_num(0.0, _HUGE, -_HUGE)
+    steps = to_integers(quotient, fmt.rounding, words)
     codes = (steps + _along(zero_point, x.dim(), axis)).clamp(fmt.qmin, fmt.qmax)
     return codes.to(fmt.code_dtype)
+
+
+def to_integers(x: Tensor, mode: Rounding, words: Tensor | None = None) -> Tensor:
+    """Finite float32 or float64 numbers, each rounded to an integer, in the same dtype.
+
+    >>> to_integers(torch.tensor([-1.5, 0.5, 2.25]), Rounding("ToOdd"))
+    tensor([-1.,  1.,  3.])
+    """
+    name = mode.name
+    if name == "NearestTiesToEven":
+        return torch.round(x)
+    if name in ("TowardPositive", "TowardNegative"):
+        return torch.ceil(x) if name == "TowardPositive" else torch.floor(x)
+    inner = torch.trunc(x)
+    if name == "TowardZero":
+        return inner
+    rest = (x - inner).abs()  # exact: of less than one, and no finer than x
+    if name == "NearestTiesToAway":
+        outward = rest >= 0.5
+    elif name == "ToOdd":
+        outward = (rest > 0) & (torch.fmod(inner, 2) == 0)
+    else:
+        if words is None:
+            raise DovetailError(f"{mode} draws random bits, and needs a seed for them")
+        one = 1 << (mode.bits + 1)
+        share = torch.floor(rest * one).to(torch.int64)
+        outward = share + 2 * (words >> (32 - mode.bits)) + 1 >= one
+    return torch.where(outward, inner + torch.sign(x), inner)
 
 
 def dequantize(
@@ -124,7 +169,7 @@ def dequantize(
 def unclipped(
     x: Tensor, fmt: IntFormat, scale: Tensor, zero_point: Tensor, axis: int | None = None
 ) -> Tensor:
-    """Where ``x`` lies within the codes' range: the mask of the straight-through gradient.
+    """Where rounding ``x`` to nearest stays within the codes: the straight-through gradient's mask.
 
     >>> unclipped(torch.tensor([0.1, 99.0]), IntFormat(4), torch.tensor(0.5), torch.tensor(0))
     tensor([ True, False])

@@ -16,7 +16,7 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.names.construct import CONSTRUCTORS, EXAMPLES, p3109_named
-from dovetail.formats.rounding import Rounding
+from dovetail.formats.rounding import NEAREST_EVEN, Rounding
 from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
 
 __all__ = ["format", "format_examples", "format_names", "known", "register_format"]
@@ -139,7 +139,7 @@ def _read(name: str, value: Any, kind: Any) -> Any:
 
 
 _WORDS = ("affine", "symmetric", "full", "per_tensor", "dynamic", "po2")
-_KEYS = ("channel", "group", "observer")
+_KEYS = ("channel", "group", "observer", "rounding")
 
 
 def _integer(
@@ -170,4 +170,5 @@ def _integer(
         dynamic="dynamic" in words,
         po2="po2" in words,
         observer=None if observer is None else str(observer),
+        rounding=Rounding.parse(kwargs.get("rounding", NEAREST_EVEN)),
     )

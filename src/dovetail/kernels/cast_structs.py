@@ -83,7 +83,8 @@ class Integers(ctypes.Structure):
     """Integer codes and how their scale follows from a range."""
 
     _fields_ = tuple(
-        (name, ctypes.c_int32) for name in ("qmin", "qmax", "affine", "is_signed", "po2")
+        (name, ctypes.c_int32)
+        for name in ("mode", "random_bits", "qmin", "qmax", "affine", "is_signed", "po2")
     )
 
 

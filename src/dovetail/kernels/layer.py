@@ -19,6 +19,8 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import quantize
+from dovetail.formats.realise import round_integers
+from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.kernels import native
 from dovetail.kernels.accumulated_mac import plan_accumulated
 from dovetail.kernels.geometry import Geometry
@@ -151,9 +153,14 @@ def _weight(weight: Tensor, given: Range | None, way: _Way) -> _Weight:
 def _fused(
     x: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor, w: _Weight, way: _Way
 ) -> Tensor | None:
-    """The whole layer in one pass, where the kernel offers it and nothing can overflow."""
+    """The whole layer in one pass, where the kernel offers it and nothing can overflow.
+
+    That pass quantises to nearest: what is rounded otherwise is rounded before.
+    """
     if x.dtype != torch.float32 or not way.fuses or scale.dim():
         return None
+    if way.input.rounding != NEAREST_EVEN:
+        x = round_integers(x.detach(), way.input, scale, zero)
     step = float(scale)
     quantizer = (step, int(zero), way.input.qmin, way.input.qmax)
     scales = w.output_scale(scale, step)

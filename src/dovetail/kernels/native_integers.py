@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from dovetail.kernels.cast_structs import (
     DTYPES,
     Integers,
     is_dense,
+    mode_of,
     report_on,
     sizes_of,
     tensor_of,
@@ -34,6 +36,11 @@ _SHORT = 1 << 17
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
+def _takes(x: Tensor, fmt: IntFormat, seed: Tensor | None) -> bool:
+    drawn = fmt.rounding.is_stochastic and seed is None
+    return x.device.type == "cpu" and x.dtype in _DTYPES and not drawn and native.available()
+
+
 @register_integers
 def round_integers(
     x: Tensor,
@@ -43,6 +50,7 @@ def round_integers(
     axis: int | None = None,
     out: Tensor | None = None,
     report: Report | None = None,
+    seed: Tensor | None = None,
 ) -> Tensor | None:
     """See :func:`dovetail.formats.realise.round_integers`; None for what the core has not.
 
@@ -51,12 +59,14 @@ def round_integers(
     >>> y is None or y.tolist() == [0.5, 3.5]
     True
     """
-    if x.device.type != "cpu" or x.dtype not in _DTYPES or not native.available():
+    if not _takes(x, fmt, seed):
         return None
     if scale.dim() < 2:
         if scale.dim() and axis is None:
             return None
-        return fake_quantize(x, scale, zero_point, fmt.qmin, fmt.qmax, axis, out, report)
+        return fake_quantize(x, fmt, scale, zero_point, axis, out, report, seed)
+    if seed is not None:  # random bits follow the order of the tensor, which is changed here
+        return None
     # Axes along which the scale varies first: then it is one per row.
     order = sorted(range(x.dim()), key=lambda d: scale.shape[d] == 1)
     rows = sum(size != 1 for size in scale.shape)
@@ -64,8 +74,7 @@ def round_integers(
     if any(scale.shape[d] != x.shape[d] for d in order[:rows]):
         return None
     turned = x.permute(order).reshape(scale.numel(), -1)
-    scales, zeros = scale.reshape(-1), zero_point.reshape(-1)
-    y = fake_quantize(turned, scales, zeros, fmt.qmin, fmt.qmax, 0, None, report)
+    y = fake_quantize(turned, fmt, scale.reshape(-1), zero_point.reshape(-1), 0, None, report)
     back = sorted(range(x.dim()), key=order.__getitem__)
     y = y.view(shape).permute(back)
     if report is not None and report.inside is not None:
@@ -75,23 +84,23 @@ def round_integers(
 
 def fake_quantize(
     x: Tensor,
+    fmt: IntFormat,
     scale: Tensor,
     zero_point: Tensor,
-    qmin: int,
-    qmax: int,
     axis: int | None = None,
     out: Tensor | None = None,
     report: Report | None = None,
+    seed: Tensor | None = None,
 ) -> Tensor:
-    """Quantised and dequantised in one pass: ``(clamp(rint(x / s) + z) - z) * s``; no gradient.
+    """Quantised and dequantised in one pass: ``(clamp(round(x / s) + z) - z) * s``; no gradient.
 
     The bits of :func:`dovetail.formats.quantization.dequantize` of ``quantize``. ``x`` is float32,
     float16 or bfloat16 on the CPU; ``scale`` (float32) and ``zero_point`` are scalars, or hold one
     entry per index of ``axis``. ``out`` has ``x``'s shape and dtype and may be ``x``;
-    ``report`` is filled in the same pass.
+    ``report`` is filled in the same pass. ``seed`` is that of stochastic rounding.
 
     >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
-    >>> not native.available() or fake_quantize(x, half, zero, -7, 7).tolist() == [0.5, 3.5]
+    >>> not native.available() or fake_quantize(x, IntFormat(4), half, zero).tolist() == [0.5, 3.5]
     True
     """
     if x.device.type != "cpu" or x.dtype not in DTYPES or x.dtype == torch.float64:
@@ -108,18 +117,27 @@ def fake_quantize(
         raise DovetailError(f"{channels} scales for {sizes[1]} channels")
     scales, zeros = (t.expand(channels).contiguous() for t in (scales, zeros))
     result = out if out is not None and out.is_contiguous() else torch.empty_like(given)
-    tensor = tensor_of(given, result, sizes, 0, report_on(report, given))
+    tensor = tensor_of(given, result, sizes, _key(seed), report_on(report, given))
     native._check(
         native._loaded().dv_cast_affine(
             ctypes.byref(tensor),
             ctypes.c_int64(channels),
             ctypes.c_void_p(scales.data_ptr()),
             ctypes.c_void_p(zeros.data_ptr()),
-            qmin,
-            qmax,
+            ctypes.byref(_codes(fmt)),
         )
     )
     return result if out is None or result is out else out.copy_(result)
+
+
+def _key(seed: Tensor | None) -> int:
+    return 0 if seed is None else int(seed)
+
+
+@lru_cache(maxsize=256)
+def _codes(fmt: IntFormat) -> Integers:
+    rounding = mode_of(fmt.rounding)
+    return Integers(*rounding, fmt.qmin, fmt.qmax, fmt.affine, fmt.signed, fmt.po2)
 
 
 def _sizes(x: Tensor, axis: int | None) -> tuple[int, int, int]:
@@ -136,8 +154,9 @@ def range_of(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     >>> range_of(torch.tensor([[-1.0, 2.0], [0.5, torch.nan]]), 0)
     (tensor([-1.,  0.]), tensor([2.0000, 0.5000]))
     """
-    taken = x.device.type == "cpu" and x.dtype in _DTYPES and native.available()
-    if not taken or not x.numel() or not is_eager():
+    if not is_eager() or not x.numel():
+        return observed_range(x, axis)
+    if x.device.type != "cpu" or x.dtype not in _DTYPES or not native.available():
         return observed_range(x, axis)
     given = x.detach()
     given = given if axis is None and is_dense(given) else given.contiguous()
@@ -162,6 +181,7 @@ def round_by_range(
     channel: int | None = None,
     out: Tensor | None = None,
     report: Report | None = None,
+    seed: Tensor | None = None,
 ) -> Tensor | None:
     """See :func:`dovetail.formats.realise.round_by_range`; None for what the core has not.
 
@@ -169,18 +189,18 @@ def round_by_range(
     >>> y is None or y.tolist() == [1.0, 0.0, 100.0, 0.0]
     True
     """
-    if x.device.type != "cpu" or x.dtype not in _DTYPES or not native.available():
+    if not _takes(x, fmt, seed):
         return None
     x = x.detach()
     if fmt.group is not None and axis is not None:
-        given = x if is_dense(x) else x.contiguous()
-        return _in_runs(given, fmt, sizes_of(given, axis), fmt.group, out, report)
+        given = x if x.is_contiguous() or (seed is None and is_dense(x)) else x.contiguous()
+        return _in_runs(given, fmt, sizes_of(given, axis), fmt.group, out, report, seed)
     sizes = _sizes(x, channel)
     if channel is not None and sizes[0] == 1 and 1 < sizes[2] <= _SHORT:
         whole = (1, x.numel(), 1)
-        return _in_runs(x.contiguous(), fmt, whole, sizes[2], out, report)
-    scale, zero = scale_zero_point(fmt, *range_of(x, channel))
-    return fake_quantize(x, scale, zero, fmt.qmin, fmt.qmax, channel, out, report)
+        return _in_runs(x.contiguous(), fmt, whole, sizes[2], out, report, seed)
+    ends = scale_zero_point(fmt, *range_of(x, channel))
+    return fake_quantize(x, fmt, *ends, channel, out, report, seed)
 
 
 def _in_runs(
@@ -190,15 +210,15 @@ def _in_runs(
     run: int,
     out: Tensor | None,
     report: Report | None,
+    seed: Tensor | None,
 ) -> Tensor:
     """Runs of neighbours found and cast in one go."""
     result = torch.empty_like(x) if out is None or out.stride() != x.stride() else out
-    codes = Integers(fmt.qmin, fmt.qmax, fmt.affine, fmt.signed, fmt.po2)
     native._check(
         native._loaded().dv_cast_integers(
-            ctypes.byref(tensor_of(x, result, sizes, 0, report_on(report, x))),
+            ctypes.byref(tensor_of(x, result, sizes, _key(seed), report_on(report, x))),
             ctypes.c_int64(run),
-            ctypes.byref(codes),
+            ctypes.byref(_codes(fmt)),
         )
     )
     return result if out is None or result is out else out.copy_(result)

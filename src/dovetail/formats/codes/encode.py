@@ -20,6 +20,7 @@ from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import quantize
 from dovetail.formats.realise import is_stochastic, round_values
+from dovetail.formats.realise.stochastic import words_of
 from dovetail.formats.registry import format as to_format
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 
@@ -60,14 +61,15 @@ def encode(
     if nan not in ("refuse", "zero"):
         raise unknown("nan", nan, ("refuse", "zero"))
     x = x.detach()
+    seed = seed_from(generator, x.device) if is_stochastic(number) else None
     if isinstance(number, IntFormat):
         x = _without_nan(x, number, nan)
-        return _encode_integer(x, number, grid_of(x, number, axis, scale, zero_point, channel))
+        grid = grid_of(x, number, axis, scale, zero_point, channel)
+        return _encode_integer(x, number, grid, seed)
     whole = tensor_scale(x, number, scale, zero_point, channel)
     if isinstance(number, Same):
         packed = x.reshape(-1).contiguous().view(torch.uint8).clone()
         return Codes(packed, number, tuple(x.shape), x.dtype)
-    seed = seed_from(generator, x.device) if is_stochastic(number) else None
     if isinstance(number, BlockFormat):
         return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed, whole)
     if not isinstance(number, ElementFormat):
@@ -162,22 +164,23 @@ def _element_codes(
     return codes
 
 
-def _encode_integer(x: Tensor, fmt: IntFormat, grid: Grid) -> Codes:
+def _encode_integer(x: Tensor, fmt: IntFormat, grid: Grid, seed: Tensor | None) -> Codes:
     if not fmt.affine and bool((grid.zero_point != 0).any()):
         raise DovetailError(
             f"'{fmt}' is symmetric and stores no zero point; the nearest format that does is "
             f"'{'' if fmt.signed else 'u'}int{fmt.bits}{'(affine)' if fmt.signed else ''}'"
         )
-    scale, zero = grid.scale, grid.zero_point
+    scale, zero, words = grid.scale, grid.zero_point, words_of(x, fmt, seed)
     if not x.numel():
         quantized = x
     elif fmt.group is None:
-        quantized = quantize(x, fmt, scale, zero, grid.axis)
+        quantized = quantize(x, fmt, scale, zero, grid.axis, words)
     else:
         assert grid.axis is not None
         blocks = groups_of(x, fmt, grid.axis)
         steps, zeros = (t.unsqueeze(grid.axis + 1) for t in (scale, zero))
-        quantized = blocks.join(quantize(blocks.split(x), fmt, steps, zeros))
+        drawn = None if words is None else blocks.split(words)
+        quantized = blocks.join(quantize(blocks.split(x), fmt, steps, zeros, words=drawn))
     codes = (quantized.to(torch.int32) & ((1 << fmt.bits) - 1)).to(code_dtype(fmt.bits))
     return Codes(
         pack(codes, fmt.bits),

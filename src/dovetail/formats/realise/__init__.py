@@ -3,12 +3,13 @@
 Bit-equal to :mod:`dovetail.formats.reference`; :func:`round_values` is the one door.
 """
 
-from dovetail.formats.realise.door import in_torch, is_stochastic, register_cast, round_values
+from dovetail.formats.realise.door import in_torch, register_cast, round_values
 from dovetail.formats.realise.inside import inside
 from dovetail.formats.realise.integers import register_integers, round_integers
 from dovetail.formats.realise.powers import shared_exponents
 from dovetail.formats.realise.ranged import register_ranged, round_by_range, round_groups
 from dovetail.formats.realise.report import Report
+from dovetail.formats.realise.stochastic import is_stochastic
 
 __all__ = [
     "Report",

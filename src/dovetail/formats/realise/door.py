@@ -13,21 +13,19 @@ import torch
 from torch import Tensor
 
 from dovetail._eager import is_eager
-from dovetail.errors import DovetailError
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
 from dovetail.formats.bits import layout_of
 from dovetail.formats.block import PowerScaled
 from dovetail.formats.blocks import format_blocks
-from dovetail.formats.philox import random_words
 from dovetail.formats.realise.elements import round_elements
 from dovetail.formats.realise.inside import inside
 from dovetail.formats.realise.powers import round_power_scaled
 from dovetail.formats.realise.ratios import round_scaled
 from dovetail.formats.realise.report import Report
+from dovetail.formats.realise.stochastic import words_of
 from dovetail.formats.scaled import NVFP4, ScaledBlock
-from dovetail.formats.shaped import Shaped
 
-__all__ = ["in_torch", "is_stochastic", "register_cast", "round_values"]
+__all__ = ["in_torch", "register_cast", "round_values"]
 
 Kernel = Callable[
     [Tensor, Format, int, "Tensor | None", "Tensor | None", "Tensor | None", "Report | None"],
@@ -87,11 +85,7 @@ def in_torch(
     """:func:`round_values` by the operations of this package."""
     if isinstance(fmt, Same) or x.numel() == 0:
         return x.clone()
-    words = None
-    if is_stochastic(fmt):
-        if seed is None:
-            raise DovetailError(f"'{fmt}' rounds stochastically and needs a seed")
-        words = random_words(x.shape, seed)
+    words = words_of(x, fmt, seed)
     if isinstance(fmt, BlockFormat):
         y = _in_blocks(x, fmt, axis, words, scale)
         if x.dtype not in (torch.float32, torch.float64):
@@ -101,18 +95,6 @@ def in_torch(
     assert isinstance(fmt, ElementFormat)
     layout = layout_of(x.dtype)
     return round_elements(x.to(layout.dtype), fmt, words).to(x.dtype)
-
-
-def is_stochastic(fmt: Format) -> bool:
-    """Whether a cast to ``fmt`` needs a seed.
-
-    >>> from dovetail.formats import format
-    >>> is_stochastic(format("mxfp4")), is_stochastic(format("mxfp4(rounding=Stochastic)"))
-    (False, True)
-    """
-    if isinstance(fmt, Shaped):
-        return is_stochastic(fmt.inner) or (fmt.before is not None and is_stochastic(fmt.before))
-    return isinstance(fmt, (ElementFormat, BlockFormat)) and fmt.rounding.is_stochastic
 
 
 def _in_blocks(

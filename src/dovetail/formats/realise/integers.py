@@ -13,19 +13,29 @@ from dovetail._eager import is_eager
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import dequantize, quantize, unclipped
 from dovetail.formats.realise.report import Report
+from dovetail.formats.realise.stochastic import words_of
 
-__all__ = ["register_integers", "round_integers"]
+__all__ = ["in_torch", "register_integers", "round_integers"]
 
 Kernel = Callable[
-    [Tensor, IntFormat, Tensor, Tensor, "int | None", "Tensor | None", "Report | None"],
+    [
+        Tensor,
+        IntFormat,
+        Tensor,
+        Tensor,
+        "int | None",
+        "Tensor | None",
+        "Report | None",
+        "Tensor | None",
+    ],
     "Tensor | None",
 ]
 _kernels: list[Kernel] = []
 
 
 def register_integers(kernel: Kernel) -> Kernel:
-    """Decorator: a faster ``(x, fmt, scale, zero_point, axis, out, report) -> Tensor``, or None
-    where it does not apply.
+    """Decorator: a faster ``(x, fmt, scale, zero_point, axis, out, report, seed) -> Tensor``, or
+    None where it does not apply.
 
     It gets what :func:`round_integers` gets, in eager mode only, the latest registered first.
     """
@@ -41,12 +51,13 @@ def round_integers(
     axis: int | None = None,
     out: Tensor | None = None,
     report: Report | None = None,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """``x`` quantised and dequantised: a tensor of the same shape and dtype; no gradient to ``x``.
 
     ``scale`` and ``zero_point`` are scalars, vectors along ``axis``, or broadcast against ``x``,
-    which has as many dimensions. A scale that requires a gradient gets it. ``out`` and
-    ``report`` as in :func:`dovetail.formats.realise.round_values`.
+    which has as many dimensions. A scale that requires a gradient gets it. ``out``,
+    ``report`` and ``seed`` as in :func:`dovetail.formats.realise.round_values`.
 
     >>> import torch
     >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
@@ -55,11 +66,25 @@ def round_integers(
     """
     if is_eager() and not scale.requires_grad:
         for kernel in _kernels:
-            y = kernel(x, fmt, scale, zero_point, axis, out, report)
+            y = kernel(x, fmt, scale, zero_point, axis, out, report, seed)
             if y is not None:
                 return y
+    return in_torch(x, fmt, scale, zero_point, axis, out, report, words_of(x, fmt, seed))
+
+
+def in_torch(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None,
+    out: Tensor | None,
+    report: Report | None,
+    words: Tensor | None,
+) -> Tensor:
+    """:func:`round_integers` by its definition, with the random words themselves."""
     if report is not None:
         report.fill(x, lambda v: unclipped(v, fmt, scale, zero_point, axis))
-    codes = quantize(x, fmt, scale, zero_point, axis)
+    codes = quantize(x, fmt, scale, zero_point, axis, words)
     y = dequantize(codes, scale, zero_point, axis, x.dtype)
     return y if out is None else out.copy_(y)

@@ -11,21 +11,30 @@ from dovetail._eager import is_eager
 from dovetail.formats.grid import Grid, grid_of, groups_of
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import observed_range, scale_zero_point
-from dovetail.formats.realise.integers import round_integers
+from dovetail.formats.realise.integers import in_torch, round_integers
 from dovetail.formats.realise.report import Report
+from dovetail.formats.realise.stochastic import words_of
 
 __all__ = ["register_ranged", "round_by_range", "round_groups"]
 
 Kernel = Callable[
-    [Tensor, IntFormat, "int | None", "int | None", "Tensor | None", "Report | None"],
+    [
+        Tensor,
+        IntFormat,
+        "int | None",
+        "int | None",
+        "Tensor | None",
+        "Report | None",
+        "Tensor | None",
+    ],
     "Tensor | None",
 ]
 _kernels: list[Kernel] = []
 
 
 def register_ranged(kernel: Kernel) -> Kernel:
-    """Decorator: a faster ``(x, fmt, axis, channel, out, report) -> Tensor``, or None where it does
-    not apply.
+    """Decorator: a faster ``(x, fmt, axis, channel, out, report, seed) -> Tensor``, or None where
+    it does not apply.
 
     It gets what :func:`round_by_range` gets, in eager mode only, the latest registered first, with
     axes from 0 on; exactly one of ``axis`` and (unless the scale is one for all) ``channel``.
@@ -41,26 +50,33 @@ def round_by_range(
     channel: int | None = None,
     out: Tensor | None = None,
     report: Report | None = None,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt`` with its own scales: of groups along ``axis``, else per index of
-    ``channel`` or one for all. No gradient; ``out`` and ``report`` as in :func:`round_values`.
+    ``channel`` or one for all. No gradient; ``out``, ``report`` and ``seed`` as in
+    :func:`round_values`.
 
     >>> round_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2), 0)
     tensor([  1.,   0., 100.,   0.])
     """
     if is_eager() and x.numel():
         for kernel in _kernels:
-            y = kernel(x, fmt, axis, channel, out, report)
+            y = kernel(x, fmt, axis, channel, out, report, seed)
             if y is not None:
                 return y
     if fmt.group is not None:
-        return round_groups(x, fmt, grid_of(x, fmt, axis), out, report)
+        return round_groups(x, fmt, grid_of(x, fmt, axis), out, report, seed)
     ends = scale_zero_point(fmt, *observed_range(x, channel))
-    return round_integers(x, fmt, *ends, channel, out, report)
+    return round_integers(x, fmt, *ends, channel, out, report, seed)
 
 
 def round_groups(
-    x: Tensor, fmt: IntFormat, grid: Grid, out: Tensor | None, report: Report | None
+    x: Tensor,
+    fmt: IntFormat,
+    grid: Grid,
+    out: Tensor | None,
+    report: Report | None,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt`` with a scale per group.
 
@@ -77,7 +93,11 @@ def round_groups(
     scale, zero = (t.unsqueeze(grid.axis + 1) for t in (grid.scale, grid.zero_point))
     direct = None if out is None or blocks.padding else blocks.split(out)
     part = None if report is None else Report(report.clip)
-    y = round_integers(blocks.split(x), fmt, scale, zero, None, direct, part)
+    words, parts = words_of(x, fmt, seed), blocks.split(x)
+    if words is None:
+        y = round_integers(parts, fmt, scale, zero, None, direct, part)
+    else:  # random bits belong to an element's place in the tensor, not in its group
+        y = in_torch(parts, fmt, scale, zero, None, direct, part, blocks.split(words))
     if part is not None and report is not None and part.inside is not None:
         inside = blocks.join(part.inside)
         report.fill(x, lambda _: inside)

@@ -54,7 +54,8 @@ def _nearest(fmt: Format) -> str | None:
     if isinstance(fmt, FixedFormat):
         return _fixed(fmt)
     if isinstance(fmt, IntFormat):
-        return _fixed(FixedFormat(fmt.bits, symmetric=not fmt.full and not fmt.affine))
+        symmetric = not fmt.full and not fmt.affine
+        return _fixed(FixedFormat(fmt.bits, symmetric=symmetric, rounding=fmt.rounding))
     if isinstance(fmt, FloatFormat):
         return _floating(fmt)
     if isinstance(fmt, BlockFloat):
