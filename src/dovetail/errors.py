@@ -19,18 +19,26 @@ class DovetailError(ValueError):
     """
 
 
-def unknown(kind: str, given: str, choices: Iterable[str]) -> DovetailError:
+def unknown(
+    kind: str, given: str, choices: Iterable[str], usual: Iterable[str] = ()
+) -> DovetailError:
     """The error for a name that is not one of ``choices``, with the nearest of them.
+
+    Of several that begin with the name, one of the ``usual`` ones is preferred.
 
     >>> print(unknown("format", "int9x", ["int8", "int9", "uint8"]))
     unknown format 'int9x'; did you mean 'int9'? Known: int8, int9, uint8
     >>> print(unknown("op", "convolution", ["activation", "conv"]))
     unknown op 'convolution'; did you mean 'conv'? Known: activation, conv
+    >>> print(unknown("format", "fp8", ["fp8_e3m4", "fp8_e4m3"], usual=["fp8_e4m3"]))
+    unknown format 'fp8'; did you mean 'fp8_e4m3'? Known: fp8_e3m4, fp8_e4m3
     """
     names = sorted(set(choices))
     starts = [name for name in names if len(name) > 2 and given.startswith(name)]
     begun = [name for name in names if len(given) > 2 and name.startswith(given)]
-    near = sorted(starts, key=len)[-1:] or sorted(begun, key=len)[:1]
+    preferred = set(usual)
+    near = sorted(starts, key=len)[-1:]
+    near = near or sorted(begun, key=lambda name: (name not in preferred, len(name)))[:1]
     near = near or difflib.get_close_matches(given, names, 1, 0.5)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = names

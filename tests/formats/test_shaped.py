@@ -72,6 +72,25 @@ def test_a_shape_that_does_not_fit_is_named():
         dv.cast(torch.ones(4, 8), "shaped(mxfp4, keep=(3, 0, 1))")
 
 
+@pytest.mark.parametrize(
+    ("keep", "near"),
+    [("(0, 0, 9)", "(0, 0, 4)"), ("(1, -9, 2)", "(1, 0, 2)"), ("(-1, 3, 2)", "(-1, 2, 3)")],
+)
+def test_a_slice_beyond_the_tensor_is_refused_by_name(keep, near):
+    with pytest.raises(dv.DovetailError) as caught:
+        dv.cast(torch.ones(4, 8), f"shaped(mxfp4, keep={keep})")
+    assert f"keep={keep}" in str(caught.value)
+    assert f"the nearest slice that it has is keep={near}" in str(caught.value)
+
+
+def test_slices_count_from_the_end_as_in_python():
+    x = torch.full((4, 8), 0.3)
+    y = dv.cast(x, "shaped(mxfp4, keep=(0, -1, 4))")
+    assert y[:, 0].tolist() == [0.25, 0.25, 0.25, x[0, 0].item()]
+    nothing = dv.cast(x, "shaped(mxfp4, keep=(0, 4, 4))")
+    assert torch.equal(nothing, dv.cast(x, "mxfp4"))
+
+
 def test_in_a_recipe():
     layer, x = nn.Linear(8, 4, bias=False), torch.randn(2, 8)
     fmt = "shaped(int4(group=2), permute=(1, 0))"

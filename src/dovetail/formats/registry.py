@@ -22,6 +22,8 @@ from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
 __all__ = ["format", "format_examples", "format_names", "known", "register_format"]
 
 _factories: dict[str, Callable[..., Format]] = dict(CONSTRUCTORS)
+#: What is meant most often by the beginning of a name.
+_USUAL = ("fp8_e4m3", "mxfp8_e4m3")
 _INT_NAME = re.compile(r"(u?)int(\d+)")
 
 
@@ -70,7 +72,7 @@ def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own wo
         return _integer(spelling, match[1] == "", int(match[2]), args, kwargs)
     factory = _factories.get(name) or p3109_named(name)
     if factory is None:
-        raise unknown("format", name, (*format_names(), *aliases(), "binary8p4se"))
+        raise unknown("format", name, (*format_names(), *aliases(), "binary8p4se"), _USUAL)
     try:
         return built(factory, args, kwargs, _read)
     except DovetailError as error:

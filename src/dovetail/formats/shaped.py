@@ -31,7 +31,8 @@ class Shaped(Format):
 
     ``shaping`` is a sequence of ``view`` (sizes), ``permute`` (axes) and ``flatten`` (first and
     last axis), as torch spells them. ``keep`` (axis, start, stop) is a slice of the shaped tensor
-    that stays as it was. ``before`` is a format that the shaped tensor is cast to first.
+    that stays as it was; a tensor that has no such slice is refused. ``before`` is a format that
+    the shaped tensor is cast to first.
 
     >>> fmt = to_format("shaped(int2(dynamic), permute=(1, 0), keep=(0, 0, 1))")
     >>> fmt.cast_with(torch.tensor([[0.3, 0.3], [2.0, 2.0]]), lambda x, inner: torch.round(x))
@@ -77,11 +78,11 @@ class Shaped(Format):
         undo: list[Callable[[Tensor], Tensor]] = []
         for name, numbers in self.shaping:
             x = _shape(x, name, numbers, undo)
+        kept = None if self.keep is None else x[_slice(x, *self.keep)]
         y = x if self.before is None else cast(x, self.before)
         y = cast(y, self.inner)
-        if self.keep is not None:
-            axis, start, stop = self.keep
-            y = torch.slice_scatter(y, x[_slice(x, axis, start, stop)], axis, start, stop)
+        if kept is not None and self.keep is not None:
+            y = torch.slice_scatter(y, kept, *self.keep)
         for step in reversed(undo):
             y = step(y)
         return y
@@ -107,6 +108,14 @@ def _shape(
 def _slice(x: Tensor, axis: int, start: int, stop: int) -> tuple[slice, ...]:
     if not -x.dim() <= axis < x.dim():
         raise DovetailError(f"keep={axis, start, stop}: the shaped tensor has {x.dim()} axes")
+    size = x.shape[axis]
+    first, last = (at + size if at < 0 else at for at in (start, stop))
+    if not 0 <= first <= last <= size:
+        near = min(max(first, 0), size), min(max(last, 0), size)
+        raise DovetailError(
+            f"keep={axis, start, stop}: axis {axis} of the shaped tensor has {size} indices; the "
+            f"nearest slice that it has is keep={(axis, min(near), max(near))}"
+        )
     place = [slice(None)] * x.dim()
     place[axis] = slice(start, stop)
     return tuple(place)

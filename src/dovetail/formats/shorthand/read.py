@@ -225,16 +225,22 @@ class _Parser(Reader):
         return ScaledBlock(element, scale, block, axis)
 
     def mx_float(self) -> MXFormat:
-        start = self.at
         total = self.number(3, 16, "a width")
         self.take("[")
+        self.skip()
+        start = self.at
         self.take("E")
         exponent = self.number(1, 8, "a number of exponent bits")
         self.take("M")
         mantissa = self.number(0, 10, "a number of mantissa bits")
         self.take("]")
         if total != 1 + exponent + mantissa:
-            raise self.fail(f"the width {1 + exponent + mantissa} of E{exponent}M{mantissa}", start)
+            e = min(exponent, total - 1)
+            raise self.fail(
+                f"an element of {total} bits such as E{e}M{total - 1 - e}, as MXFP{total} says "
+                f"(E{exponent}M{mantissa} has {1 + exponent + mantissa}),",
+                start,
+            )
         block, axis = self.tensor()
         specials = OCP.get((exponent, mantissa), "finite")
         return MXFormat(FloatFormat(exponent, mantissa, specials=specials), block, axis=axis)
