@@ -10,7 +10,7 @@ from torch import nn
 import dovetail as dv
 from dovetail.analysis.layers import layers
 from dovetail.arithmetic import Arithmetic
-from dovetail.emulation.accumulating import counters
+from dovetail.emulation import counters
 from dovetail.emulation.taps import tap
 from dovetail.errors import DovetailError
 from dovetail.kernels import float_mac

@@ -1,8 +1,8 @@
 """How a recipe enters a model: plan, apply, remove, and watch."""
 
-from dovetail.emulation.accumulating import Counter, counters
 from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.approximation_errors import approximation_errors
+from dovetail.emulation.counting import CastCounter, Counter, counters
 from dovetail.emulation.fold import fold_
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.operators import register_operator
@@ -16,6 +16,7 @@ from dovetail.emulation.trace import Arguments
 
 __all__ = [
     "Arguments",
+    "CastCounter",
     "Counter",
     "MacCall",
     "Plan",

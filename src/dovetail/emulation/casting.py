@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dovetail.emulation.hidden import hidden, visible
 from dovetail.emulation.site import Site
 from dovetail.formats import Format, IntFormat, Same, Shaped
 from dovetail.formats.cast import cast_by_range, fake_quantize, straight_through
 from dovetail.formats.philox import seed_from
-from dovetail.formats.realise import is_stochastic
+from dovetail.formats.realise import Report, is_stochastic
 from dovetail.kernels.weight_cache import cached
 from dovetail.kinds import block_axis
 
-__all__ = ["cast_slot"]
+__all__ = ["cast_slot", "reported_cast"]
 
 #: What the parameter itself is cast to: it lasts as long as the parameter does.
 _KEPT = ("weight", "weight_storage")
@@ -22,13 +23,39 @@ _KEPT = ("weight", "weight_storage")
 def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
     """``x``, standing in ``slot`` of the site's operation, rounded to ``fmt``.
 
-    A weight's cast is kept until the weight changes, unless gradients are recorded.
+    A weight's cast is kept until the weight changes, unless gradients are recorded. A mask's
+    numbers pass unseen.
     """
     if isinstance(fmt, Same):
         return x
+    far = hidden(site.op.kind, x)
+    if far is not None:
+        return torch.where(far, x, _cast(x.masked_fill(far, 0.0), fmt, slot, site, module))
     if slot not in _KEPT or site.op.kind == "matmul" or is_stochastic(fmt) or not _may_keep():
         return _cast(x, fmt, slot, site, module)
     return cached(x, (fmt, slot), lambda: _cast(x, fmt, slot, site, module))
+
+
+def reported_cast(
+    x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What of ``x`` a cast sees (0 where a mask hides), what that becomes, and where rounding it to
+    nearest stays within the format's range."""
+    x, masks = visible(site.op.kind, x.detach()), []
+
+    def cast(part: Tensor, inner: Format) -> Tensor:
+        report = Report()
+        y = _cast(part, inner, slot, site, module, report)
+        assert report.inside is not None
+        masks.append(report.inside)
+        return y
+
+    if not isinstance(fmt, Shaped):
+        y = cast(x, fmt)
+        return x, y, masks[0]
+    y, found = fmt.cast_with(x, cast), iter(masks)
+    inside = fmt.cast_with(torch.ones_like(x), lambda part, _: part * next(found))
+    return x, y, inside != 0
 
 
 def _may_keep() -> bool:
@@ -36,20 +63,30 @@ def _may_keep() -> bool:
     return not traced and not torch.is_grad_enabled()
 
 
-def _cast(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
+def _cast(
+    x: Tensor,
+    fmt: Format,
+    slot: str,
+    site: Site,
+    module: nn.Module,
+    report: Report | None = None,
+) -> Tensor:
     if isinstance(fmt, Shaped):
         return fmt.cast_with(x, lambda part, inner: _cast(part, inner, slot, site, module))
     if isinstance(fmt, IntFormat):
-        return _cast_integer(x, fmt, slot, site, module)
+        return _cast_integer(x, fmt, slot, site, module, report)
     seed = seed_from(None, x.device) if is_stochastic(fmt) else None
     clip = site.arithmetic.grad.clips
-    return straight_through(x, fmt, block_axis(site.op.kind, slot), seed, clip=clip)
+    axis = block_axis(site.op.kind, slot)
+    return straight_through(x, fmt, axis, seed, clip=clip, report=report)
 
 
-def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module) -> Tensor:
+def _cast_integer(
+    x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module, report: Report | None
+) -> Tensor:
     seed = seed_from(None, x.device) if is_stochastic(fmt) else None
     if fmt.group is not None:
-        return cast_by_range(x, fmt, block_axis(site.op.kind, slot), None, seed)
+        return cast_by_range(x, fmt, block_axis(site.op.kind, slot), None, seed, report=report)
     scale, zero = site.range(module, slot)
     # Only a weight whose first axis is its outputs has a scale for each of them: not a matmul's
     # second operand, which is an activation, and not the one number per channel of a norm.
@@ -57,6 +94,7 @@ def _cast_integer(x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.M
     role = "second" if role == "weight" and (site.op.kind == "matmul" or x.dim() < 2) else role
     axis = fmt.axis_for(role)
     if scale is None or zero is None:
-        return cast_by_range(x, fmt, None, axis, seed, clip=False)
+        return cast_by_range(x, fmt, None, axis, seed, clip=False, report=report)
     clip = site.arithmetic.grad.clips
-    return fake_quantize(x, fmt, scale, zero, axis if scale.dim() else None, seed, clip=clip)
+    axis = axis if scale.dim() else None
+    return fake_quantize(x, fmt, scale, zero, axis, seed, clip=clip, report=report)

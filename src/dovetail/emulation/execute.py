@@ -34,8 +34,14 @@ __all__ = ["execute"]
 
 def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
     """The result of one planned call, in normal form."""
+    raw = None
     if emulation.status == EMULATE:
-        y = _emulate(site, module, call) if isinstance(call, Call) else operate(site, module, call)
+        if isinstance(call, Call):
+            raw = y = _multiply(site, module, call)
+        else:
+            raw = y = operate(site, module, call)
+        if site.arithmetic.output is not None:
+            y = cast_slot(raw, site.arithmetic.output, "output", site, module)
     else:
         observing = emulation.status == OBSERVE
         ran = _observable(emulation, site, module, call) if observing else call
@@ -43,7 +49,7 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
         if observing:
             _observe(emulation, site, ran, y)
     if emulation.taps:
-        seen = watched(site, module, call, y.detach())
+        seen = watched(site, module, call, y.detach(), None if raw is None else raw.detach())
         with torch.random.fork_rng(devices=()):  # who watches draws nothing from what is watched
             for tap in emulation.taps:
                 tap(site.op, seen)
@@ -75,21 +81,17 @@ def _observe(emulation: Emulation, site: Site, call: Call | OpCall, y: Tensor) -
             observer.update(visible(call.kind, value.detach()))
 
 
-def _emulate(site: Site, module: nn.Module, call: Call) -> Tensor:
+def _multiply(site: Site, module: nn.Module, call: Call) -> Tensor:
     arithmetic = site.arithmetic
     call = prepared(site, module, call)
     if call.bias is not None and arithmetic.bias is not None:
         bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
         call = call.with_operands(call.x, call.weight, bias)
     if arithmetic.multiplies_codes:
-        y = _product_of_codes(site, module, call)
-    elif multiplies_blocks(arithmetic, call):
-        y = _product_of_codes(site, module, with_random_casts(site, module, call))
-    else:
-        y = _product_of_values(site, module, call)
-    if arithmetic.output is not None:
-        y = cast_slot(y, arithmetic.output, "output", site, module)
-    return y
+        return _product_of_codes(site, module, call)
+    if multiplies_blocks(arithmetic, call):
+        return _product_of_codes(site, module, with_random_casts(site, module, call))
+    return _product_of_values(site, module, call)
 
 
 def _product_of_values(site: Site, module: nn.Module, call: Call) -> Tensor:

@@ -30,12 +30,16 @@ __all__ = ["MacCall", "Watched", "emulation_of", "exact", "tap", "watched"]
 
 @dataclass(frozen=True)
 class Watched:
-    """One planned call of any kind: the floating-point operands it saw and the output it gave."""
+    """One planned call of any kind: the floating-point operands it saw and the output it gave.
+
+    ``raw`` is the output before it was cast; None where the operation ran as torch has it.
+    """
 
     site: Site
     module: nn.Module
     call: Call | OpCall
     output: Tensor
+    raw: Tensor | None = None
 
     @property
     def operands(self) -> dict[str, Tensor]:
@@ -97,11 +101,12 @@ class MacCall(Watched):
         return codes, scale, 0 if zero.dim() else int(zero)
 
 
-def watched(site: Site, module: nn.Module, call: Call | OpCall, output: Tensor) -> Watched:
+def watched(
+    site: Site, module: nn.Module, call: Call | OpCall, output: Tensor, raw: Tensor | None
+) -> Watched:
     """What a tap is shown of one call."""
-    if isinstance(call, Call):
-        return MacCall(site, module, call, output)
-    return Watched(site, module, call, output)
+    kind = MacCall if isinstance(call, Call) else Watched
+    return kind(site, module, call, output, raw)  # type: ignore[arg-type]
 
 
 def emulation_of(model: nn.Module) -> Emulation:

@@ -13,6 +13,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats.base import Format
 from dovetail.formats.grid import Grid, axis_of, grid_of, tensor_scale
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.nan import refuse_nan
 from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
 from dovetail.formats.realise import (
@@ -47,6 +48,7 @@ def cast(
     zero_point: Tensor | int | None = None,
     channel: int | None = None,
     clip: bool = True,
+    strict: bool = False,
 ) -> Tensor:
     """``x`` with every value rounded to ``fmt``: same shape and dtype (float64/32/16, bfloat16).
 
@@ -65,7 +67,7 @@ def cast(
     it; else it follows from the range of ``x``. Integer formats take one with a ``zero_point``, for
     all or, as vectors, per index of ``channel``, or in the shape of the groups of a format that has
     them; ``nvfp4`` takes that of the tensor (a number). Other formats store none and refuse it. In
-    integer formats NaN becomes zero.
+    integer formats NaN becomes zero; ``strict`` refuses it in formats that have none.
 
     The gradient is straight through, zero where the value was clipped (``clip=False``: one
     everywhere) or is not finite; also under ``torch.func``, in forward mode too.
@@ -79,6 +81,8 @@ def cast(
     if out is not None:
         _check_out(x, out)
     number = known(fmt)
+    if strict:
+        refuse_nan(x, number, "without strict=True they are cast as the format has it")
     direct = out if out is not None and _may_write(x, out) else None
     seed = seed_from(generator, x.device) if _draws(number) else None
     if isinstance(number, IntFormat):
@@ -122,16 +126,20 @@ def straight_through(
     *,
     clip: bool = True,
     out: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """``x`` rounded to a format that is no integer format, with the straight-through gradient.
 
-    ``seed``, ``scale`` and ``out`` are those of :func:`dovetail.formats.realise.round_values`.
+    ``seed``, ``scale`` and ``out`` are those of :func:`dovetail.formats.realise.round_values`; so
+    is ``report``, with which there is no gradient.
 
     >>> x = torch.tensor([1.3, 9.0], requires_grad=True)
     >>> straight_through(x, known("fp4_e2m1fn")).sum().backward(); x.grad
     tensor([1., 0.])
     """
-    return _followed(x, clip, lambda v, r: round_values(v, fmt, axis, seed, out, scale, r))
+    return _followed(
+        x, clip, lambda v, r: round_values(v, fmt, axis, seed, out, scale, r), report=report
+    )
 
 
 def fake_quantize(
@@ -144,10 +152,12 @@ def fake_quantize(
     *,
     clip: bool = True,
     out: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """``x`` rounded to ``fmt``; the gradient passes straight through (if ``clip``, where inside).
 
-    Arguments as for :func:`dovetail.formats.realise.round_integers`.
+    Arguments as for :func:`dovetail.formats.realise.round_integers`; no gradient with a
+    ``report``.
 
     >>> x = torch.tensor([0.3, 9.0], requires_grad=True)
     >>> fake_quantize(x, IntFormat(4), torch.tensor(0.5), torch.tensor(0)).sum().backward()
@@ -159,6 +169,7 @@ def fake_quantize(
         clip,
         lambda v, r: round_integers(v, fmt, scale, zero_point, axis, out, r, seed),
         (scale,),
+        report,
     )
 
 
@@ -171,12 +182,13 @@ def cast_by_range(
     *,
     clip: bool = True,
     out: Tensor | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """``x`` rounded to an integer format with the scales that its own values ask for.
 
     ``axis`` is where the groups of a format that has them run (None: the last; within one nothing
     clips), ``channel`` the axis of which each index has its scale (None: the format's own, else one
-    for all).
+    for all). With a ``report`` there is no gradient.
 
     >>> cast_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2))
     tensor([  1.,   0., 100.,   0.])
@@ -184,7 +196,9 @@ def cast_by_range(
     place = axis_of(x, fmt, axis, channel)
     along, channel = (place, None) if fmt.group is not None else (None, place)
     clip = clip and fmt.group is None
-    return _followed(x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r, seed))
+    return _followed(
+        x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r, seed), report=report
+    )
 
 
 def _on_grid(
@@ -198,11 +212,20 @@ def _on_grid(
 Rounding = Callable[[Tensor, "Report | None"], Tensor]
 
 
-def _followed(x: Tensor, clip: bool, rounded: Rounding, learned: tuple[Tensor, ...] = ()) -> Tensor:
+def _followed(
+    x: Tensor,
+    clip: bool,
+    rounded: Rounding,
+    learned: tuple[Tensor, ...] = (),
+    report: Report | None = None,
+) -> Tensor:
     """``rounded(x)`` with the straight-through gradient, if someone may ask for it.
 
     It is one where the report says inside. Gradients to ``learned`` come from ``rounded`` itself.
+    Who asks for the ``report`` gets no gradient.
     """
+    if report is not None:
+        return rounded(x.detach(), report)
     if not _is_followed(x):
         return rounded(x.detach(), None)
     if is_eager() and not any(t.requires_grad for t in learned):

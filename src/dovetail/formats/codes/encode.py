@@ -9,20 +9,21 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import BlockFormat, ElementFormat, Format, Same
 from dovetail.formats.block import PowerScaled
 from dovetail.formats.codes.boxes import axis_of, boxes, local, seen_along
-from dovetail.formats.codes.layout import fits_float32, nan_code, to_codes
+from dovetail.formats.codes.layout import fits_float32, to_codes
 from dovetail.formats.codes.packing import code_dtype, pack
 from dovetail.formats.codes.scaling import Scales, per_block, scales_of
 from dovetail.formats.codes.value import Codes
 from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.grid import Grid, grid_of, groups_of, tensor_scale
 from dovetail.formats.integer import IntFormat
+from dovetail.formats.nan import has_nan, refuse_nan
 from dovetail.formats.operand import check_operand
 from dovetail.formats.philox import seed_from
 from dovetail.formats.quantization import quantize
 from dovetail.formats.realise import is_stochastic, round_values
 from dovetail.formats.realise.stochastic import words_of
 from dovetail.formats.registry import format as to_format
-from dovetail.formats.scaled import NVFP4, ScaledBlock
+from dovetail.formats.scaled import NVFP4
 
 __all__ = ["encode"]
 
@@ -62,8 +63,9 @@ def encode(
         raise unknown("nan", nan, ("refuse", "zero"))
     x = x.detach()
     seed = seed_from(generator, x.device) if is_stochastic(number) else None
-    if isinstance(number, IntFormat):
+    if isinstance(number, (IntFormat, BlockFormat, ElementFormat)):
         x = _without_nan(x, number, nan)
+    if isinstance(number, IntFormat):
         grid = grid_of(x, number, axis, scale, zero_point, channel)
         return _encode_integer(x, number, grid, seed)
     whole = tensor_scale(x, number, scale, zero_point, channel)
@@ -71,37 +73,27 @@ def encode(
         packed = x.reshape(-1).contiguous().view(torch.uint8).clone()
         return Codes(packed, number, tuple(x.shape), x.dtype)
     if isinstance(number, BlockFormat):
-        return _encode_blocks(x, number, axis_of(number, axis, x.dim()), nan, seed, whole)
+        return _encode_blocks(x, number, axis_of(number, axis, x.dim()), seed, whole)
     if not isinstance(number, ElementFormat):
         raise DovetailError(
             f"'{number}' has no codes of its own; the nearest is to encode the tensor that its "
             "inner format is cast on, such as dv.encode(x.permute(1, 0), 'mxfp4')"
         )
-    if nan_code(number) is None:
-        x = _without_nan(x, number, nan)
     codes = _element_codes(x.reshape(1, -1, 1), number, 1, None, seed)
     return Codes(pack(codes, number.bits), number, tuple(x.shape), x.dtype)
 
 
 def _without_nan(x: Tensor, fmt: Format, nan: str) -> Tensor:
     """``x`` with NaN as zero if that is asked for; else refused if it holds any."""
-    missing = x.isnan()
-    if not bool(missing.any()):
-        return x
     if nan == "refuse":
-        count = int(missing.sum())
-        raise DovetailError(
-            f"'{fmt}' has no code for NaN, and {count} of {x.numel()} values "
-            f"{'is' if count == 1 else 'are'} NaN: nan='zero' encodes them as 0"
-        )
-    return torch.where(missing, 0.0, x)
+        refuse_nan(x, fmt, "nan='zero' encodes them as 0")
+        return x
+    return x if has_nan(fmt) else torch.where(x.isnan(), 0.0, x)
 
 
 def _encode_blocks(
-    x: Tensor, fmt: BlockFormat, axis: int, nan: str, seed: Tensor | None, whole: Tensor | None
+    x: Tensor, fmt: BlockFormat, axis: int, seed: Tensor | None, whole: Tensor | None
 ) -> Codes:
-    if isinstance(fmt, ScaledBlock) and nan_code(fmt.scale) is None:
-        x = _without_nan(x, fmt, nan)
     seen = seen_along(x, axis)
     free = local(fmt, seen.shape[1])
     scales = scales_of(seen, free, whole) if x.numel() else _no_scales(x, fmt, whole)
