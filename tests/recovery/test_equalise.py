@@ -97,3 +97,32 @@ def test_zero_channels_and_weights_that_are_not_finite():
     with pytest.raises(dv.DovetailError, match="the weights of 0 are not finite"):
         dv.equalise(model, [randn(3, 2)])
     assert same(everything(model), before)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ((nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, stride=2)), (2, 3, 6, 6)),
+        (
+            (nn.ConvTranspose2d(4, 6, 3, groups=2), nn.ReLU(True), nn.Conv2d(6, 4, 1, groups=2)),
+            (2, 4, 6, 6),
+        ),
+        (
+            (nn.Conv2d(3, 6, 3), nn.MaxPool2d(2), nn.LeakyReLU(), nn.Conv2d(6, 2, 1)),
+            (2, 3, 12, 12),
+        ),
+        ((nn.Conv1d(3, 6, 3), nn.Dropout(), nn.AvgPool1d(2), nn.Conv1d(6, 2, 1)), (2, 3, 12)),
+        ((nn.Linear(3, 6), nn.LeakyReLU(0.3), nn.Linear(6, 2)), (5, 3)),
+        ((nn.Linear(3, 6), nn.Linear(6, 2)), (2, 5, 3)),
+    ],
+)
+def test_layers_of_every_kind(layers, shape):
+    model = copy.deepcopy(nn.Sequential(*layers)).double().eval()
+    x = randn(*shape, dtype=torch.float64)
+    before, wanted = everything(model), model(x).detach()
+    for recipe, options in ((dv.equalise, {}), (dv.smoothquant, {"fuse": "only"})):
+        done = recipe(model, [x], **options)
+        assert not same(everything(model), before)
+        assert float((model(x).detach() - wanted).abs().max()) < 1e-12
+        done.undo()
+        assert same(everything(model), before)

@@ -207,3 +207,37 @@ def test_channels_that_are_zero_stay_as_they_are():
     dv.smoothquant(model, [x])
     assert model[0]._dovetail_linear_transform0_scale[1:].tolist() == [1.0, 1.0]
     assert torch.isfinite(model(x)).all()
+
+
+class GemmaRMSNorm(nn.Module):
+    """Scaled by 1 + weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt() * (1 + self.weight)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape", "why"),
+    [
+        (lambda: nn.LayerNorm((1, 4)), (3, 1, 4), "0 normalises several axes"),
+        (lambda: nn.LayerNorm((2, 4)), (3, 2, 4), "0 normalises several axes"),
+        (lambda: GemmaRMSNorm(), (3, 4), "0 multiplies by more than its weight"),
+        (lambda: nn.BatchNorm1d(4), (3, 4, 4), "0 has its channels on another axis"),
+        (lambda: nn.LayerNorm(4), (3, 4), ""),
+        (lambda: nn.BatchNorm1d(4), (3, 4), ""),
+    ],
+)
+def test_norms_that_take_a_scale_and_norms_that_do_not(norm, shape, why):
+    model = build(0, lambda: nn.Sequential(norm(), nn.Linear(4, 4))).double().eval()
+    x = randn(*shape, dtype=torch.float64)
+    wanted = model(x).detach()
+    if why:
+        with pytest.raises(dv.DovetailError, match=why):
+            dv.smoothquant(model, [x], fuse="only")
+    else:
+        assert dv.smoothquant(model, [x], fuse="only")["1"].what == "scale in 0"
+    assert float((model(x).detach() - wanted).abs().max()) < 1e-12

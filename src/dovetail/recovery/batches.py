@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from dovetail._batches import device_of, mode
+from dovetail._batches import device_of
 from dovetail._progress import progress
 from dovetail.emulation import Arguments
 from dovetail.errors import DovetailError
@@ -71,6 +71,16 @@ class Batches:
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, and torch's random generators as they were afterwards."""
-    with mode(model, training=False), torch.no_grad(), torch.random.fork_rng():
-        yield
+    """Eval mode, no gradients; training flags and torch's random generators as they were afterwards.
+
+    The flags are set directly: an exported model refuses ``eval()``, and a user's may do more.
+    """
+    flags = {module: module.training for module in model.modules()}
+    with torch.no_grad(), torch.random.fork_rng():
+        try:
+            for module in flags:
+                module.training = False
+            yield
+        finally:
+            for module, flag in flags.items():
+                module.training = flag

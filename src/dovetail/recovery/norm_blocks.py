@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dovetail.emulation.trace import Place
 from dovetail.recovery.flow import Flow
-from dovetail.recovery.operations import Operation, Operations
+from dovetail.recovery.operations import Operation, Operations, weight_offset
 
 __all__ = ["Blocks"]
 
@@ -34,6 +34,8 @@ class Blocks:
         if end.weight is None or any(op.weight is None for op in first):
             return None, f"the block that {end.key} ends has weights that are computed"
         g = _gain(gain, end.weight.read().shape[0])
+        if g is None:
+            return None, f"{gain.key} computes more than a norm does"
         product = self._product(end.place)
         if product is not None:
             return self._attention(end, product, g)
@@ -124,10 +126,12 @@ class Blocks:
         return through[0] if len(through) == 1 else None
 
 
-def _gain(norm: Operation, width: int) -> Tensor:
-    if norm.weight is None:
-        return torch.ones(width, dtype=torch.float64)
-    return norm.weight.read().double().flatten()
+def _gain(norm: Operation, width: int) -> Tensor | None:
+    """What a norm multiplies each channel by."""
+    offset = weight_offset(norm)
+    if norm.weight is None or offset is None:
+        return None if offset is None else torch.ones(width, dtype=torch.float64)
+    return norm.weight.read().double().flatten() + offset
 
 
 def _spectral(weight: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dovetail.emulation import is_emulated
 from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
-from dovetail.emulation.operators import OpCall
+from dovetail.emulation.operators import OpCall, norm_offset
 from dovetail.emulation.site import Site
 from dovetail.emulation.trace import Place, named, watching
 from dovetail.errors import DovetailError
@@ -21,7 +21,15 @@ from dovetail.recipe.selectors import Selector
 from dovetail.recovery.batches import Batches, quiet
 from dovetail.recovery.parameters import Held, held_bias, held_weight, homes
 
-__all__ = ["PRODUCTS", "Operation", "Operations", "Select", "operations", "watch_exact"]
+__all__ = [
+    "PRODUCTS",
+    "Operation",
+    "Operations",
+    "Select",
+    "operations",
+    "watch_exact",
+    "weight_offset",
+]
 
 #: Products with a weight.
 PRODUCTS = ("linear", "conv", "conv_transpose")
@@ -178,6 +186,13 @@ def _site(module: nn.Module, place: Place) -> Site | None:
     entry = module.__dict__.get(ENTRY)
     by_index: dict[int | None, Site] = {} if entry is None else entry.sites.get(place[1], {})
     return by_index.get(place[2], by_index.get(None))
+
+
+def weight_offset(norm: Operation) -> float | None:
+    """What a normalisation adds to its weight before it scales by it: 1 for Gemma's, ``None`` if it
+    computes something else."""
+    with quiet(norm.module), watching(norm.module):
+        return norm_offset(norm.module)
 
 
 def watch_exact(

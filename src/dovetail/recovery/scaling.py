@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dovetail.emulation.operators import follows_torch
 from dovetail.emulation.transforms import add_transform, multiplied
 from dovetail.errors import DovetailError, unknown
 from dovetail.recovery.batches import Batches
 from dovetail.recovery.flow import Flow, flow
 from dovetail.recovery.handle import Work
-from dovetail.recovery.operations import PRODUCTS, Operation, Operations
+from dovetail.recovery.operations import PRODUCTS, Operation, Operations, weight_offset
 
 __all__ = ["FUSE", "Group", "check_fuse", "fusible", "groups", "place_scale", "take_out"]
 
@@ -128,6 +127,8 @@ def _unfit(
 ) -> str:
     """Why a scale cannot go from the source into the takers; empty if it can."""
     users = Counter(id(op.weight.parameter) for op in found.by_place.values() if op.weight)
+    if source.weight is None:
+        return f"{source.key} has no weight of its own to scale"
     for op in (source, *takers):
         if op.weight is None:
             return f"{op.key} has no weight of its own to scale"
@@ -135,7 +136,9 @@ def _unfit(
             return f"{op.key} shares its weight"
         if op.site is not None and (op.site.transforms or op.site.sparsity):
             return f"{op.key} is sparse, or has transforms already"
-    if not follows_torch(source.module):
+    if source.kind not in PRODUCTS and source.weight.parameter.dim() != 1:
+        return f"{source.key} normalises several axes"
+    if weight_offset(source) != 0:
         return f"{source.key} multiplies by more than its weight"
     if source.bias is None and _has_bias(source):
         return f"{source.key} has no bias of its own to scale"
