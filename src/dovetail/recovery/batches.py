@@ -71,7 +71,7 @@ class Batches:
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients; training flags and torch's random generators as they were afterwards.
+    """Eval mode, no gradients; flags and torch's random generators as they were afterwards.
 
     The flags are set directly: an exported model refuses ``eval()``, and a user's may do more.
     """
