@@ -1,12 +1,7 @@
-// Layers of a floating-point multiplier: packing weights, laying out activations, and the tiles.
-//
-// A linear layer's inputs are rows and its weights panels of lanes; a convolution's weights are
-// rows, and its lanes are places of the padded image, which lies as in layout.h, one plane per
-// channel. So results are stored as they come.
-#include "kernels/float_mul.h"
+// Layers of a floating-point multiplier: laying out activations, and the tiles. A convolution's
+// image lies as in layout.h, one plane per channel, so results are stored as they come.
+#include "core/float_mul.h"
 
-#include "core/dispatch.h"
-#include "core/layout.h"
 #include "core/plane.h"
 #include "core/prepare.h"
 #include "core/scratch.h"
@@ -18,31 +13,7 @@
 
 namespace dv {
 
-extern const FloatKernels float_kernels_scalar;
-#if defined(__x86_64__)
-extern const FloatKernels float_kernels_avx2, float_kernels_avx512, float_kernels_avx512vnni,
-    float_kernels_amx;
-#endif
-
 namespace {
-
-const FloatKernels* const LEVELS[] = {
-    &float_kernels_scalar,
-#if defined(__x86_64__)
-    &float_kernels_avx2,   &float_kernels_avx512, &float_kernels_avx512vnni, &float_kernels_amx,
-#endif
-};
-
-// More rows than any tile has: what tiles may read beyond the last row.
-constexpr int64_t SPARE_ROWS = 8;
-
-int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-bool sound(const dv_float_mul& mul) {
-  return mul.form >= 0 && mul.form <= 2 && mul.mantissa >= 0 && mul.mantissa <= 10 &&
-         mul.offset >= 0 && mul.offset < 1 << mul.mantissa && mul.bits >= 1 && mul.bits <= 24 &&
-         mul.table && (mul.form != 0 || (mul.rows && mul.lanes));
-}
 
 // Where words are right and products exact: their unit is 2^(e_row + e_lane - 2m), at least 2^-149,
 // and they stay below 2^(e_row + e_lane - 2m + bits), at most 2^128. Sums of patterns must be
@@ -74,53 +45,6 @@ private:
     int32_t exponent = 0;
     frexpf(*std::max_element(values, values + (1 << m)), &exponent);
     return exponent;
-  }
-};
-
-// One operand: floats as they were, words of them, what rows keep, and exponents of its parts.
-struct Operand {
-  const float* raw = nullptr;
-  uint32_t* words = nullptr;
-  float* keep = nullptr;
-  ExponentSpan* exponents = nullptr;
-};
-
-struct Head {
-  int64_t level;
-};
-
-// Sizes of packed weights; of a linear layer panels [k][lane], else rows [k], each operand twice or
-// (rows of logarithms) three times.
-struct Packing {
-  const FloatKernels& k;
-  int64_t parts, part_words, words, copies;
-
-  Packing(const Layout& l, const dv_float_mul& mul, int64_t level) : k(*LEVELS[level]) {
-    if (l.shape.linear) {
-      parts = (l.shape.outputs + k.lanes - 1) / k.lanes;
-      part_words = l.depth * k.lanes;
-      words = parts * part_words;
-    } else {
-      parts = l.shape.outputs;
-      part_words = l.depth;
-      words = (parts + SPARE_ROWS) * part_words;
-    }
-    words = up(words, 16);
-    copies = !l.shape.linear && mul.form == 1 ? 3 : 2;
-  }
-
-  int64_t bytes() const {
-    return 64 + copies * words * 4 + parts * (int64_t)sizeof(ExponentSpan) + 64;
-  }
-
-  Operand at(const void* packed) const {
-    float* data = static_cast<float*>(const_cast<void*>(packed)) + 16;
-    Operand o;
-    o.raw = data;
-    o.words = reinterpret_cast<uint32_t*>(data + words);
-    o.keep = copies == 3 ? data + 2 * words : nullptr;
-    o.exponents = reinterpret_cast<ExponentSpan*>(data + copies * words);
-    return o;
   }
 };
 
@@ -162,7 +86,7 @@ struct Tiles {
   const FloatKernels& k;
   const FloatForm& form;
   const Limits limits;
-  Operand rows, lanes;
+  FloatOperand rows, lanes;
   int64_t row_stride, depth;
   const int64_t* lane_at;
 
@@ -201,7 +125,7 @@ float finish(float sum, const float* bias, int64_t n) {
   return y == y ? y : NAN;
 }
 
-int32_t run_linear(const Layout& l, const dv_float_mul& mul, const Packing& packing,
+int32_t run_linear(const Layout& l, const dv_float_mul& mul, const FloatPacking& packing,
                    const void* packed, const float* x, const float* bias, int64_t batch,
                    float* out) {
   const int64_t depth = l.depth, outputs = l.shape.outputs;
@@ -266,7 +190,7 @@ std::vector<int64_t> targets(const Layout& l, int64_t batch) {
   return target;
 }
 
-int32_t run_images(const Layout& l, const dv_float_mul& mul, const Packing& packing,
+int32_t run_images(const Layout& l, const dv_float_mul& mul, const FloatPacking& packing,
                    const void* packed, const float* x, const float* bias, int64_t batch,
                    float* out) {
   const Images images(l, batch, packing.k.lanes);
@@ -330,59 +254,18 @@ int32_t run_images(const Layout& l, const dv_float_mul& mul, const Packing& pack
 } // namespace
 } // namespace dv
 
-int64_t dv_float_packed_bytes(const dv_shape* shape, const dv_float_mul* mul) {
-  if (!dv::valid(*shape) || !dv::sound(*mul))
-    return -1;
-  const dv::Layout layout(*shape);
-  return dv::Packing(layout, *mul, dv::level_in(dv::LEVELS)).bytes();
-}
-
-int32_t dv_float_pack(const dv_shape* shape, const dv_float_mul* mul, const float* weights,
-                      void* out) {
-  if (!dv::valid(*shape))
-    return DV_BAD_SHAPE;
-  if (!dv::sound(*mul))
-    return DV_BAD_VALUE;
-  const dv::Layout l(*shape);
-  const dv::Head head = {dv::level_in(dv::LEVELS)};
-  const dv::Packing packing(l, *mul, head.level);
-  memset(out, 0, (size_t)packing.bytes());
-  memcpy(out, &head, sizeof head);
-  const dv::Operand o = packing.at(out);
-  float* raw = const_cast<float*>(o.raw);
-  const int64_t lanes = packing.k.lanes;
-  dv::parallel(packing.parts, [&](int64_t begin, int64_t end) {
-    const dv::ExactFloats exact;
-    for (int64_t part = begin; part < end; part++) {
-      const int64_t at = part * packing.part_words;
-      if (l.shape.linear) {
-        const int64_t n = std::min(lanes, l.shape.outputs - part * lanes);
-        for (int64_t j = 0; j < n; j++)
-          for (int64_t k = 0; k < l.depth; k++)
-            raw[at + k * lanes + j] = weights[(part * lanes + j) * l.depth + k];
-      } else {
-        memcpy(raw + at, weights + at, (size_t)l.depth * sizeof(float));
-      }
-      o.exponents[part] = {};
-      packing.k.encode(*mul, !l.shape.linear, raw + at, packing.part_words, o.words + at,
-                       o.keep ? o.keep + at : nullptr, o.exponents + part);
-    }
-  });
-  return DV_OK;
-}
-
 int32_t dv_float_run(const dv_shape* shape, const dv_float_mul* mul, const void* packed,
                      const float* x, const float* bias, float* out) {
   if (!dv::valid(*shape))
     return DV_BAD_SHAPE;
   if (!dv::sound(*mul))
     return DV_BAD_VALUE;
-  dv::Head head;
+  dv::FloatHead head;
   memcpy(&head, packed, sizeof head);
-  if (head.level != dv::level_in(dv::LEVELS))
+  if (head.level != dv::float_level())
     return DV_BAD_LEVEL;
   const dv::Layout l(*shape);
-  const dv::Packing packing(l, *mul, head.level);
+  const dv::FloatPacking packing(l, *mul, head.level);
   // As many rows or images at a time as fit the cache, so that memory is bounded.
   const int64_t each = (shape->linear ? l.depth : l.places(1) * shape->channels) * 8;
   const int64_t part =

@@ -2,6 +2,9 @@
 #pragma once
 #include "core/emit.h"
 #include "core/prepare.h"
+#include "core/threads.h"
+
+#include <algorithm>
 
 namespace dv {
 
@@ -64,5 +67,13 @@ private:
 constexpr int64_t MOST_SUMS = 32 * 48; // dot_rows * dot_lanes at most
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// Rows per task, evenly: as many as fit `bytes` of cache, fewer only to give every thread a task.
+inline int64_t tile_rows(int64_t rows, int64_t row_bytes, int64_t bytes, int64_t other_tasks,
+                         int64_t least) {
+  const int64_t fit = std::max(least, bytes / row_bytes), threads = thread_count();
+  const int64_t wanted = threads == 1 ? 1 : blocks(2 * threads, other_tasks);
+  return blocks(rows, std::max(blocks(rows, fit), std::min(wanted, blocks(rows, least))));
+}
 
 } // namespace dv
