@@ -57,8 +57,16 @@ private:
   std::vector<int64_t> weight_offsets() const;
   Lanes cheapest() const;
   void direct() const;
-  void start_sums(int64_t group, int64_t from, int64_t to, int32_t start, int32_t* sum,
-                  int64_t stride) const;
+  struct Border;
+  std::vector<Border> borders() const;
+  void start_sums(const std::vector<Border>& borders, int64_t group, int64_t from, int64_t to,
+                  int32_t start, int64_t first, int64_t last, int32_t* sum, int64_t stride) const;
+  // How the threads share row-add by input pixels: parts of the pixels, outputs of a tile, and how
+  // far apart the sums of two outputs lie.
+  struct Shares {
+    int64_t parts, rows, stride;
+  };
+  Shares shares(int64_t before, int64_t after) const;
   bool add_outputs() const;
   bool add_pixels() const;
   bool add_inputs() const;
@@ -68,12 +76,23 @@ constexpr int64_t MOST_SUMS = 32 * 48; // dot_rows * dot_lanes at most
 
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-// Rows per task, evenly: as many as fit `bytes` of cache, fewer only to give every thread a task.
+// Building P takes as long as this many of its uses (measured; the same order at every level).
+constexpr double BUILD = 500;
+// Sums at unaligned places cost this much more.
+constexpr double UNALIGNED = 1.15;
+
+// Rows per task, evenly: as many as fit `bytes` of cache, fewer only to give every thread as many
+// tasks.
 inline int64_t tile_rows(int64_t rows, int64_t row_bytes, int64_t bytes, int64_t other_tasks,
                          int64_t least) {
   const int64_t fit = std::max(least, bytes / row_bytes), threads = thread_count();
   const int64_t wanted = threads == 1 ? 1 : blocks(2 * threads, other_tasks);
-  return blocks(rows, std::max(blocks(rows, fit), std::min(wanted, blocks(rows, least))));
+  const int64_t most = blocks(rows, least);
+  int64_t tiles = std::max(blocks(rows, fit), std::min(wanted, most));
+  for (int64_t even = tiles; even < tiles + threads && even <= most; even++)
+    if (other_tasks * even % threads == 0)
+      return blocks(rows, even);
+  return blocks(rows, tiles);
 }
 
 } // namespace dv

@@ -13,10 +13,8 @@ namespace {
 
 thread_local Scratch memory;
 
-// Building P takes as long as this many of its uses (measured; the same order at every level).
-constexpr double BUILD = 500;
-// Sums at unaligned places cost this much more.
-constexpr double UNALIGNED = 1.15;
+// Sums of a task: they stay in the second-level cache.
+constexpr int64_t ROOM = 256 << 10;
 
 } // namespace
 
@@ -85,15 +83,22 @@ void Part::direct() const {
 }
 
 // Time per product, in uses of P: its building spread over the codes that use it, the use, and the
-// lanes that nobody needs.
+// lanes that nobody needs; and among threads the share of the busiest.
 Part::Lanes Part::cheapest() const {
   const int64_t lanes = kernels().add_lanes;
   const double m = (double)pixels(), n = (double)l.group_outputs;
   const auto waste = [&](int64_t count, double useful) {
     return (double)(blocks(count, lanes) * lanes) / useful;
   };
-  const double outputs = (BUILD / m + 1) * waste(l.group_outputs, n);
-  const double pixel = (BUILD / n + 1) * waste(pixels(), m);
+  // How much longer the busiest thread works than all would on average.
+  const auto uneven = [&](int64_t count, int64_t rows) {
+    const int64_t others = l.shape.groups * blocks(count, lanes), threads = thread_count();
+    const int64_t tasks = others * blocks(rows, tile_rows(rows, lanes * 4, ROOM, others, 256));
+    return (double)(blocks(tasks, threads) * threads) / (double)tasks;
+  };
+  const double outputs =
+      (BUILD / m + 1) * waste(l.group_outputs, n) * uneven(l.group_outputs, pixels());
+  const double pixel = (BUILD / n + 1) * waste(pixels(), m) * uneven(pixels(), l.group_outputs);
   const int64_t all_inputs = image.batch * l.in_pixels;
   const double inputs = (BUILD / (n * (double)l.taps) + UNALIGNED) * waste(all_inputs, m);
   const dv_shape& s = l.shape;
@@ -128,7 +133,7 @@ bool Part::table() const {
 bool Part::add_outputs() const {
   const Kernels& k = kernels();
   const int64_t lane_blocks = blocks(l.group_outputs, k.add_lanes), groups = l.shape.groups;
-  const int64_t tile = tile_rows(pixels(), k.add_lanes * 4, 256 << 10, groups * lane_blocks, 256);
+  const int64_t tile = tile_rows(pixels(), k.add_lanes * 4, ROOM, groups * lane_blocks, 256);
   const int64_t tiles = blocks(pixels(), tile), shift = 0;
   const auto image_offset = image_offsets(true), weight_offset = weight_offsets();
   std::atomic<bool> enough{true};
@@ -167,8 +172,7 @@ bool Part::add_outputs() const {
 bool Part::add_pixels() const {
   const Kernels& k = kernels();
   const int64_t lane_blocks = blocks(pixels(), k.add_lanes), groups = l.shape.groups;
-  const int64_t tile =
-      tile_rows(l.group_outputs, k.add_lanes * 4, 256 << 10, groups * lane_blocks, 256);
+  const int64_t tile = tile_rows(l.group_outputs, k.add_lanes * 4, ROOM, groups * lane_blocks, 256);
   const int64_t tiles = blocks(l.group_outputs, tile), shift = 0;
   const auto image_offset = image_offsets(true), weight_offset = weight_offsets();
   std::vector<int32_t> places;

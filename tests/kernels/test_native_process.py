@@ -107,3 +107,56 @@ def test_kernels_emit_no_weak_symbols(tmp_path, source):
         listing = subprocess.run(["nm", str(target)], check=True, capture_output=True, text=True)
         weak = [line for line in listing.stdout.splitlines() if re.search(r" [WwVvu] ", line)]
         assert weak == []
+
+
+COUNTED = """
+import ctypes
+import numpy as np, torch
+from dovetail.kernels import native
+from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.native_products import NativeMac
+
+Body = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+Loop = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, Body, ctypes.c_void_p
+)
+Count = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(ctypes.c_uint32))
+threads, tasks = 1, []
+
+def loop(begin, end, grain, body, context):
+    tasks.append(end - begin)
+    for part in range(threads):  # each thread's share, one after another
+        cut = [begin + (end - begin) * (part + i) // threads for i in (0, 1)]
+        body(*cut, context)
+    return 0
+
+def count(to):
+    to[0] = threads
+    return 0
+
+kept = Loop(loop), Count(count)
+native._loaded().dv_set_threads(*kept)
+table = np.random.default_rng(0).integers(-16384, 16384, (256, 256))
+mac = NativeMac.table(table, signed=True)
+for channels, side, outputs, kernel, pad in (
+    (64, 30, 64, 3, 1), (128, 28, 128, 3, 1), (256, 14, 256, 3, 1), (512, 7, 512, 3, 1),
+    (256, 14, 256, 1, 0), (3, 40, 16, 5, 2), (3, 112, 32, 7, 3), (20, 33, 17, 3, 0),
+):
+    geometry = Geometry.conv(2, padding=pad)
+    a = torch.randint(-128, 128, (1, channels, side, side), dtype=torch.int8)
+    w = torch.randint(-128, 128, (outputs, channels, kernel, kernel), dtype=torch.int8)
+    threads = 1
+    expected = mac.codes(a, mac.pack(w, geometry), 3)
+    for threads in (2, 3):
+        packed = mac.pack(w, geometry)
+        tasks.clear()
+        assert torch.equal(mac.codes(a, packed, 3), expected)
+        share = -(-tasks[-1] // threads) * threads / tasks[-1]
+        assert share <= (1.0 if threads == 2 else 1.5), (channels, side, outputs, threads, tasks)
+"""
+
+
+def test_one_image_keeps_both_threads_busy():
+    """Of a convolution by table, whose tasks are few; and the shares do not change a bit."""
+    done = python(COUNTED)
+    assert done.returncode == 0, done.stderr
