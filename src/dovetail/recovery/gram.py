@@ -34,6 +34,7 @@ class Gram:
     def __init__(self) -> None:
         self.weight = torch.empty(0)
         self.matrix: Tensor | None = None
+        self._rounded: Tensor | None = None
         self.sums: Tensor | None = None
         self.rows = 0
         self.values = 0
@@ -41,6 +42,7 @@ class Gram:
     def add(self, call: Call) -> None:
         """Take in one more call."""
         self.weight = call.weight.detach()
+        self._rounded = None
         rows = patches(call).double()
         matrix = rows.mT @ rows
         self.matrix = matrix if self.matrix is None else self.matrix.add_(matrix)
@@ -57,6 +59,13 @@ class Gram:
         if not bool(torch.isfinite(self.matrix).all()):
             raise DovetailError(f"{recipe}: {key} was given values that are not finite")
         return self
+
+    def rounded(self, dtype: torch.dtype) -> Tensor:
+        """The matrix in another dtype; the latest is kept."""
+        assert self.matrix is not None
+        if self._rounded is None or self._rounded.dtype != dtype:
+            self._rounded = self.matrix.to(dtype)
+        return self._rounded
 
     @property
     def size(self) -> Tensor:
@@ -113,11 +122,11 @@ def _see(found: dict[Operation, Gram], op: Operation, call: Call | OpCall, _: Te
 
 def weight_error(gram: Gram, change: Tensor) -> Tensor:
     """``[N]``: for each output the squared error, summed over all samples, that a change ``[N, K]``
-    or ``[N, C/groups, *kernel]`` of the weight makes."""
-    assert gram.matrix is not None
-    groups = len(gram.matrix)
-    rows = change.double().flatten(1).unflatten(0, (groups, -1))
-    errors: Tensor = ((rows @ gram.matrix) * rows).sum(-1)
+    or ``[N, C/groups, *kernel]`` of the weight makes; in its dtype, float32 at least."""
+    wide = torch.promote_types(change.dtype, torch.float32)
+    matrix = gram.rounded(wide)
+    rows = change.to(wide).flatten(1).unflatten(0, (len(matrix), -1))
+    errors: Tensor = ((rows @ matrix) * rows).sum(-1, dtype=torch.float64)
     return errors.flatten()
 
 
