@@ -97,10 +97,14 @@ def test_unchanged_weights_are_packed_once():
     assert made == ["a", "b", "again"]
 
 
-def test_weights_in_training_are_not_kept():
+def test_weights_in_training_are_kept_until_the_next_step():
     weight, made = torch.ones(3, requires_grad=True), []
     for _ in range(2):
         cached(weight, "key", lambda: made.append(1))
+    assert len(made) == 1
+    weight.grad = torch.ones(3)
+    torch.optim.SGD([weight], lr=0.1).step()
+    cached(weight, "key", lambda: made.append(1))
     assert len(made) == 2
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dovetail._eager import is_eager
 from dovetail.emulation.hidden import hidden, visible
+from dovetail.emulation.kept import kept_with_gradient
 from dovetail.emulation.site import Site
 from dovetail.formats import Format, IntFormat, Same, Shaped
 from dovetail.formats.cast import cast_by_range, fake_quantize, straight_through
@@ -23,7 +25,7 @@ _KEPT = ("weight", "weight_storage")
 def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) -> Tensor:
     """``x``, standing in ``slot`` of the site's operation, rounded to ``fmt``.
 
-    A weight's cast is kept until the weight changes, unless gradients are recorded. A mask's
+    A weight's cast is kept until the weight changes, also where gradients are recorded. A mask's
     numbers pass unseen.
     """
     if isinstance(fmt, Same):
@@ -31,9 +33,19 @@ def cast_slot(x: Tensor, fmt: Format, slot: str, site: Site, module: nn.Module) 
     far = hidden(site.op.kind, x)
     if far is not None:
         return torch.where(far, x, _cast(x.masked_fill(far, 0.0), fmt, slot, site, module))
-    if slot not in _KEPT or site.op.kind == "matmul" or is_stochastic(fmt) or not _may_keep():
+    if slot not in _KEPT or site.op.kind == "matmul" or is_stochastic(fmt) or not is_eager():
         return _cast(x, fmt, slot, site, module)
-    return cached(x, (fmt, slot), lambda: _cast(x, fmt, slot, site, module))
+
+    def cast(weight: Tensor) -> Tensor:
+        return _cast(weight, fmt, slot, site, module)
+
+    # What inference mode makes can be in no graph later.
+    key = (fmt, slot, site.op.kind, torch.is_inference_mode_enabled())
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return cached(x, key, lambda: cast(x))
+    if not x.is_leaf:
+        return cast(x)
+    return kept_with_gradient(x, (*key, site.arithmetic.grad.clips), cast)
 
 
 def reported_cast(
@@ -56,11 +68,6 @@ def reported_cast(
     y, found = fmt.cast_with(x, cast), iter(masks)
     inside = fmt.cast_with(torch.ones_like(x), lambda part, _: part * next(found))
     return x, y, inside != 0
-
-
-def _may_keep() -> bool:
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return not traced and not torch.is_grad_enabled()
 
 
 def _cast(

@@ -37,9 +37,9 @@ _entries: dict[int, _Entry] = {}
 def cached(weight: Tensor, key: Hashable, make: Callable[[], T]) -> T:
     """``make()``, or its earlier result for the same unchanged ``weight`` and ``key``.
 
-    Weights being trained (gradients recorded) change at every step and are not kept.
+    What is made must hold no graph of gradients: a weight in training is kept as any other is.
     """
-    if weight.is_inference() or (weight.requires_grad and torch.is_grad_enabled()):
+    if weight.is_inference():
         return make()
     state = (weight.data_ptr(), weight._version, weight.shape, weight.stride(), weight.dtype)
     entry = _entries.get(id(weight))
