@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 
 import pytest
@@ -153,6 +154,12 @@ def test_what_is_kept_stays():
     first = _scaled(model, "first")
     _scaled(model, "second").keep()
     with pytest.raises(dv.DovetailError, match="second came after it and is kept"):
+        first.undo()
+    model = nn.Linear(2, 2)
+    first = _scaled(model, "first")
+    _scaled(model, "dropped")
+    gc.collect()
+    with pytest.raises(dv.DovetailError, match="dropped came after it and is kept"):
         first.undo()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from rich.console import Console
 from rich.table import Table
@@ -35,10 +35,16 @@ class Change:
 
 @dataclass(eq=False)
 class _Mark:
-    """A recipe's name on the modules that it changed."""
+    """A recipe's name on the modules that it changed; ``handle`` leads to who can undo it."""
 
     name: str
-    kept: bool = False
+    handle: ReferenceType[Recovery] | None = None
+    settled: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether nobody can undo it any more: it was kept, or its handle was dropped."""
+        return self.settled or (self.handle is not None and self.handle() is None)
 
 
 #: Of every changed module the recipes that changed it, the latest last.
@@ -50,8 +56,8 @@ class Recovery:
     """A recipe that was carried out on a model.
 
     ``changes`` lists what it did to which operation; ``objective`` says in words what ``before``
-    and ``after`` measure. :meth:`undo` puts every bit back. Used as a context manager it does so at
-    the end, unless :meth:`keep` was called inside.
+    and ``after`` measure. :meth:`undo` puts every bit back; what was before is forgotten with the
+    handle. Used as a context manager it undoes at the end, unless :meth:`keep` was called inside.
     """
 
     name: str
@@ -92,7 +98,7 @@ class Recovery:
     def keep(self) -> Recovery:
         """Settle it: the model stays as the recipe made it, and what was before is forgotten."""
         self._refuse_settled()
-        self._mark.kept = True
+        self._mark.settled = True
         self._settle("kept")
         return self
 
@@ -203,6 +209,7 @@ class Work:
         for module in self.journal.modules:
             _marks.setdefault(module, []).append(mark)
         self.result = Recovery(self.name, self.objective, tuple(self.changes), self.journal, mark)
+        mark.handle = ref(self.result)
 
 
 def _figure(value: float | None) -> str:
