@@ -127,8 +127,12 @@ DV_EXPORT int32_t dv_extremes(const dv_tensor*, float* low, float* high);
 // (`channels` of them) or one in all; float32.
 DV_EXPORT int32_t dv_cast_affine(const dv_tensor*, int64_t channels, const float* scale,
                                  const int32_t* zero_point, const dv_integers*);
-// The same, each run of `block` values along `length` with the scale and zero point that its own
-// finite values ask for.
+// table[code - qmin] instead, times the scale if `scaled`; float32, ties to even only.
+DV_EXPORT int32_t dv_cast_lookup(const dv_tensor*, int64_t channels, const float* scale,
+                                 const int32_t* zero_point, const dv_integers*, const float* table,
+                                 int32_t scaled);
+// As dv_cast_affine, each run of `block` values along `length` with the scale and zero point that
+// its own finite values ask for.
 DV_EXPORT int32_t dv_cast_integers(const dv_tensor*, int64_t block, const dv_integers*);
 
 #ifdef __cplusplus

@@ -74,26 +74,15 @@ bool valid(const dv_integers& r) {
          r.mode < DV_MODES && r.random_bits >= (r.mode == DV_STOCHASTIC) && r.random_bits <= 24;
 }
 
-} // namespace
-} // namespace dv
+// Values of a table in place of the codes' own; times the scale if `scaled`.
+struct Lookup {
+  const float* table; // null: the codes' own
+  bool scaled;
+};
 
-using namespace dv;
-
-int32_t dv_cast_integers(const dv_tensor* t, int64_t block, const dv_integers* r) {
-  if (!valid(*t) || t->dtype == DV_FLOAT64 || block < 1)
-    return DV_BAD_SHAPE;
-  if (!valid(*r) || r->qmin > 0 || r->qmax <= 0)
-    return DV_BAD_VALUE;
-  if (r->is_signed && !r->affine)
-    cast_blocks<float>(*t, block, r->mode, Ranged<true>(*r));
-  else
-    cast_blocks<float>(*t, block, r->mode, Ranged<false>(*r));
-  return DV_OK;
-}
-
-int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
-                       const int32_t* zero_point, const dv_integers* codes) {
-  if (!valid(*t) || t->dtype == DV_FLOAT64 || (channels != 1 && channels != t->length))
+int32_t cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
+                    const int32_t* zero_point, const dv_integers* codes, const Lookup& in) {
+  if (!dv::valid(*t) || t->dtype == DV_FLOAT64 || (channels != 1 && channels != t->length))
     return DV_BAD_SHAPE;
   if (!valid(*codes))
     return DV_BAD_VALUE;
@@ -133,10 +122,46 @@ int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
       const int64_t run = each ? 0 : n;
       if (watch)
         watch.note(x, at, n, [&](uint8_t* inside) { casts().inside_affine(x, n, run, p, inside); });
-      const uint32_t* random = random_words(*t, mode, at, n, words);
-      casts().affine[mode](x, n, run, random, codes->random_bits, p, out);
+      if (in.table) {
+        casts().affine_lookup(x, n, run, p, in.table, in.scaled, out);
+      } else {
+        const uint32_t* random = random_words(*t, mode, at, n, words);
+        casts().affine[mode](x, n, run, random, codes->random_bits, p, out);
+      }
       plane.store(at, n, out, false);
     }
   });
   return DV_OK;
+}
+
+} // namespace
+} // namespace dv
+
+using namespace dv;
+
+int32_t dv_cast_integers(const dv_tensor* t, int64_t block, const dv_integers* r) {
+  if (!valid(*t) || t->dtype == DV_FLOAT64 || block < 1)
+    return DV_BAD_SHAPE;
+  if (!valid(*r) || r->qmin > 0 || r->qmax <= 0)
+    return DV_BAD_VALUE;
+  if (r->is_signed && !r->affine)
+    cast_blocks<float>(*t, block, r->mode, Ranged<true>(*r));
+  else
+    cast_blocks<float>(*t, block, r->mode, Ranged<false>(*r));
+  return DV_OK;
+}
+
+int32_t dv_cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
+                       const int32_t* zero_point, const dv_integers* codes) {
+  return cast_affine(t, channels, scale, zero_point, codes, {nullptr, false});
+}
+
+int32_t dv_cast_lookup(const dv_tensor* t, int64_t channels, const float* scale,
+                       const int32_t* zero_point, const dv_integers* codes, const float* table,
+                       int32_t scaled) {
+  if (t->dtype != DV_FLOAT32)
+    return DV_BAD_SHAPE;
+  if (codes->mode != DV_TIES_TO_EVEN)
+    return DV_BAD_VALUE;
+  return cast_affine(t, channels, scale, zero_point, codes, {table, scaled != 0});
 }

@@ -103,6 +103,28 @@ void affine_by(const float* x, int64_t n, int64_t run, const uint32_t* random, i
   }
 }
 
+inline Floats picked(const float* table, Ints at) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_i32gather_ps((__m512i)at, table, 4);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_i32gather_ps(table, (__m256i)at, 4);
+#else
+  return Floats{table[at[0]], table[at[1]], table[at[2]], table[at[3]]};
+#endif
+}
+
+// Steps lie between `low` and `high`, which are integers: so places do between 0 and high - low.
+void affine_lookup(const float* x, int64_t n, int64_t run, const dv::Affine& a, const float* table,
+                   bool scaled, float* out) {
+  const dv::Affine p = a;
+  affine_runs(x, n, run, out, [&](Floats v, auto of) {
+    const Floats scale = of(p.scale), low = of(p.low);
+    const Floats step = affine_steps(v, scale, of(p.inverse), low, of(p.high));
+    const Floats found = picked(table, __builtin_convertvector(step - low, Ints));
+    return scaled ? found * scale : found;
+  });
+}
+
 // What turns scales and zero points into limits, and into reciprocals where those are exact enough.
 void affine_limits(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
                    const dv::Affine& a) {

@@ -124,6 +124,7 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     steps_real_runs,
     {affine, affine_by<DV_TIES_TO_AWAY>, affine_by<DV_TOWARD_ZERO>, affine_by<DV_TOWARD_POSITIVE>,
      affine_by<DV_TOWARD_NEGATIVE>, affine_by<DV_TO_ODD>, affine_by<DV_STOCHASTIC>},
+    affine_lookup,
     affine_limits,
     affine_ranges,
     extremes_of_runs,

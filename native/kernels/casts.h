@@ -173,6 +173,9 @@ struct Casts {
   // mode, `random` is read by the stochastic one only
   void (*affine[DV_MODES])(const float* x, int64_t n, int64_t run, const uint32_t* random,
                            int32_t random_bits, const Affine&, float* out);
+  // table[clamp(rint(x / scale), low, high) - low], times the scale if `scaled`
+  void (*affine_lookup)(const float* x, int64_t n, int64_t run, const Affine&, const float* table,
+                        bool scaled, float* out);
   void (*affine_limits)(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
                         const Affine&); // from scales and zero points
   void (*affine_ranges)(const float* low, const float* high, int64_t n, const Ranges&, float* scale,

@@ -237,6 +237,22 @@ void steps_and_integers() {
         expect(y[i] == (float)(code - zero[c]) * scale[c], "affine");
       }
     }
+    std::vector<float> table(16), z(x.size());
+    for (size_t i = 0; i < 16; i++)
+      table[i] = (float)(i * i) - 7;
+    const dv_tensor u = {x.data(), z.data(), 35 / inner, 3, inner, DV_FLOAT32, 0, nullptr};
+    const dv_integers nearest = {DV_TIES_TO_EVEN, 0, -8, 7, 1, 1, 0};
+    expect(dv_cast_affine(&t, 3, scale.data(), zero.data(), &nearest) == DV_OK, "status");
+    for (int32_t scaled : {0, 1}) {
+      expect(dv_cast_lookup(&u, 3, scale.data(), zero.data(), &nearest, table.data(), scaled) ==
+                 DV_OK,
+             "status");
+      for (size_t i = 0; i < x.size(); i++) {
+        const size_t c = i / (size_t)inner % 3;
+        const int32_t code = (int32_t)nearbyintf(y[i] / scale[c]) + zero[c];
+        expect(z[i] == table[(size_t)(code + 8)] * (scaled ? scale[c] : 1.0f), "lookup");
+      }
+    }
   }
   const float bad = 0;
   const dv_integers codes = {DV_TIES_TO_EVEN, 0, -8, 7, 1, 1, 0};

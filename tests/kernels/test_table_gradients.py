@@ -12,6 +12,7 @@ from torch import nn
 import dovetail as dv
 from dovetail.formats.quantization import quantize
 from dovetail.gradients import gradient, terms_of
+from dovetail.kernels import native, slope_library
 from dovetail.kernels.ranges import operand_range
 from helpers import build, randn, random_table
 
@@ -107,7 +108,7 @@ def assert_near(got, wanted, rtol=2e-5):
     torch.testing.assert_close(got.double(), wanted.double(), rtol=0, atol=rtol * scale)
 
 
-@pytest.mark.parametrize("grad", ["lut1d", "lut2d", "lut2d(unclipped, window=3)"])
+@pytest.mark.parametrize("grad", ["lut1d", "lut2d", "lut2d(unclipped, window=3)", "poly"])
 @pytest.mark.parametrize("mul", WILD, ids=str)
 @pytest.mark.parametrize(
     "formats", [("int8", "int8"), ("int8(affine)", "int8(affine)"), ("int4", "int8(per_tensor)")]
@@ -206,6 +207,35 @@ def test_a_transposed_convolution_is_a_plain_one_of_spread_pixels():
     _, (wx, ww) = backward(other(spread), spread, plain.weight)
     torch.testing.assert_close(gx, wx[..., ::2, ::2])
     torch.testing.assert_close(gw, ww.transpose(0, 1).flip(2, 3))
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("shape", [(3, 40), (5, 3, 7), (0, 4), (2, 1)])
+def test_lookups_in_the_core_are_those_of_torch(axis, shape, monkeypatch):
+    """Bit for bit, at every level; NaN and infinities among the values."""
+    if not native.available():
+        pytest.skip("no native core")
+    x = randn(*shape) * 3
+    x.view(-1)[:3] = torch.tensor([torch.nan, torch.inf, -torch.inf])[: x.numel()]
+    rule = dv.Arithmetic(
+        input=dv.format("int8(affine)"),
+        weight=dv.format("int4"),
+        mul=CIRCUIT,
+        grad="lut2d(window=3)",
+    )
+    scale = torch.tensor(0.07) if axis is None else torch.rand(shape[0]) + 0.01
+    zero = torch.zeros(scale.shape, dtype=torch.int32)
+    for part in "pquv":
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "available", lambda: False)
+            wanted = slope_library._slopes(x, scale, zero + (part in "pu"), rule.spelling, part)
+        for level in native.levels():
+            native.set_isa(level)
+            try:
+                got = slope_library._slopes(x, scale, zero + (part in "pu"), rule.spelling, part)
+            finally:
+                native.set_isa(None)
+            assert torch.equal(got, wanted)
 
 
 def test_the_exact_multiplier_gives_what_ste_does():

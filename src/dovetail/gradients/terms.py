@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from dovetail.errors import DovetailError
+from dovetail.gradients.polynomials import polynomial_slopes
 from dovetail.gradients.slopes import FloatArray, largest_window, line_slope, smoothed_slope
 from dovetail.gradients.value import Gradient
 from dovetail.gradients.windows import best_window
@@ -53,6 +54,10 @@ class Terms:
         """The number of terms."""
         return len(self.p)
 
+    def is_silent(self, place: int) -> bool:
+        """Whether the first operand's code there leaves ``df/dw`` at zero, but for rounding."""
+        return bool(np.abs(self.u[:, place]).max() <= 1e-9 * np.abs(self.u).max())
+
 
 @lru_cache(maxsize=256)
 def terms_of(
@@ -88,6 +93,8 @@ def slopes(grad: Gradient, mul: Multiplier, first: Codes, second: Codes) -> tupl
     >>> (left @ right)[:, 3].round(2)  # a step of 2 * 2 at every second code, smoothed over 3
     array([2.67, 1.78, 2.  , 2.  , 2.  , 2.  , 1.78, 2.67])
     """
+    if grad.product == "poly":
+        return polynomial_slopes(mul, first, second)
     left, right = _products(mul, first, second)
     if grad.product == "lut1d":
         return (line_slope(left), right), (left, line_slope(right.T).T)

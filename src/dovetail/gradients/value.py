@@ -11,7 +11,7 @@ from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
 
-PRODUCTS = ("ste", "lut1d", "lut2d")
+PRODUCTS = ("ste", "lut1d", "lut2d", "poly")
 CASTS = ("clip", "unclipped")
 
 
@@ -26,6 +26,7 @@ class Gradient:
     * ``lut1d``: ``df/da`` is the slope of the line nearest to ``f(., w)``, a function of ``w``.
     * ``lut2d``: ``df/da`` is the slope of ``f(., w)`` smoothed over the codes at most ``window``
       away, a function of both (both: Meng et al., arXiv 2509.10519).
+    * ``poly``: ``df/da`` is the derivative of the multiplier's polynomial model.
 
     ``cast`` says how a cast passes its gradient: ``clip`` where it did not clip, ``unclipped``
     everywhere. ``window`` is ``lut2d``'s half-window in codes; ``None`` chooses it by the

@@ -9,6 +9,7 @@ through a cast is the operand's own affair.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -116,40 +117,63 @@ def conv(
     needed: Sequence[bool],
 ) -> Grads:
     """Gradients of a convolution; a padded pixel takes no gradient."""
-    lows, highs = zip(*geometry.padding, strict=True)
-    outside = product.padded or lows != highs
     grad = grad.to(product.dtype).contiguous()
-    pads = flat_padding(geometry)
     x, w = product.first.x, product.second.x
-    gx = gw = None
+    inside = replace(geometry, padding=((0, 0),) * geometry.spatial)
+    gx = gw = gb = None
     for term in product.terms(needed):
-        if term.first is None and term.second is None:
-            continue
-        # What is not needed only says how large it is.
-        first = x.to(product.dtype) if term.first is None else term.first
-        if outside and not (product.padded and term.first is not None):
-            first = F.pad(first, pads)
-        by_x, by_w, _ = torch.ops.aten.convolution_backward(
-            grad,
-            first,
-            w.to(product.dtype) if term.second is None else term.second,
-            None,
-            list(geometry.stride),
-            [0] * geometry.spatial if outside else list(lows),
-            list(geometry.dilation),
-            False,
-            [0] * geometry.spatial,
-            geometry.groups,
-            [term.second is not None, term.first is not None, False],
-        )
-        if by_x is not None:
-            gx = _plus(gx, F.pad(by_x, [-p for p in pads]) if outside else by_x, term.by_first)
-        if by_w is not None:
-            gw = _plus(gw, by_w, term.by_second)
-    gb = None
+        if term.second is not None:
+            gx = _plus(gx, _conv_by_first(grad, x, term.second, geometry), term.by_first)
+        if term.first is not None:
+            moves = inside if product.padded else geometry
+            gw = _plus(gw, _conv_by_second(grad, term.first, w, moves), term.by_second)
     if bias is not None and needed[2]:
         gb = grad.sum([d for d in range(grad.dim()) if d != 1]).to(bias.dtype)
     return *_through(product, gx, gw), gb
+
+
+def _conv_by_first(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient by an input of ``x``'s shape."""
+    lows, highs = zip(*geometry.padding, strict=True)
+    if lows == highs:
+        return _conv_backward(grad, x.to(grad.dtype), weight, geometry, lows, True)
+    pads = flat_padding(geometry)
+    padded = F.pad(x.to(grad.dtype), pads)
+    whole = _conv_backward(grad, padded, weight, geometry, [0] * geometry.spatial, True)
+    return F.pad(whole, [-p for p in pads])
+
+
+def _conv_by_second(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient by a weight of ``weight``'s shape."""
+    lows, highs = zip(*geometry.padding, strict=True)
+    if lows != highs:
+        x, lows = F.pad(x, flat_padding(geometry)), (0,) * geometry.spatial
+    return _conv_backward(grad, x, weight.to(grad.dtype), geometry, lows, False)
+
+
+def _conv_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+    padding: Sequence[int],
+    by_first: bool,
+) -> Tensor:
+    gx, gw, _ = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        None,
+        list(geometry.stride),
+        list(padding),
+        list(geometry.dilation),
+        False,
+        [0] * geometry.spatial,
+        geometry.groups,
+        [by_first, not by_first, False],
+    )
+    found: Tensor = gx if by_first else gw
+    return found
 
 
 def matmul(grad: Tensor, product: Product, needed: Sequence[bool]) -> Grads:

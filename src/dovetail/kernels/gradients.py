@@ -40,7 +40,10 @@ class TableProduct:
     ) -> None:
         self.first, self.second, self.dtype = first, second, first.dtype
         self.spelling, self.geometry = rule.spelling, geometry
-        self.padded = any(p for pair in geometry.padding for p in pair)
+        terms = terms_for(rule)
+        assert terms is not None
+        silent = not first.fmt.affine and terms.is_silent(-first.fmt.qmin)
+        self.padded = not silent and any(p for pair in geometry.padding for p in pair)
 
     def terms(self, needed: Sequence[bool]) -> Iterator[Term]:
         """See :class:`dovetail.kernels.backward.Product`."""

@@ -29,7 +29,7 @@ from dovetail.kernels.cast_structs import (
     tensor_of,
 )
 
-__all__ = ["fake_quantize", "range_of", "round_by_range", "round_integers"]
+__all__ = ["fake_quantize", "look_up", "range_of", "round_by_range", "round_integers"]
 
 # Channels of up to so many values stay in the second cache between the two looks at them.
 _SHORT = 1 << 17
@@ -109,25 +109,67 @@ def fake_quantize(
             f"{x.device}"
         )
     given = x.detach().contiguous()
-    scales = scale.detach().float().reshape(-1).contiguous()
-    zeros = zero_point.detach().to(torch.int32).reshape(-1).contiguous()
     sizes = _sizes(given, axis)
-    channels = max(scales.numel(), zeros.numel())
-    if channels not in (1, sizes[1]):
-        raise DovetailError(f"{channels} scales for {sizes[1]} channels")
-    scales, zeros = (t.expand(channels).contiguous() for t in (scales, zeros))
+    scales, zeros = _parameters(scale, zero_point, sizes[1])
     result = out if out is not None and out.is_contiguous() else torch.empty_like(given)
     tensor = tensor_of(given, result, sizes, _key(seed), report_on(report, given))
     native._check(
         native._loaded().dv_cast_affine(
             ctypes.byref(tensor),
-            ctypes.c_int64(channels),
+            ctypes.c_int64(len(scales)),
             ctypes.c_void_p(scales.data_ptr()),
             ctypes.c_void_p(zeros.data_ptr()),
             ctypes.byref(_codes(fmt)),
         )
     )
     return result if out is None or result is out else out.copy_(result)
+
+
+def look_up(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None,
+    tables: Tensor,
+    scaled: bool,
+) -> Tensor:
+    """``[len(tables), *x.shape]``: what each table (float32, by code less ``qmin``) holds for the
+    codes of ``x`` (float32 on the CPU, rounded to nearest, ties to even), times the scale if
+    ``scaled``.
+
+    >>> x, half, zero = torch.tensor([0.3, 9.0]), torch.tensor(0.5), torch.tensor(0)
+    >>> squares, fmt = torch.tensor([[1.0, 0.0, 1.0]]), IntFormat(2)
+    >>> not native.available() or look_up(x, fmt, half, zero, None, squares, True).tolist()
+    [[0.5, 0.5]]
+    """
+    given, tables = x.detach().contiguous(), tables.contiguous()
+    sizes = _sizes(given, axis)
+    scales, zeros = _parameters(scale, zero_point, sizes[1])
+    result = torch.empty((len(tables), *x.shape), dtype=torch.float32)
+    for table, out in zip(tables, result, strict=True):
+        native._check(
+            native._loaded().dv_cast_lookup(
+                ctypes.byref(tensor_of(given, out, sizes)),
+                ctypes.c_int64(len(scales)),
+                ctypes.c_void_p(scales.data_ptr()),
+                ctypes.c_void_p(zeros.data_ptr()),
+                ctypes.byref(_codes(fmt)),
+                ctypes.c_void_p(table.data_ptr()),
+                int(scaled),
+            )
+        )
+    return result
+
+
+def _parameters(scale: Tensor, zero_point: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Scales and zero points as the core takes them: one in all, or one for each channel."""
+    scales = scale.detach().float().reshape(-1).contiguous()
+    zeros = zero_point.detach().to(torch.int32).reshape(-1).contiguous()
+    channels = max(scales.numel(), zeros.numel())
+    if channels not in (1, length):
+        raise DovetailError(f"{channels} scales for {length} channels")
+    return scales.expand(channels).contiguous(), zeros.expand(channels).contiguous()
 
 
 def _key(seed: Tensor | None) -> int:

@@ -12,7 +12,9 @@ from torch.library import Library, register_fake, register_vmap
 from dovetail._eager import is_eager
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats.quantization import quantize
+from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.gradients import Terms, terms_of
+from dovetail.kernels import native, native_integers
 from dovetail.kernels.batching import one_by_one
 from dovetail.kernels.layer import integer
 
@@ -44,7 +46,11 @@ def _slopes(x: Tensor, scale: Tensor, zero: Tensor, arithmetic: str, part: str) 
     rule = Arithmetic.parse(arithmetic)
     fmt = integer(rule.input if part in _FIRST else rule.weight)
     table = _table(rule, part, x.dtype == torch.float64).to(x.device)
-    codes = quantize(x, fmt, scale, zero, 0 if scale.dim() else None)
+    axis = 0 if scale.dim() else None
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    if plain and fmt.rounding == NEAREST_EVEN and is_eager() and native.available():
+        return native_integers.look_up(x, fmt, scale, zero, axis, table, part in _SCALED)
+    codes = quantize(x, fmt, scale, zero, axis)
     y = table[:, codes.long() - fmt.qmin]
     if part not in _SCALED:
         return y
