@@ -131,10 +131,10 @@ class Arithmetic:
         if KINDS[kind].is_product:
             self._check_product(kind)
             self._check_gradient()
-        elif not self.grad.is_straight_through:
+        elif not self.grad.is_straight_through or self.grad.learned:
             raise DovetailError(
-                f"grad={self.grad} differentiates products, and {kind} has none: give it "
-                f"'{Gradient(cast=self.grad.cast)}'"
+                f"grad={self.grad} is about the operands of products, and {kind} has none: give it "
+                "'ste' or 'ste(unclipped)'"
             )
         if self.fn is not None:
             self.fn.check(kind)
@@ -165,6 +165,7 @@ class Arithmetic:
 
     def _check_gradient(self) -> None:
         """Gradients of a multiplier need one that multiplies codes; its terms are made here."""
+        self._check_learned()
         if self.grad.is_straight_through:
             return
         if not self.multiplies_codes:
@@ -176,6 +177,19 @@ class Arithmetic:
                 f"grad='{Gradient(cast=self.grad.cast)}'"
             )
         terms_of(self.grad, self.code_multiplier, *self.code_ranges)
+
+    def _check_learned(self) -> None:
+        """Learned are real scales of symmetric codes, which nothing else determines."""
+        for slot in self.grad.learned:
+            fmt = getattr(self, slot)
+            fixed = isinstance(fmt, IntFormat) and (fmt.affine or fmt.po2 or fmt.dynamic)
+            drawn = isinstance(fmt, IntFormat) and fmt.rounding != NEAREST_EVEN
+            if not self.multiplies_codes or fixed or drawn:
+                raise DovetailError(
+                    f"grad={self.grad} learns the scale of the {slot}'s integer codes, but "
+                    f"{slot}={fmt or 'exact'}: give input and weight symmetric formats with real "
+                    "scales that round to nearest, such as 'int8'"
+                )
 
     @property
     def code_ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:

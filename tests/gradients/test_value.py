@@ -93,7 +93,11 @@ CODES = {"input": dv.format("int8"), "weight": dv.format("int8")}
             "linear",
             "multiply floating-point numbers",
         ),
-        ({}, "softmax", "lut2d differentiates products, and softmax has none: give it 'ste'"),
+        (
+            {},
+            "softmax",
+            "lut2d is about the operands of products, and softmax has none: give",
+        ),
         (
             CODES | {"mul": "mul8s_1KV9", "grad": "lut2d(window=200)"},
             "conv",

@@ -4,6 +4,7 @@ from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.approximation_errors import approximation_errors
 from dovetail.emulation.counting import CastCounter, Counter, counters
 from dovetail.emulation.fold import fold_
+from dovetail.emulation.learned import learned_parameters
 from dovetail.emulation.mode import checkpoint_context
 from dovetail.emulation.operators import register_operator
 from dovetail.emulation.plan import plan
@@ -31,6 +32,7 @@ __all__ = [
     "exact",
     "fold_",
     "is_emulated",
+    "learned_parameters",
     "load_state",
     "plan",
     "recipes",

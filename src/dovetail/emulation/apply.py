@@ -18,8 +18,10 @@ from dovetail.emulation.sparsifying import prepare
 from dovetail.emulation.swap import swap_in, swap_out
 from dovetail.emulation.trace import Seen, Trace, owners, shields, trace
 from dovetail.errors import DovetailError
+from dovetail.formats import IntFormat
 from dovetail.formats.cast import as_integer
 from dovetail.formats.quantization import scale_zero_point
+from dovetail.kernels.learned_steps import first_step
 from dovetail.recipe import OpAddress, Recipe
 
 __all__ = ["SEVERAL", "Fitting", "apply_", "fitting", "remove_", "swap_all"]
@@ -68,8 +70,10 @@ class Fitting:
     ranged: list[tuple[Site, Seen]]
 
     def fill(self) -> None:
-        """Once the modules have their entries: what masks start from, and the first ranges."""
+        """Once the modules have their entries: what masks and learned steps start from, and the
+        first ranges."""
         _prepare_sparsity(self.found, self.entries)
+        _prepare_steps(self.found, self.entries)
         _set_ranges(self.ranged)
 
 
@@ -190,6 +194,25 @@ def _prepare_sparsity(found: Trace, entries: dict[nn.Module, Entry]) -> None:
         site = entry and entry.sites.get(seen.address.kind, {}).get(seen.address.index)
         if site:
             prepare(site, seen.module, seen.weight)
+
+
+def _prepare_steps(found: Trace, entries: dict[nn.Module, Entry]) -> None:
+    """First values of the weights' learned steps."""
+    for seen in found.seen.values():
+        entry = entries.get(seen.module)
+        site = entry and entry.sites.get(seen.address.kind, {}).get(seen.address.index)
+        if not site or "weight" not in site.learned or "weight" in site.buffers:
+            continue
+        if seen.weight is None:
+            raise DovetailError(
+                f"{site.op.key}: grad={site.arithmetic.grad} starts from the weight, which only an "
+                "example shows: give one to apply_"
+            )
+        fmt = site.arithmetic.weight
+        assert isinstance(fmt, IntFormat)  # the plan was checked
+        step = first_step(seen.weight, fmt)
+        zero = torch.zeros(step.shape, dtype=torch.int32, device=step.device)
+        site.set_range(seen.module, "weight", step, zero)
 
 
 def _set_ranges(ranged: list[tuple[Site, Seen]]) -> None:

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
+from dovetail.formats import Format
+from dovetail.formats.cast import as_integer
 from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.backward import Term
 from dovetail.kernels.gradients import product_of_codes
+from dovetail.kernels.learned_steps import learned_cast
 
 __all__ = ["differentiable"]
 
@@ -53,12 +56,22 @@ def _cast(site: Site, module: nn.Module, call: Call) -> tuple[Tensor, Tensor]:
     arithmetic = site.arithmetic
     assert arithmetic.input is not None
     assert arithmetic.weight is not None
-    x, weight = call.x, call.weight
-    if not is_stochastic(arithmetic.input):  # else cast already: another cast would differ
-        x = cast_slot(x, arithmetic.input, "input", site, module)
-    if not is_stochastic(arithmetic.weight):
-        weight = cast_slot(weight, arithmetic.weight, "weight", site, module)
+    slots = ("input", call.x, arithmetic.input), ("weight", call.weight, arithmetic.weight)
+    x, weight = (_cast_operand(*slot, site, module, call.kind) for slot in slots)
     return x, weight
+
+
+def _cast_operand(
+    slot: str, x: Tensor, fmt: Format, site: Site, module: nn.Module, kind: str
+) -> Tensor:
+    if is_stochastic(fmt):
+        return x  # cast already: another cast would differ
+    if slot not in site.learned:
+        return cast_slot(x, fmt, slot, site, module)
+    scale, _ = site.range(module, slot)
+    assert scale is not None
+    role = "second" if (kind, slot) == ("matmul", "weight") else slot
+    return learned_cast(x, as_integer(fmt), scale, site.arithmetic.grad.cast, role)
 
 
 def _parts(call: Call, x: Tensor, weight: Tensor, term: Term, padded: bool) -> list[Tensor]:

@@ -134,7 +134,10 @@ def _detached(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
 def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
     if multiplies_blocks(site.arithmetic, call):
         return product_of_blocks(call.plain, site.spelling)
-    ranges = (*site.range(module, "input"), *site.range(module, "weight"))
+    (xs, xz), (ws, wz) = site.range(module, "input"), site.range(module, "weight")
+    if torch._C._are_functorch_transforms_active():  # learned scales get theirs as operands do
+        xs, ws = (None if scale is None else scale.detach() for scale in (xs, ws))
+    ranges = xs, xz, ws, wz
     if call.kind == "matmul":
         return eager.matmul(call.x, call.weight, *ranges, site.spelling)
     if call.kind == "linear":

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dovetail.emulation.planned import Plan, PlannedOp
-from dovetail.emulation.swap import BUFFER_PREFIX
+from dovetail.emulation.swap import BUFFER_PREFIX, Emulated
 from dovetail.errors import DovetailError
 from dovetail.sparsity import Sparsity
 
@@ -45,6 +46,9 @@ class Site:
         self.stream = zlib.crc32(op.key.encode())  # of random numbers, one for each operation
         tag = op.kind + ("" if op.index is None else str(op.index))
         self.buffers = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in op.ranged_slots}
+        learned = op.arithmetic.grad.learned
+        # Learned steps are parameters; a weight's is found of the weight, not calibrated.
+        self.learned = {slot: f"{BUFFER_PREFIX}{tag}_{slot}" for slot in learned}
         self.mask, self.scores = (f"{BUFFER_PREFIX}{tag}_{name}" for name in ("mask", "scores"))
         self.transforms: tuple[str, ...] = ()  # their kinds, in the order of their use
         self.attributes: dict[str, float] = {}  # what an approximation is told besides the call's
@@ -61,25 +65,46 @@ class Site:
 
     def range(self, module: nn.Module, slot: str) -> tuple[Tensor | None, Tensor | None]:
         """Scale and zero point of a slot; (None, None) where the operand's own range is used."""
-        name = self.buffers.get(slot)
+        name = self.buffers.get(slot) or self.learned.get(slot)
         if name is None:
             return None, None
-        if self.ranges == "missing":
+        if slot in self.buffers and self.ranges == "missing":
             raise DovetailError(
                 f"{self.op.key}: the range of its {slot} is not known. Calibrate it with "
                 "'with dv.calibrate(model): model(batch)', or give apply_ an example; a format "
                 f"such as '{_dynamic(self.op, slot)}' needs neither"
             )
-        return module._buffers[name + "_scale"], module._buffers[name + "_zero"]
+        zero = module._buffers[name + "_zero"]
+        if slot not in self.learned:
+            return module._buffers[name + "_scale"], zero
+        step = module._parameters[name + "_scale"]
+        assert step is not None
+        return step.float().clamp_min(_LEAST), zero  # whatever an optimiser made of it
 
     def set_range(self, module: nn.Module, slot: str, scale: Tensor, zero: Tensor) -> None:
-        """Store a range in the module's buffers, in place where they exist already."""
+        """Store a range in the module's buffers, in place where they exist already; a step that is
+        learned as a parameter."""
         for suffix, value in (("_scale", scale), ("_zero", zero)):
-            name = self.buffers[slot] + suffix
-            if name in module._buffers:
-                getattr(module, name).copy_(value)
+            name = (self.buffers.get(slot) or self.learned[slot]) + suffix
+            if name in module._buffers or name in module._parameters:
+                with torch.no_grad():
+                    getattr(module, name).copy_(value)
+            elif suffix == "_scale" and slot in self.learned:
+                self._check_holds_parameters(module)
+                module.register_parameter(name, nn.Parameter(value.detach().float().clone()))
             else:
                 module.register_buffer(name, value.detach().clone(), persistent=False)
+
+    def _check_holds_parameters(self, module: nn.Module) -> None:
+        if not isinstance(module, Emulated):
+            raise DovetailError(
+                f"{self.op.key}: grad={self.arithmetic.grad} needs a parameter that state_dict() "
+                "does not show, which a traced graph or a module with a forward of its own cannot "
+                "have; the nearest that works is 'ste'"
+            )
+
+
+_LEAST = 2.0**-100  # of a learned step
 
 
 def _dynamic(op: PlannedOp, slot: str) -> str:

@@ -72,8 +72,8 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     text = spell_rules(rules) if rules else ""
     found = {_RECIPE: _as_tensor(text)}
     for site, module in sites(model):
-        for slot in site.buffers:
-            if site.ranges != "missing":
+        for slot in {**site.buffers, **site.learned}:
+            if site.ranges != "missing" or slot not in site.buffers:
                 scale, zero = site.range(module, slot)
                 assert scale is not None
                 assert zero is not None
@@ -157,7 +157,7 @@ def _as_text(saved: Tensor) -> str:
 def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
     wanted = set(saved) - {_RECIPE}
     for site, module in sites(model):
-        for slot in site.buffers:
+        for slot in {**site.buffers, **site.learned}:
             names = [f"{site.op.key}.{slot}.{part}" for part in ("scale", "zero")]
             if not wanted.issuperset(names):
                 raise DovetailError(f"the saved state has no range for the {slot} of {site.op.key}")

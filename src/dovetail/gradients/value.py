@@ -12,7 +12,7 @@ from dovetail.errors import DovetailError, unknown
 __all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
 
 PRODUCTS = ("ste", "lut1d", "lut2d", "poly")
-CASTS = ("clip", "unclipped")
+CASTS = ("clip", "unclipped", "lsq", "pact")
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,8 +29,9 @@ class Gradient:
     * ``poly``: ``df/da`` is the derivative of the multiplier's polynomial model.
 
     ``cast`` says how a cast passes its gradient: ``clip`` where it did not clip, ``unclipped``
-    everywhere. ``window`` is ``lut2d``'s half-window in codes; ``None`` chooses it by the
-    multiplier, see `dovetail.gradients.windows`.
+    everywhere; ``lsq`` and ``pact`` as ``clip``, and the scale is learned, with the gradients that
+    `dovetail.kernels.learned_steps` states. ``window`` is the half-window of ``lut2d`` in codes;
+    ``None`` chooses it by the multiplier, see `dovetail.gradients.windows`.
 
     >>> Gradient("lut2d", window=4), Gradient(cast="unclipped"), Gradient() == gradient("ste(clip)")
     (lut2d(window=4), ste(unclipped), True)
@@ -63,6 +64,15 @@ class Gradient:
     def clips(self) -> bool:
         """Whether what a cast clips gets no gradient."""
         return self.cast != "unclipped"
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The operands of a product whose scales are parameters.
+
+        >>> gradient("ste(lsq)").learned, gradient("ste(pact)").learned
+        (('input', 'weight'), ('input',))
+        """
+        return {"lsq": ("input", "weight"), "pact": ("input",)}.get(self.cast, ())
 
     @property
     def is_straight_through(self) -> bool:

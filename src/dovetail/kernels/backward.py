@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,9 @@ class Operand(Protocol):
 
     def through(self, grad: Tensor) -> Tensor:
         """The gradient by ``x``, given that by what the cast left."""
+
+
+Side = TypeVar("Side", bound=Operand)
 
 
 class Term(NamedTuple):
@@ -81,12 +84,12 @@ class Product(Protocol):
         """The terms, of which only the gradients ``needed`` (by first, by second) are used."""
 
 
-class ExactProduct:
+class ExactProduct(Generic[Side]):
     """The exact product of the cast operands: the straight-through estimator."""
 
     padded = False
 
-    def __init__(self, first: Operand, second: Operand, dtype: torch.dtype) -> None:
+    def __init__(self, first: Side, second: Side, dtype: torch.dtype) -> None:
         self.first, self.second, self.dtype = first, second, dtype
 
     def terms(self, needed: Sequence[bool]) -> Iterable[Term]:

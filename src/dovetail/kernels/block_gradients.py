@@ -56,7 +56,7 @@ class _Operand:
 
 def _product(
     x: Tensor, w: Tensor, rule: Arithmetic, axes: tuple[int, int], groups: int = 1
-) -> ExactProduct:
+) -> ExactProduct[_Operand]:
     clip, dtype = rule.grad.clips, torch.promote_types(x.dtype, w.dtype)
     first = _Operand(x, rule.input, axes[0], clip, dtype, groups)
     return ExactProduct(first, _Operand(w, rule.weight, axes[1], clip, dtype, 1), dtype)

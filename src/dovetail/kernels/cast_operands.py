@@ -11,6 +11,8 @@ from torch import Tensor
 from dovetail.formats import IntFormat
 from dovetail.formats.quantization import dequantize, quantize
 from dovetail.formats.realise import Report, round_integers
+from dovetail.gradients import Gradient
+from dovetail.kernels.learned_steps import step_gradient
 from dovetail.kernels.ranges import operand_range
 
 __all__ = ["CastOperand", "Ranges"]
@@ -21,7 +23,9 @@ Ranges = Sequence[Tensor | None]
 class CastOperand:
     """One operand of a product: its cast value, and how a gradient passes back through the cast.
 
-    ``dtype`` is that of the product: under autocast the other operand may be wider.
+    ``dtype`` is that of the product: under autocast the other operand may be wider. ``grad`` says
+    how a gradient passes; where it learns the scale, ``step_grad`` is the gradient by that, once
+    :meth:`through` has seen the one by the value.
     """
 
     def __init__(
@@ -30,16 +34,24 @@ class CastOperand:
         fmt: IntFormat,
         slot: str,
         given: Ranges,
-        clip: bool,
+        grad: Gradient,
         dtype: torch.dtype,
     ) -> None:
         scale, zero = given
-        pair = None if scale is None or zero is None else (scale, zero)
+        pair = None if scale is None or zero is None else (scale.detach(), zero)
+        self.slot = slot
+        self.learned = grad.cast if self.role in grad.learned else None
+        self.step_grad: Tensor | None = None
         self.x, self.fmt, self.dtype = x, fmt, dtype
         self.scale, self.zero = operand_range(x, fmt, slot, pair)
         self.axis = 0 if self.scale.dim() else None
         # A range taken from the operand itself clips nothing.
-        self.clips = clip and pair is not None
+        self.clips = grad.clips and pair is not None
+
+    @property
+    def role(self) -> str:
+        """The slot in the arithmetic: a second activation stands in the weight's."""
+        return "weight" if self.slot == "second" else self.slot
 
     @property
     def value(self) -> Tensor:
@@ -65,6 +77,10 @@ class CastOperand:
 
     def through(self, grad: Tensor) -> Tensor:
         """The gradient by ``x``, given that by the value."""
+        if self.learned:
+            self.step_grad = step_gradient(
+                self.x.detach(), self.fmt, self.scale, self.learned, self.slot, grad
+            )
         grad = grad.to(self.x.dtype)
         inside = self._cast[1]
         return grad if inside is None else torch.where(inside, grad, 0.0)

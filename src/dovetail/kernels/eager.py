@@ -22,7 +22,7 @@ def linear(
     arithmetic: str,
 ) -> Tensor:
     """``dovetail::linear``."""
-    if is_unwatched(x, weight, bias):
+    if is_unwatched(x, weight, bias, xs, ws):
         return library.computed_layer(x, weight, bias, xs, xz, ws, wz, LINEAR, arithmetic)
     y: Tensor = library.linear(x, weight, bias, xs, xz, ws, wz, arithmetic)
     return y
@@ -40,7 +40,7 @@ def conv(
     arithmetic: str,
 ) -> Tensor:
     """``dovetail::conv``."""
-    if is_unwatched(x, weight, bias):
+    if is_unwatched(x, weight, bias, xs, ws):
         return library.computed_layer(x, weight, bias, xs, xz, ws, wz, geometry, arithmetic)
     y: Tensor = library.conv(
         x, weight, bias, xs, xz, ws, wz, *library.conv_window(geometry), arithmetic
@@ -58,6 +58,6 @@ def matmul(
     arithmetic: str,
 ) -> Tensor:
     """``dovetail::matmul``."""
-    op = library.computed_matmul if is_unwatched(x, weight) else library.matmul
+    op = library.computed_matmul if is_unwatched(x, weight, xs, ws) else library.matmul
     y: Tensor = op(x, weight, xs, xz, ws, wz, arithmetic)
     return y

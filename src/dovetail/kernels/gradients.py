@@ -9,7 +9,8 @@ With ``xq``, ``wq`` the operands as the casts left them, ``xq = s_x (a - z_x)`` 
   ``z_x``. Of the exact product this is ``ste``.
 
 Then each cast passes its gradient straight through where it did not clip (as in PACT, arXiv
-1805.06085), or everywhere if the arithmetic says ``unclipped``.
+1805.06085), or everywhere if the arithmetic says ``unclipped``; and to its scale, if that is
+learned (:mod:`dovetail.kernels.learned_steps`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats import IntFormat
 from dovetail.kernels import backward
-from dovetail.kernels.backward import ExactProduct, Grads, Product, Term, flat_padding
+from dovetail.kernels.backward import ExactProduct, Grads, Term, flat_padding
 from dovetail.kernels.cast_operands import CastOperand, Ranges
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.slope_library import slopes, terms_for
@@ -79,13 +80,13 @@ def product_of_codes(
     rule: Arithmetic,
     geometry: Geometry = LINEAR,
     second: str = "weight",
-) -> Product:
+) -> ExactProduct[CastOperand] | TableProduct:
     """The product as the backward pass sees it; ``second`` is the second operand's slot."""
     assert isinstance(rule.input, IntFormat)
     assert isinstance(rule.weight, IntFormat)
-    clip, dtype = rule.grad.clips, torch.promote_types(x.dtype, w.dtype)
-    first = CastOperand(x, rule.input, "input", ranges[:2], clip, dtype)
-    other = CastOperand(w, rule.weight, second, ranges[2:], clip, dtype)
+    grad, dtype = rule.grad, torch.promote_types(x.dtype, w.dtype)
+    first = CastOperand(x, rule.input, "input", ranges[:2], grad, dtype)
+    other = CastOperand(w, rule.weight, second, ranges[2:], grad, dtype)
     if terms_for(rule) is None:
         return ExactProduct(first, other, dtype)
     return TableProduct(first, other, rule, geometry)
@@ -99,9 +100,10 @@ def linear(
     ranges: Ranges,
     arithmetic: Arithmetic,
     needed: Sequence[bool],
-) -> Grads:
-    """See :func:`dovetail.kernels.backward.linear`."""
-    return backward.linear(grad, product_of_codes(x, weight, ranges, arithmetic), bias, needed)
+) -> tuple[Grads, Grads]:
+    """See :func:`dovetail.kernels.backward.linear`; and the gradients by learned scales."""
+    product = product_of_codes(x, weight, ranges, arithmetic)
+    return backward.linear(grad, product, bias, needed), _by_steps(product)
 
 
 def conv(
@@ -113,10 +115,10 @@ def conv(
     arithmetic: Arithmetic,
     geometry: Geometry,
     needed: Sequence[bool],
-) -> Grads:
-    """See :func:`dovetail.kernels.backward.conv`."""
+) -> tuple[Grads, Grads]:
+    """See :func:`dovetail.kernels.backward.conv`; and the gradients by learned scales."""
     product = product_of_codes(x, weight, ranges, arithmetic, geometry)
-    return backward.conv(grad, product, bias, geometry, needed)
+    return backward.conv(grad, product, bias, geometry, needed), _by_steps(product)
 
 
 def matmul(
@@ -126,7 +128,12 @@ def matmul(
     ranges: Ranges,
     arithmetic: Arithmetic,
     needed: Sequence[bool],
-) -> Grads:
-    """See :func:`dovetail.kernels.backward.matmul`."""
+) -> tuple[Grads, Grads]:
+    """See :func:`dovetail.kernels.backward.matmul`; and the gradients by learned scales."""
     product = product_of_codes(x, weight, ranges, arithmetic, second="second")
-    return backward.matmul(grad, product, needed)
+    return backward.matmul(grad, product, needed), _by_steps(product)
+
+
+def _by_steps(product: ExactProduct[CastOperand] | TableProduct) -> Grads:
+    """By the four ranges: scale and zero point of either operand."""
+    return product.first.step_grad, None, product.second.step_grad, None

@@ -43,7 +43,7 @@ _library.define(f"matmul(Tensor x, Tensor weight, {_RANGES}, str arithmetic) -> 
 
 
 def _range(scale: Tensor | None, zero: Tensor | None) -> Range | None:
-    return None if scale is None or zero is None else (scale, zero)
+    return None if scale is None or zero is None else (scale.detach(), zero)
 
 
 def conv_geometry(
@@ -194,15 +194,20 @@ def _saved(ctx: Any) -> tuple[list[Tensor | None], list[Any]]:
     return [next(kept) if there else None for there in ctx.present], ctx.settings
 
 
+def _needed(ctx: Any, scales: tuple[int, int]) -> list[bool]:
+    """By input, weight and bias: also where only the scale of an operand is to be learned."""
+    needs = ctx.needs_input_grad
+    return [needs[0] or needs[scales[0]], needs[1] or needs[scales[1]], needs[2]]
+
+
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     tensors, (arithmetic,) = _saved(ctx)
     x, weight, bias, *ranges = tensors
     assert x is not None
     assert weight is not None
-    grads = gradients.linear(
-        grad, x, weight, bias, ranges, Arithmetic.parse(arithmetic), ctx.needs_input_grad[:3]
-    )
-    return (*grads, *[None] * 5)
+    rule = Arithmetic.parse(arithmetic)
+    grads, steps = gradients.linear(grad, x, weight, bias, ranges, rule, _needed(ctx, (3, 5)))
+    return (*grads, *steps, None)
 
 
 def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -210,17 +215,10 @@ def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, bias, *ranges = tensors
     assert x is not None
     assert weight is not None
-    grads = gradients.conv(
-        grad,
-        x,
-        weight,
-        bias,
-        ranges,
-        Arithmetic.parse(arithmetic),
-        conv_geometry(*shape),
-        ctx.needs_input_grad[:3],
-    )
-    return (*grads, *[None] * 9)
+    rule, geometry = Arithmetic.parse(arithmetic), conv_geometry(*shape)
+    needed = _needed(ctx, (3, 5))
+    grads, steps = gradients.conv(grad, x, weight, bias, ranges, rule, geometry, needed)
+    return (*grads, *steps, *[None] * 5)
 
 
 def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -229,8 +227,8 @@ def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     assert x is not None
     assert weight is not None
     rule = Arithmetic.parse(arithmetic)
-    grads = gradients.matmul(grad, x, weight, ranges, rule, ctx.needs_input_grad[:2])
-    return (*grads, *[None] * 5)
+    grads, steps = gradients.matmul(grad, x, weight, ranges, rule, _needed(ctx, (2, 4))[:2])
+    return (*grads, *steps, None)
 
 
 for _name, _impl, _fake, _backward in (
