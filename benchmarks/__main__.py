@@ -14,6 +14,7 @@ from benchmarks import (
     functions,
     mac,
     models,
+    training,
     wide,
 )
 from dovetail.kernels import native
@@ -21,6 +22,7 @@ from dovetail.kernels import native
 RUNS = {
     "mac": mac.run,
     "models": models.run,
+    "training": training.run,
     "costs": costs.run,
     "wide": wide.run,
     "floats": floats.run,
@@ -38,10 +40,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--levels", nargs="+", choices=native.levels(), default=native.levels())
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=64, help="examples in a training step")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/*.md")
     options = parser.parse_args()
     for which in options.which:
-        RUNS[which](options.threads, options.levels, options.rounds, options.save)
+        own = {"batch": options.batch} if which == "training" else {}
+        RUNS[which](options.threads, options.levels, options.rounds, options.save, **own)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class Arithmetic:
         if KINDS[kind].is_product:
             self._check_product(kind)
             self._check_gradient()
-        elif not self.grad.is_straight_through or self.grad.learned:
+        elif self.grad not in (Gradient(), Gradient(cast="unclipped")):
             raise DovetailError(
                 f"grad={self.grad} is about the operands of products, and {kind} has none: give it "
                 "'ste' or 'ste(unclipped)'"
@@ -166,12 +166,17 @@ class Arithmetic:
     def _check_gradient(self) -> None:
         """Gradients of a multiplier need one that multiplies codes; its terms are made here."""
         self._check_learned()
-        if self.grad.is_straight_through:
+        if self.grad.is_noisy and self.acc is not None:
+            raise DovetailError(
+                f"grad={self.grad} trains on exact sums with noise, which acc={self.acc} would "
+                "never see: leave acc out, or give 'ste'"
+            )
+        if self.grad.is_straight_through and not self.grad.is_noisy:
             return
         if not self.multiplies_codes:
             what = "floating-point numbers" if isinstance(self.mul, FloatMultiplier) else "no codes"
             raise DovetailError(
-                f"grad={self.grad} differentiates a table of products of integer codes, but "
+                f"grad={self.grad} needs a multiplier's products of integer codes, but "
                 f"input={self.input or 'exact'}, weight={self.weight or 'exact'} and "
                 f"mul={self.mul} multiply {what}: give integer formats such as 'int8', or "
                 f"grad='{Gradient(cast=self.grad.cast)}'"

@@ -83,7 +83,7 @@ CODES = {"input": dv.format("int8"), "weight": dv.format("int8")}
 @pytest.mark.parametrize(
     ("fields", "kind", "message"),
     [
-        ({}, "linear", "lut2d differentiates a table of products of integer codes.*no codes"),
+        ({}, "linear", "lut2d needs a multiplier's products of integer codes.*no codes"),
         (
             {
                 "input": dv.format("bf16"),

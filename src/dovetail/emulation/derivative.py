@@ -19,7 +19,7 @@ from dovetail.kernels.backward import Term
 from dovetail.kernels.gradients import product_of_codes
 from dovetail.kernels.learned_steps import learned_cast
 
-__all__ = ["differentiable"]
+__all__ = ["cast_operands", "differentiable"]
 
 
 def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
@@ -32,13 +32,13 @@ def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
     assert arithmetic.input is not None
     assert arithmetic.weight is not None
     if arithmetic.grad.is_straight_through:
-        return call.with_operands(*_cast(site, module, call), call.bias).exact()
+        return call.with_operands(*cast_operands(site, module, call), call.bias).exact()
     call = call.plain
     ranges = (*site.range(module, "input"), *site.range(module, "weight"))
     second = "second" if call.kind == "matmul" else "weight"
     fixed = call.x.detach(), call.weight.detach()
     product = product_of_codes(*fixed, ranges, arithmetic, call.geometry, second)
-    x, weight = _cast(site, module, call)
+    x, weight = cast_operands(site, module, call)
     parts = [
         part
         for term in product.terms((True, True))
@@ -52,7 +52,8 @@ def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
     return total
 
 
-def _cast(site: Site, module: nn.Module, call: Call) -> tuple[Tensor, Tensor]:
+def cast_operands(site: Site, module: nn.Module, call: Call) -> tuple[Tensor, Tensor]:
+    """Both operands cast to their integer formats, with the gradients of the casts."""
     arithmetic = site.arithmetic
     assert arithmetic.input is not None
     assert arithmetic.weight is not None

@@ -17,6 +17,7 @@ from dovetail.emulation.derivative import differentiable
 from dovetail.emulation.drawn import with_drawn_operands
 from dovetail.emulation.float_products import product_of_floats
 from dovetail.emulation.hidden import visible
+from dovetail.emulation.noisy import product_with_noise
 from dovetail.emulation.operate import operate
 from dovetail.emulation.operators import OpCall, slot_of
 from dovetail.emulation.scoring import weight_of, with_weight
@@ -118,6 +119,8 @@ def _product_of_codes(site: Site, module: nn.Module, call: Call) -> Tensor:
 
 
 def _codes_multiplied(site: Site, module: nn.Module, call: Call) -> Tensor:
+    if site.arithmetic.grad.is_noisy and module.training:
+        return product_with_noise(site, module, call)
     if torch._C._are_functorch_transforms_active():
         # Ops registered with torch.library have no derivative under torch.func: take the value
         # from the op, the derivative from an expression that has one, and add exact zeros.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["random_words", "seed_from"]
+__all__ = ["random_normals", "random_words", "seed_from"]
 
 _LOW = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -43,6 +43,18 @@ def random_words(shape: Sequence[int], seed: Tensor) -> Tensor:
         )
         k0, k1 = (k0 + _KEYS[0]) & _LOW, (k1 + _KEYS[1]) & _LOW
     return torch.stack((c0, c1, c2, c3), -1).flatten()[:count].view(list(shape))
+
+
+def random_normals(shape: Sequence[int], seed: Tensor) -> Tensor:
+    """float32 tensor of ``shape``, normally distributed with mean 0 and variance 1 (Box and Muller
+    1958); an element depends on the seed and its row-major index alone.
+
+    >>> random_normals((3,), torch.tensor(0))
+    tensor([ 0.9911, -0.6176, -0.1536])
+    """
+    pairs = (random_words((*shape, 2), seed).double() + 0.5) / 2**32
+    radius, turn = torch.sqrt(-2 * torch.log(pairs[..., 0])), 2 * torch.pi * pairs[..., 1]
+    return (radius * torch.cos(turn)).float()
 
 
 def seed_from(generator: torch.Generator | None, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
 
-PRODUCTS = ("ste", "lut1d", "lut2d", "poly")
+PRODUCTS = ("ste", "lut1d", "lut2d", "poly", "noise")
 CASTS = ("clip", "unclipped", "lsq", "pact")
 
 
@@ -27,6 +27,9 @@ class Gradient:
     * ``lut2d``: ``df/da`` is the slope of ``f(., w)`` smoothed over the codes at most ``window``
       away, a function of both (both: Meng et al., arXiv 2509.10519).
     * ``poly``: ``df/da`` is the derivative of the multiplier's polynomial model.
+    * ``noise``: as ``ste``, and while its module trains an operation computes the exact product of
+      the cast operands plus a normal error of the multiplier's mean and variance, drawn for each
+      sum (the noise of Trommer et al., arXiv 2208.07265); evaluation is bit exact as ever.
 
     ``cast`` says how a cast passes its gradient: ``clip`` where it did not clip, ``unclipped``
     everywhere; ``lsq`` and ``pact`` as ``clip``, and the scale is learned, with the gradients that
@@ -77,7 +80,12 @@ class Gradient:
     @property
     def is_straight_through(self) -> bool:
         """Whether products are differentiated as exact ones."""
-        return self.product == "ste"
+        return self.product in ("ste", "noise")
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether training sees noise in the multiplier's place."""
+        return self.product == "noise"
 
 
 @lru_cache(maxsize=256)
