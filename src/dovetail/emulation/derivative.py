@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from dovetail.arithmetic import Arithmetic
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
@@ -37,7 +38,8 @@ def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
     ranges = (*site.range(module, "input"), *site.range(module, "weight"))
     second = "second" if call.kind == "matmul" else "weight"
     fixed = call.x.detach(), call.weight.detach()
-    product = product_of_codes(*fixed, ranges, arithmetic, call.geometry, second)
+    nearest = Arithmetic.parse(site.spelling)  # what is drawn is on the grid already
+    product = product_of_codes(*fixed, ranges, nearest, call.geometry, second)
     x, weight = cast_operands(site, module, call)
     parts = [
         part
