@@ -146,7 +146,7 @@ def conv_case(i: int, name: str):
 
 @pytest.mark.parametrize("i", range(len(CONVS)))
 def test_conv(realisation, i):
-    for name in ("bfp(m=8, block=16)", "mxfp6_e3m2(block=8)"):
+    for name in ("bfp(m=8, block=16)", "mxfp6_e3m2(block=8)", "mxfp8_e5m2", "nvfp4(block=8)"):
         x, w, bias, geometry, expected = conv_case(i, name)
         assert same(fast(x, w, bias, name, name, geometry), expected), name
 

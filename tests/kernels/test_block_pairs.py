@@ -150,6 +150,19 @@ def test_accumulators_take_the_terms(realisation, acc):
             assert torch.equal(y, block.emulate(*call))
 
 
+def test_matrices_in_batches(realisation):
+    """NVFP4's tensor scale is that of all matrices together."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 1, 4, 40, generator=g), torch.randn(3, 40, 5, generator=g)
+    x[1] *= 100
+    fmt = dv.format("nvfp4")
+    got = block.matmul(x, y, fmt, dv.format("mxfp8_e4m3"))
+    cast = dv.cast(x, fmt) @ dv.cast(y, "mxfp8_e4m3", axis=-2)
+    torch.testing.assert_close(got, cast, rtol=1e-4, atol=1e-3)
+    with using("reference"):
+        assert torch.equal(got, block.matmul(x, y, fmt, dv.format("mxfp8_e4m3")))
+
+
 def test_what_qualifies():
     def ok(first: str, second: str, *args) -> bool:
         return qualifies(dv.format(first), dv.format(second), *args)
