@@ -44,11 +44,6 @@ class Pair:
         return max(_code_most(f) * _scale_most(f) for f in (self.first, self.second))
 
     @property
-    def real(self) -> bool:
-        """Whether some scale is no power of two."""
-        return max(_scale_most(self.first), _scale_most(self.second)) > 1
-
-    @property
     def cast_already(self) -> bool:
         """Whether some operand comes as values instead of being rounded here."""
         return self.first.rounding.is_stochastic or self.second.rounding.is_stochastic
