@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
-from dovetail.calibration import Percentile
 from dovetail.emulation import tap
+from dovetail.formats.observers import observer
 from emulated_layers import TABLE, applied, close
 from helpers import build, randn
 
@@ -233,17 +233,18 @@ def test_c12_significands_of_more_than_eight_bits():
 
 def test_c13_a_range_can_be_read_twice():
     """pytorch-quantization C13: reading it changed the histogram that it was read from."""
-    seen = Percentile(90.0)
-    seen.update(randn(1000))
-    first = tuple(map(float, seen.range()))
-    assert tuple(map(float, seen.range())) == first
-    seen.update(randn(1000, seed=1) / 100)
-    assert float(seen.range()[1]) < first[1]
+    seen = observer("percentile(90)")
+    int8 = dv.format("int8")
+    seen.update(randn(1, 1000))
+    first = tuple(map(float, seen.range(int8)))
+    assert tuple(map(float, seen.range(int8))) == first
+    seen.update(randn(1, 1000, seed=1) / 100)
+    assert float(seen.range(int8)[1]) < first[1]
 
 
 def test_c15_a_range_may_lie_far_below_the_first_batch():
     """pytorch-quantization C15: none was found below 1/16 of the first batch's largest value."""
-    seen = Percentile(99.0)
-    seen.update(torch.tensor([1000.0]))
-    seen.update(torch.linspace(-1, 1, 1000))
-    assert float(seen.range()[1]) < 1000 / 16
+    seen = observer("percentile(99)")
+    seen.update(torch.tensor([[1000.0]]))
+    seen.update(torch.linspace(-1, 1, 1000)[None])
+    assert float(seen.range(dv.format("int8"))[1]) < 1000 / 16

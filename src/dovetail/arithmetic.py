@@ -138,7 +138,6 @@ class Arithmetic:
             )
         if self.fn is not None:
             self.fn.check(kind)
-        self._check_calibrated(kind)
 
     def _check_product(self, kind: str) -> None:
         if not self.multiplies_codes:
@@ -210,16 +209,6 @@ class Arithmetic:
                 raise DovetailError(
                     f"{slot}={fmt or 'exact'}: mul={mul} multiplies values of '{mul.format!r}'; "
                     f"give the {slot} that format, or one all of whose values it has"
-                )
-
-    def _check_calibrated(self, kind: str) -> None:
-        """Activations are calibrated to one range each."""
-        for slot in KINDS[kind].activations:
-            fmt = getattr(self, slot)
-            if isinstance(fmt, IntFormat) and fmt.channel is not None and not fmt.dynamic:
-                raise DovetailError(
-                    f"{slot}={fmt}: a calibrated range is one for the whole tensor; the nearest "
-                    f"that works is '{replace(fmt, dynamic=True)}'"
                 )
 
     def _check_width(self, slot: str, fmt: Format | None, operand: int) -> None:

@@ -76,7 +76,7 @@ def test_approximated_functions(capsys) -> None:
     assert main(["show", "functions", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(approximation_names())
-    assert rows["base2"]["kinds"] == ["exp", "softmax"]
+    assert rows["base2"]["kinds"] == ["exp", "softmax", "log_softmax"]
     assert all(row["what"] for row in rows.values())
 
 

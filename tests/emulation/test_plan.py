@@ -133,13 +133,8 @@ def test_what_no_rule_reaches_is_listed():
             "so it cannot vary along axis 0; the nearest that works is 'int8'",
         ),
         (
-            [dv.rule("fc1", input="int8(channel=1)")],
-            "fc1 (rule 1): input=int8(channel=1): a calibrated range is one for the whole tensor; "
-            "the nearest that works is 'int8(dynamic, channel=1)'",
-        ),
-        (
-            [dv.rule("fc1", output="int8(channel=1)")],
-            "fc1 (rule 1): output=int8(channel=1): a calibrated range is one for the whole tensor",
+            [dv.rule("fc1", input="int8(channel=1)", weight="int8")],
+            "fc1 (rule 1): input=int8(channel=1): the products of one sum share one scale",
         ),
     ],
 )

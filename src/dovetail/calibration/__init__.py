@@ -1,6 +1,6 @@
-"""Calibration: observers, and the context that gathers ranges with them."""
+"""Calibration: the context that gathers ranges, by the observers of :mod:`dovetail.formats`."""
 
 from dovetail.calibration.calibrate import calibrate
-from dovetail.calibration.observers import MinMax, Observer, Percentile, observer
+from dovetail.calibration.gathered import Calibrated, Calibration
 
-__all__ = ["MinMax", "Observer", "Percentile", "calibrate", "observer"]
+__all__ = ["Calibrated", "Calibration", "calibrate"]

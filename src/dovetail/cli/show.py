@@ -44,6 +44,7 @@ def formats(json: Json = False) -> None:
     """The number formats and their facts."""
     from dovetail.formats import IntFormat, format_examples
     from dovetail.formats import format as to_format
+    from dovetail.formats.observers import OBSERVERS
 
     known = {}
     for name in format_examples():
@@ -86,7 +87,7 @@ def formats(json: Json = False) -> None:
         "  channel=N    one scale for each index of axis N; weights: channel=0\n"
         "  dynamic      the range of each batch instead of a calibrated one\n"
         "  po2          the scale rounded up to a power of two\n"
-        "  observer=... how the range follows from the data\n",
+        f"  observer=... the range by {' '.join(OBSERVERS)}\n",
         others,
         "Largest and smallest are those of an element divided by its block's scale.\n"
         "Arguments, as in mxfp8_e4m3(block=64, mode=RCEIL, rounding=TowardZero):\n"

@@ -177,6 +177,8 @@ def _example_ranges(found: Trace, entries: dict[nn.Module, Entry]) -> list[tuple
         site = entry and entry.sites.get(seen.address.kind, {}).get(seen.address.index)
         if not site or any(slot not in seen.ranges for slot in site.buffers):
             continue  # not addressed, or an empty example batch: the ranges stay missing
+        if site.ranged_channels:
+            continue  # calibration finds them
         for slot in site.buffers:
             low, high = seen.ranges[slot]
             if not bool(torch.isfinite(low) & torch.isfinite(high)):

@@ -92,8 +92,12 @@ def _cast_integer(
     x: Tensor, fmt: IntFormat, slot: str, site: Site, module: nn.Module, report: Report | None
 ) -> Tensor:
     seed = seed_from(None, x.device) if is_stochastic(fmt) else None
+    clip = site.arithmetic.grad.clips
+    # The extremes of the tensor itself clip nothing.
+    own_clip = clip and fmt.leaves_out
     if fmt.group is not None:
-        return cast_by_range(x, fmt, block_axis(site.op.kind, slot), None, seed, report=report)
+        along = block_axis(site.op.kind, slot)
+        return cast_by_range(x, fmt, along, None, seed, clip=own_clip, report=report)
     scale, zero = site.range(module, slot)
     # Only a weight whose first axis is its outputs has a scale for each of them: not a matmul's
     # second operand, which is an activation, and not the one number per channel of a norm.
@@ -101,7 +105,6 @@ def _cast_integer(
     role = "second" if role == "weight" and (site.op.kind == "matmul" or x.dim() < 2) else role
     axis = fmt.axis_for(role)
     if scale is None or zero is None:
-        return cast_by_range(x, fmt, None, axis, seed, clip=False, report=report)
-    clip = site.arithmetic.grad.clips
+        return cast_by_range(x, fmt, None, axis, seed, clip=own_clip, report=report)
     axis = axis if scale.dim() else None
     return fake_quantize(x, fmt, scale, zero, axis, seed, clip=clip, report=report)

@@ -55,8 +55,8 @@ def _draw(
     scale, zero = site.range(module, slot)
     given = None if scale is None or zero is None else (scale, zero)
     found = operand_range(x, fmt, role, given)
-    # A range taken from the operand itself clips nothing.
-    clip = given is not None and site.arithmetic.grad.clips
+    # The extremes of the operand itself clip nothing.
+    clip = (given is not None or fmt.leaves_out) and site.arithmetic.grad.clips
     wide = x if x.dtype == torch.float64 else x.float()
     seed, axis = seed_from(None, x.device), 0 if found[0].dim() else None
     return fake_quantize(wide, fmt, *found, axis, seed, clip=clip), found

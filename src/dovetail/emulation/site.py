@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.swap import BUFFER_PREFIX, Emulated
 from dovetail.errors import DovetailError
+from dovetail.formats import IntFormat
 from dovetail.sparsity import Sparsity
 
 __all__ = ["EMULATE", "EXACT", "OBSERVE", "Emulation", "Site"]
@@ -80,6 +81,12 @@ class Site:
         step = module._parameters[name + "_scale"]
         assert step is not None
         return step.float().clamp_min(_LEAST), zero  # whatever an optimiser made of it
+
+    @property
+    def ranged_channels(self) -> bool:
+        """Whether some slot has a calibrated range per channel, which an example does not give."""
+        formats = (getattr(self.arithmetic, slot) for slot in self.buffers)
+        return any(isinstance(fmt, IntFormat) and fmt.channel is not None for fmt in formats)
 
     def set_range(self, module: nn.Module, slot: str, scale: Tensor, zero: Tensor) -> None:
         """Store a range in the module's buffers, in place where they exist already; a step that is

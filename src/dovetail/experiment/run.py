@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from dovetail._batches import device_of, inputs_and_target, mode
 from dovetail.analysis import accuracy, layers, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
-from dovetail.calibration import calibrate, observer
+from dovetail.calibration import calibrate
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
 from dovetail.errors import DovetailError
@@ -28,6 +28,7 @@ from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.result import RunResult, Stage
 from dovetail.experiment.retrain import check_options, retrain
 from dovetail.experiment.subject import Subject, subject, train
+from dovetail.formats.observers import observer as make_observer
 from dovetail.multipliers.exact import Exact
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
@@ -63,7 +64,7 @@ def run(
     overrides = list(overrides)
     file = resolve(load(path, overrides), out)
     with at(file.where("calibrate", "observer")):
-        observer(file.spec.calibrate.observer)
+        make_observer(file.spec.calibrate.observer)
     steps = Steps(show=progress)
     with _threads(file.spec.threads):
         with steps.step("reading model and data"):

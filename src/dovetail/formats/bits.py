@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dovetail.formats.rounding import Rounding
 
-__all__ = ["BINARY32", "BINARY64", "Layout", "layout_of", "round_pattern"]
+__all__ = ["BINARY32", "BINARY64", "Layout", "layout_of", "power_of_two", "round_pattern"]
 
 
 class Layout(NamedTuple):
@@ -58,6 +58,15 @@ class Layout(NamedTuple):
 
 BINARY32 = Layout(torch.float32, torch.int32, 32, 23, 127)
 BINARY64 = Layout(torch.float64, torch.int64, 64, 52, 1023)
+
+
+def power_of_two(exponent: Tensor) -> Tensor:
+    """``2**exponent`` in float64, exactly, for the exponents of its normal numbers: -1022..1023.
+
+    >>> power_of_two(torch.tensor([-1, 10]))
+    tensor([5.0000e-01, 1.0240e+03], dtype=torch.float64)
+    """
+    return ((exponent.to(torch.int64) + BINARY64.bias) << BINARY64.fraction).view(torch.float64)
 
 
 def layout_of(dtype: torch.dtype) -> Layout:

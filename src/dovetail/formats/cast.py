@@ -187,15 +187,15 @@ def cast_by_range(
     """``x`` rounded to an integer format with the scales that its own values ask for.
 
     ``axis`` is where the groups of a format that has them run (None: the last; within one nothing
-    clips), ``channel`` the axis of which each index has its scale (None: the format's own, else one
-    for all). With a ``report`` there is no gradient.
+    clips unless an observer leaves values out), ``channel`` the axis of which each index has its
+    scale (None: the format's own, else one for all). With a ``report`` there is no gradient.
 
     >>> cast_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2))
     tensor([  1.,   0., 100.,   0.])
     """
     place = axis_of(x, fmt, axis, channel)
     along, channel = (place, None) if fmt.group is not None else (None, place)
-    clip = clip and fmt.group is None
+    clip = clip and (fmt.group is None or fmt.leaves_out)
     return _followed(
         x, clip, lambda v, r: round_by_range(v, fmt, along, channel, out, r, seed), report=report
     )

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
+from dovetail.formats import observers
 from dovetail.formats.base import Format
 from dovetail.formats.blocks import Blocks, blocks_of
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import extremes, observed_range, scale_zero_point
 from dovetail.formats.scaled import NVFP4
 
-__all__ = ["Grid", "axis_of", "given_scale", "grid_of", "groups_of", "tensor_scale"]
+__all__ = ["Grid", "axis_of", "given_scale", "grid_of", "groups_of", "own_range", "tensor_scale"]
 
 
 class Grid(NamedTuple):
@@ -54,7 +55,7 @@ def grid_of(
         assert channel is not None
         return _of_groups(x, fmt, channel, scale, zero_point)
     if scale is None:
-        return Grid(*scale_zero_point(fmt, *observed_range(x.detach(), channel)), channel)
+        return Grid(*scale_zero_point(fmt, *own_range(x.detach(), fmt, channel)), channel)
     given = given_scale(scale, x), _zero_point(zero_point, fmt, x)
     steps, zero = torch.broadcast_tensors(*given)
     return Grid(steps, zero, channel)
@@ -105,8 +106,27 @@ def _of_groups(
             torch.zeros(shape, dtype=torch.int32, device=x.device),
             blocks.axis,
         )
-    ends = extremes(blocks.split(x.detach()), (blocks.axis + 1,))
-    return Grid(*scale_zero_point(fmt, *ends), blocks.axis)
+    parts = blocks.split(x.detach())
+    if fmt.leaves_out:
+        rows = parts.movedim(blocks.axis + 1, -1).flatten(0, -2)
+        low, high = (end.view(shape) for end in observers.range_by(str(fmt.observer), fmt, rows))
+    else:
+        low, high = extremes(parts, (blocks.axis + 1,))
+    return Grid(*scale_zero_point(fmt, low, high), blocks.axis)
+
+
+def own_range(x: Tensor, fmt: IntFormat, axis: int | None) -> tuple[Tensor, Tensor]:
+    """The range that ``x`` itself asks for, ``[]``, or ``[x.shape[axis]]``: its extremes, or what
+    the format's observer makes of it.
+
+    >>> own_range(torch.tensor([1.0, -3.0]), IntFormat(8), None)
+    (tensor(-3.), tensor(1.))
+    """
+    if not fmt.leaves_out or not x.numel():
+        return observed_range(x, axis)
+    rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
+    low, high = observers.range_by(str(fmt.observer), fmt, rows)
+    return (low.squeeze(0), high.squeeze(0)) if axis is None else (low, high)
 
 
 def groups_of(x: Tensor, fmt: IntFormat, axis: int) -> Blocks:

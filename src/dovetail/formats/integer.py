@@ -12,6 +12,8 @@ from dovetail.formats.rounding import NEAREST_EVEN, Rounding
 
 __all__ = ["IntFormat"]
 
+_OF_GROUPS = ("mse", "l2")
+
 
 @dataclass(frozen=True, repr=False)
 class IntFormat(Format):
@@ -24,7 +26,9 @@ class IntFormat(Format):
     ``n`` neighbours along the axis of the cast (the products that are summed) a scale of its own,
     always from the values themselves. ``dynamic`` takes the range of each batch instead of a
     calibrated one, ``po2`` rounds the scale up to a power of two, ``observer`` names how the range
-    is found (default: the calibration's).
+    follows from the values (:mod:`dovetail.formats.observers`): of a weight or a dynamic range from
+    the tensor itself (default: its extremes), of a calibrated one from the batches (default: the
+    calibration's); of a group ``mse`` and ``l2`` alone.
 
     ``rounding`` acts on the quotient ``x / scale`` (a float32 number, or float64 for float64), to
     which the zero point is added afterwards: ``TowardZero`` goes toward the value 0, and ``ToOdd``
@@ -75,10 +79,14 @@ class IntFormat(Format):
         for other, given in (
             ("per_tensor", self.per_tensor),
             ("channel", self.channel is not None),
-            ("observer", self.observer is not None),
         ):
             if given:
                 raise DovetailError(f"'{self}': group={group} and {other} exclude each other")
+        if self.observer not in (None, *_OF_GROUPS):
+            raise DovetailError(
+                f"'{self}': a group is too small for a histogram; of one, observer= is "
+                f"{' or '.join(_OF_GROUPS)}"
+            )
 
     @property
     def qmin(self) -> int:
@@ -106,6 +114,15 @@ class IntFormat(Format):
     def is_static(self) -> bool:
         """Whether the format needs a range from calibration when used on activations."""
         return not self.dynamic and self.group is None
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the range that it takes from values may leave some of them out.
+
+        >>> IntFormat(8).leaves_out, IntFormat(8, observer="mse").leaves_out
+        (False, True)
+        """
+        return self.observer not in (None, "minmax", "max")
 
     @property
     def code_dtype(self) -> torch.dtype:

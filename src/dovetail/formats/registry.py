@@ -16,6 +16,7 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
 from dovetail.formats.integer import IntFormat
 from dovetail.formats.names.construct import CONSTRUCTORS, EXAMPLES, p3109_named
+from dovetail.formats.observers import observer as make_observer
 from dovetail.formats.rounding import NEAREST_EVEN, Rounding
 from dovetail.formats.shorthand import aliases, is_shorthand, parse_shorthand
 
@@ -161,6 +162,8 @@ def _integer(
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise DovetailError(f"'{spelling}': {key} is {meaning}, not {value!r}")
     observer = kwargs.get("observer")
+    if observer is not None:
+        make_observer(str(observer))  # refuses what is none
     return IntFormat(
         bits,
         signed,

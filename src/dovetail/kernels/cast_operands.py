@@ -45,8 +45,8 @@ class CastOperand:
         self.x, self.fmt, self.dtype = x, fmt, dtype
         self.scale, self.zero = operand_range(x, fmt, slot, pair)
         self.axis = 0 if self.scale.dim() else None
-        # A range taken from the operand itself clips nothing.
-        self.clips = grad.clips and pair is not None
+        # The extremes of the operand itself clip nothing.
+        self.clips = grad.clips and (pair is not None or fmt.leaves_out)
 
     @property
     def role(self) -> str:

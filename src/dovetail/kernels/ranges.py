@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dovetail.formats import IntFormat
+from dovetail.formats.grid import own_range
 from dovetail.formats.quantization import scale_zero_point
 from dovetail.kernels.native_integers import range_of
 
@@ -22,4 +23,6 @@ def operand_range(x: Tensor, fmt: IntFormat, slot: str, given: Range | None) -> 
     """
     if given is not None:
         return given
-    return scale_zero_point(fmt, *range_of(x.detach(), fmt.axis_for(slot)))
+    axis, values = fmt.axis_for(slot), x.detach()
+    found = own_range(values, fmt, axis) if fmt.leaves_out else range_of(values, axis)
+    return scale_zero_point(fmt, *found)

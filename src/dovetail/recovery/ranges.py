@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from dovetail.calibration.calibrate import gathering
-from dovetail.calibration.observers import observer as make_observer
+from dovetail.formats.observers import observer as make_observer
 from dovetail.recovery.batches import Batches, quiet
 from dovetail.recovery.handle import Work
 from dovetail.recovery.operations import Operation

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import ElementFormat
+from dovetail.formats.bits import power_of_two
 from dovetail.formats.codebook import CodebookFormat, book_of
 from dovetail.formats.codes.packing import code_dtype
 from dovetail.formats.fixed import FixedFormat
@@ -205,7 +206,7 @@ def _read_float(codes: Tensor, fmt: FloatFormat) -> Tensor:
     # 2**exponent as a product of two powers that float64 holds as normal numbers
     power = exponent - fmt.offset - m
     half = power >> 1
-    values = (fraction + (1 << m)).double() * _power(half) * _power(power - half)
+    values = (fraction + (1 << m)).double() * power_of_two(half) * power_of_two(power - half)
     if fmt.zero:
         values = torch.where(exponent == 0, _scaled(fraction.double(), fmt.quantum), values)
     if fmt.has_inf:
@@ -224,11 +225,6 @@ def _is_nan(size: Tensor, negative: Tensor, fmt: FloatFormat) -> Tensor:
     if fmt.specials == "fn" or not fmt.signed:
         return size == (1 << (fmt.exponent + fmt.mantissa)) - 1
     return negative & (size == 0)
-
-
-def _power(exponent: Tensor) -> Tensor:
-    """``2**exponent`` for exponents of normal float64 numbers."""
-    return ((exponent + 1023) << _F).view(torch.float64)
 
 
 @lru_cache(maxsize=256)

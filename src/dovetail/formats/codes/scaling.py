@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dovetail.errors import DovetailError
 from dovetail.formats.base import BlockFormat
+from dovetail.formats.bits import power_of_two
 from dovetail.formats.block import PowerScaled
 from dovetail.formats.codes.layout import from_codes, nan_code, narrowed, to_codes
 from dovetail.formats.floating import FloatFormat
@@ -85,7 +86,7 @@ def scales_of(x: Tensor, fmt: BlockFormat, given: Tensor | None = None) -> Scale
     if isinstance(fmt, PowerScaled):
         exponent, finite = shared_exponents(x, fmt, 1)
         codes = torch.where(finite, exponent + _BIAS, _NAN).to(torch.uint8)
-        return Scales(codes, torch.where(finite, _power(-exponent), 0.0), divides=False)
+        return Scales(codes, torch.where(finite, power_of_two(-exponent), 0.0), divides=False)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     largest = in_blocks(x.to(wide).abs(), fmt.block).amax(2)
     finite = torch.isfinite(largest)
@@ -109,7 +110,7 @@ def scale_factors(
     tensor([1., nan])
     """
     if isinstance(fmt, PowerScaled):
-        power = _power(codes.to(torch.int64) - _BIAS).to(dtype)
+        power = power_of_two(codes.to(torch.int64) - _BIAS).to(dtype)
         return torch.where(codes == _NAN, torch.nan, power)
     if isinstance(fmt, NVFP4):
         assert tensor is not None
@@ -135,8 +136,3 @@ def _with_nan(codes: Tensor, finite: Tensor, scale: FloatFormat, fmt: BlockForma
             "(x.nan_to_num()), or take a scale that has one, such as 'fp8_e4m3fn'"
         )
     return codes if nan is None else torch.where(finite, codes, nan)
-
-
-def _power(exponent: Tensor) -> Tensor:
-    """``2**exponent`` in float64."""
-    return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dovetail._eager import is_eager
-from dovetail.formats.grid import Grid, grid_of, groups_of
+from dovetail.formats.grid import Grid, grid_of, groups_of, own_range
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.quantization import observed_range, scale_zero_point
+from dovetail.formats.quantization import scale_zero_point
 from dovetail.formats.realise.integers import in_torch, round_integers
 from dovetail.formats.realise.report import Report
 from dovetail.formats.realise.stochastic import words_of
@@ -59,14 +59,14 @@ def round_by_range(
     >>> round_by_range(torch.tensor([1.0, 0.4, 100.0, 40.0]), IntFormat(2, group=2), 0)
     tensor([  1.,   0., 100.,   0.])
     """
-    if is_eager() and x.numel():
+    if is_eager() and x.numel() and not fmt.leaves_out:
         for kernel in _kernels:
             y = kernel(x, fmt, axis, channel, out, report, seed)
             if y is not None:
                 return y
     if fmt.group is not None:
         return round_groups(x, fmt, grid_of(x, fmt, axis), out, report, seed)
-    ends = scale_zero_point(fmt, *observed_range(x, channel))
+    ends = scale_zero_point(fmt, *own_range(x, fmt, channel))
     return round_integers(x, fmt, *ends, channel, out, report, seed)
 
 
