@@ -157,6 +157,17 @@ def test_a_table_in_a_file_stays_a_file(tmp_path) -> None:
     assert loads(dump(file)).recipe == file.recipe
 
 
+def test_a_table_in_a_file_is_checked_against_its_source(tmp_path) -> None:
+    path = tmp_path / "t.hex"
+    path.write_text(" ".join(f"{a * w:x}" for a in range(16) for w in range(4)))
+    text = "dovetail: 1\nrules: [{mul: {file: %s, bits: [4, 2], check: '%s'}}]"
+    file = loads(text % (path, "exact(bits=[4, 2], signed=False)"))
+    assert [r.fields["mul"].bits for r in file.recipe] == [(4, 2)]
+    assert loads(dump(file)).recipe == file.recipe
+    with pytest.raises(DovetailError, match="differs from array"):
+        loads(text % (path, "array(mask=0, bits=[4, 2], signed=False)"))
+
+
 @pytest.mark.parametrize(
     ("mul", "message"),
     [
@@ -164,6 +175,7 @@ def test_a_table_in_a_file_stays_a_file(tmp_path) -> None:
         ("{signed: true}", "the mapping needs the key 'file'"),
         ("{file: a.npy, sined: true}", "unknown key 'sined'; did you mean 'signed'?"),
         ("{file: a.npy, signed: 1}", "'signed' is true or false, got the number 1"),
+        ("{file: a.npy, bits: x}", "'bits' is a whole number, or a list such as [8, 4]"),
         ("{file: absent.npy}", "d.yaml:2:15: absent.npy: no such file"),
         ("drum(k=99)", "d.yaml:2:15: rule '*': "),
     ],
