@@ -18,6 +18,9 @@ def test_every_format_has_its_facts(capsys) -> None:
     assert rows["mxfp4"]["block"] == 32
     assert rows["mxfp4"]["max"] == 6.0
     assert rows["fp16"]["has_inf"] is True
+    assert (rows["mxfp4"]["has_nan"], rows["fp4_e2m1fn"]["has_nan"]) == (True, False)
+    assert rows["int8"]["rounding"] == rows["mxfp4"]["rounding"] == "NearestTiesToEven"
+    assert rows["same"]["rounding"] is None
     assert rows["int8"]["is_static"] is True
     assert (rows["uint4"]["lowest"], rows["uint4"]["highest"]) == (0, 15)
 

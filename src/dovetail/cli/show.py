@@ -36,6 +36,7 @@ _FACTS = (
     "has_nan",
     "has_negative_zero",
     "is_static",
+    "rounding",
 )
 
 
@@ -85,15 +86,18 @@ def formats(json: Json = False) -> None:
         "  full         the lowest code too, -128 in int8\n"
         "  per_tensor   one scale; the default except for weights\n"
         "  channel=N    one scale for each index of axis N; weights: channel=0\n"
+        "  group=N      one scale for each N neighbours along what is summed\n"
         "  dynamic      the range of each batch instead of a calibrated one\n"
         "  po2          the scale rounded up to a power of two\n"
-        f"  observer=... the range by {' '.join(OBSERVERS)}\n",
+        f"  observer=... the range by {' '.join(OBSERVERS)}\n"
+        "  rounding=... how x / scale is rounded: a mode of those below\n",
         others,
-        "Largest and smallest are those of an element divided by its block's scale.\n"
+        "Largest and smallest are those of an element divided by its block's scale. The NaN of a\n"
+        "block is that of its scale: all of the block.\n"
         "Arguments, as in mxfp8_e4m3(block=64, mode=RCEIL, rounding=TowardZero):\n"
         "  rounding=... NearestTiesToEven NearestTiesToAway TowardZero TowardPositive\n"
         "               TowardNegative ToOdd Stochastic(24)\n"
-        "  saturation=. SatFinite SatPropagate SatNone (floats)\n"
+        "  saturation=  SatFinite SatPropagate SatNone (floats)\n"
         "  block=N      how many neighbours share a scale; axis=N: along which axis\n"
         "  mode=...     FLOOR CEIL EVEN RCEIL: how MX scales are chosen\n"
         "IEEE P3109 names such as binary8p4se and the d-Matrix shorthand such as\n"
@@ -130,6 +134,7 @@ def one_format(
 def _facts(name: str, fmt: Format) -> dict[str, Any]:
     """What is known of a format; facts of values are those of a block format's elements."""
     from dovetail.formats import BlockFormat, IntFormat
+    from dovetail.formats.nan import has_nan
 
     facts: dict[str, Any] = {"name": name, "lowest": None, "highest": None}
     if isinstance(fmt, IntFormat):
@@ -137,6 +142,9 @@ def _facts(name: str, fmt: Format) -> dict[str, Any]:
     inner = fmt.element if isinstance(fmt, BlockFormat) else fmt
     for key in _FACTS:
         facts[key] = getattr(fmt, key, getattr(inner, key, None))
+    if facts["has_nan"] is not None:  # a block has it in its scale
+        facts["has_nan"] = has_nan(fmt)
+    facts["rounding"] = facts["rounding"] and str(facts["rounding"])
     return facts
 
 
