@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dovetail.errors import DovetailError
 
-__all__ = ["device_of", "inputs_and_target", "mode"]
+__all__ = ["classes_first", "cross_entropy", "device_of", "inputs_and_target", "mode"]
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -47,6 +48,29 @@ def inputs_and_target(batch: Any, device: torch.device) -> tuple[tuple[Any, ...]
             f"a batch's last entry is the target tensor; the loader gave a {type(target).__name__}"
         )
     return tuple(moved[:-1]), target
+
+
+def classes_first(output: Any, target: Tensor) -> Any:
+    """Logits as torch's losses take them, ``[B, classes, ...]`` for a target ``[B, ...]``.
+
+    Those of language models come as ``[B, ..., classes]``; anything else is returned as it is.
+
+    >>> classes_first(torch.zeros(2, 5, 128), torch.zeros(2, 5)).shape
+    torch.Size([2, 128, 5])
+    """
+    if not isinstance(output, Tensor) or target.dim() < 2 or output.shape[:-1] != target.shape:
+        return output
+    fits = (output.shape[0], *output.shape[2:]) == target.shape
+    return output if fits else output.movedim(-1, 1)
+
+
+def cross_entropy(output: Any, target: Tensor) -> Tensor:
+    """The mean over all targets, with classes on either axis.
+
+    >>> round(float(cross_entropy(torch.zeros(2, 5, 128), torch.zeros(2, 5).long())), 3)
+    4.852
+    """
+    return F.cross_entropy(classes_first(output, target), target)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from dovetail.analysis.costs import CostRow, Costs, costs
 from dovetail.analysis.graph import Edge, Graph, Node, graph
 from dovetail.analysis.layers import LayerRow, LayerTable, Total, layers
 from dovetail.analysis.masks import MaskRow, MaskTable, masks
-from dovetail.analysis.metrics import Interval, accuracy, sqnr_db, wilson
+from dovetail.analysis.metrics import Interval, accuracy, perplexity, sqnr_db, wilson
 from dovetail.analysis.operands import OperandCounts, operand_counts
 from dovetail.analysis.tree import tree
 
@@ -27,6 +27,7 @@ __all__ = [
     "layers",
     "masks",
     "operand_counts",
+    "perplexity",
     "sqnr_db",
     "tree",
     "wilson",

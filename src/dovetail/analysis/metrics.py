@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dovetail._batches import device_of, inputs_and_target, mode
+from dovetail._batches import classes_first, cross_entropy, device_of, inputs_and_target, mode
 from dovetail.errors import DovetailError
 
-__all__ = ["Interval", "accuracy", "decibels", "powers", "sqnr_db", "wilson"]
+__all__ = ["Interval", "accuracy", "decibels", "perplexity", "powers", "sqnr_db", "wilson"]
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -64,9 +64,10 @@ def wilson(hits: int, n: int) -> Interval:
 def accuracy(model: nn.Module, loader: Iterable[Any]) -> Interval:
     """The share of targets that are the largest of their logits, over all batches of ``loader``.
 
-    The model maps the inputs of a batch ``(inputs..., target)`` to logits ``[B, classes, ...]``
-    for integer targets ``[B, ...]``. It runs in eval mode, without gradients; each module's mode
-    is restored. Logits with a NaN among them count as wrong.
+    The model maps the inputs of a batch ``(inputs..., target)`` to logits ``[B, classes, ...]``, or
+    as language models do ``[B, ..., classes]``, for integer targets ``[B, ...]``. It runs in eval
+    mode, without gradients; each module's mode is restored. Logits with a NaN among them count as
+    wrong.
 
     >>> identity = nn.Identity()
     >>> print(accuracy(identity, [(torch.eye(4), torch.tensor([0, 1, 2, 0]))]))
@@ -77,7 +78,7 @@ def accuracy(model: nn.Module, loader: Iterable[Any]) -> Interval:
     with mode(model, training=False), torch.no_grad():
         for batch in loader:
             inputs, target = inputs_and_target(batch, device)
-            logits = model(*inputs)
+            logits = classes_first(model(*inputs), target)
             _check_logits(logits, target)
             right = (logits.argmax(1) == target) & ~logits.isnan().any(1)
             hits += int(right.sum())
@@ -85,6 +86,28 @@ def accuracy(model: nn.Module, loader: Iterable[Any]) -> Interval:
     if n == 0:
         raise DovetailError("the loader gave no case: accuracy needs at least one")
     return wilson(hits, n)
+
+
+def perplexity(model: nn.Module, loader: Iterable[Any]) -> float:
+    """``exp`` of the mean cross entropy of all targets, with logits as :func:`accuracy` takes them.
+
+    Less is better: 1 is certainty, and the number of classes a uniform guess. NaN if a logit is.
+
+    >>> round(perplexity(nn.Identity(), [(torch.zeros(3, 128), torch.arange(3))]))
+    128
+    """
+    total, n = 0.0, 0
+    device = device_of(model)
+    with mode(model, training=False), torch.no_grad():
+        for batch in loader:
+            inputs, target = inputs_and_target(batch, device)
+            logits = classes_first(model(*inputs), target)
+            _check_logits(logits, target)
+            total += float(cross_entropy(logits.double(), target)) * target.numel()
+            n += target.numel()
+    if n == 0:
+        raise DovetailError("the loader gave no case: perplexity needs at least one")
+    return math.exp(total / n) if total / n < 700 else math.inf
 
 
 def _check_logits(logits: object, target: Tensor) -> None:

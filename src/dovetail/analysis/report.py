@@ -113,6 +113,11 @@ def _tiles(result: RunResult) -> list[dict[str, str]]:
         {"figure": _percent(stage.accuracy.value), "what": f"accuracy, {stage.name}"}
         for stage in result.stages
     ]
+    tiles += [
+        {"figure": f"{stage.perplexity:.2f}", "what": f"perplexity, {stage.name}"}
+        for stage in result.stages
+        if stage.perplexity is not None
+    ]
     if last.energy is not None:
         tiles.append({"figure": _percent(last.energy, 0), "what": "energy of the multiplications"})
     return tiles

@@ -155,6 +155,7 @@ def _stages(result: RunResult) -> Table:
     low = min(stage.accuracy.low for stage in result.stages)
     high = max(stage.accuracy.high for stage in result.stages)
     plotted = width() >= _ROOM_TO_PLOT
+    has_perplexity = result.stages[0].perplexity is not None
     left, right = f"{100 * low:.1f}", f"{100 * high:.1f}"
     shown = table(
         f"Accuracy on {result.stages[0].accuracy.n:,} test samples",
@@ -162,6 +163,7 @@ def _stages(result: RunResult) -> Table:
         ">Accuracy",
         "95 % interval",
         *([f"{left}{right:>{_PLOT - len(left)}}"] if plotted else ()),
+        *([">Perplexity"] if has_perplexity else ()),
         ">Agrees\nwith fp32",
         ">Logits\nSQNR dB",
         ">Energy",
@@ -174,6 +176,7 @@ def _stages(result: RunResult) -> Table:
             Text(percent(stage.accuracy.value), style=_verdict(stage.accuracy, reference)),
             f"{100 * stage.accuracy.low:.1f} to {100 * stage.accuracy.high:.1f}",
             *([_plot(stage.accuracy, low, high)] if plotted else ()),
+            *([f"{stage.perplexity:.2f}"] if stage.perplexity is not None else ()),
             NONE if first else percent(stage.agreement),
             NONE if first else decibels(stage.sqnr_db),
             ratio(stage.energy),

@@ -25,7 +25,8 @@ class Stage:
 
     `agreement` is the share of test samples on which the largest logit is fp32's, `sqnr_db` the
     signal-to-noise ratio of the logits with fp32's as the signal, `energy` the energy of all
-    products relative to exact ones of the same width (None where no cost is known).
+    products relative to exact ones of the same width (None where no cost is known), `perplexity`
+    that of the targets (None unless it is asked for).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Stage:
     agreement: float
     sqnr_db: float
     energy: float | None
+    perplexity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,14 @@ class RunResult:
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
+    asked = {} if stage.perplexity is None else {"perplexity": stage.perplexity}
     return {
         "name": stage.name,
         "accuracy": stage.accuracy.to_dict(),
         "agreement": stage.agreement,
         "sqnr_db": stage.sqnr_db,
         "energy": stage.energy,
+        **asked,
     }
 
 

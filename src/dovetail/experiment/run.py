@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from dovetail._batches import device_of, inputs_and_target, mode
-from dovetail.analysis import accuracy, layers, report, sqnr_db
+from dovetail._batches import classes_first, cross_entropy, device_of, inputs_and_target, mode
+from dovetail.analysis import accuracy, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
 from dovetail.calibration import calibrate
 from dovetail.emulation import Plan, apply_
@@ -68,7 +67,7 @@ def run(
     steps = Steps(show=progress)
     with _threads(file.spec.threads):
         with steps.step("reading model and data"):
-            work = subject(file)
+            work = subject(file, from_scratch=from_scratch)
             check_options(work, file)
         before_emulation(file, work, steps)
         plan = plan_for(work.model, file.recipe, work.example)
@@ -168,7 +167,12 @@ def _measured(
 
     table, stages = _asked_for(spec.measure, table, stages)
     last = stages[-1]
-    measured = {"accuracy": last.accuracy.value, "sqnr": last.sqnr_db, "energy": last.energy}
+    measured = {
+        "accuracy": last.accuracy.value,
+        "perplexity": last.perplexity,
+        "sqnr": last.sqnr_db,
+        "energy": last.energy,
+    }
     met, missed = spec.require.judge(measured)
     return RunResult(
         source=file.document.name,
@@ -218,6 +222,8 @@ def _asked_for(
     measure: Sequence[str], table: LayerTable, stages: list[Stage]
 ) -> tuple[LayerTable, list[Stage]]:
     """Without the figures that `measure` leaves out."""
+    if "perplexity" not in measure:
+        stages = [replace(stage, perplexity=None) for stage in stages]
     if "energy" not in measure:
         rows = tuple(replace(row, energy=None) for row in table.rows)
         table = replace(table, rows=rows, total=replace(table.total, energy=None))
@@ -239,7 +245,7 @@ def _logits(model: nn.Module, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
     with mode(model, training=False), torch.no_grad():
         for batch in batches:
             inputs, target = inputs_and_target(batch, device)
-            outputs.append(model(*inputs))
+            outputs.append(classes_first(model(*inputs), target))
             targets.append(target)
     if not outputs:
         raise DovetailError("the test data has no batch: there is nothing to measure")
@@ -255,6 +261,7 @@ def _stage(
         agreement=float((logits.argmax(1) == reference.argmax(1)).double().mean()),
         sqnr_db=sqnr_db(reference, logits),
         energy=energy,
+        perplexity=perplexity(nn.Identity(), [(logits, target)]),
     )
 
 

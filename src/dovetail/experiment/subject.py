@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dovetail._batches import device_of, inputs_and_target
 from dovetail.errors import DovetailError
@@ -36,8 +36,9 @@ class Subject:
     trained: bool = False
 
 
-def subject(file: ExperimentFile) -> Subject:
-    """Build what `model` and `data` of the file say, built-in models with their trained weights.
+def subject(file: ExperimentFile, *, from_scratch: bool = False) -> Subject:
+    """Build what `model` and `data` of the file say, built-in models with their trained weights,
+    unless they are about to be trained `from_scratch`.
 
     The experiment's seed is what any random draw on the way starts from; torch's global random
     generator is left as it was.
@@ -58,7 +59,7 @@ def subject(file: ExperimentFile) -> Subject:
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(file.spec.seed)
-        model, name = _model(file)
+        model, name = _model(file, from_scratch)
         return _subject(model.eval(), name, _data(file), file)
 
 
@@ -80,7 +81,7 @@ def train(work: Subject, file: ExperimentFile, *, progress: bool = False) -> Non
 _EXAMPLES = {"model": "model: {builtin: digits-cnn}", "data": "data: {builtin: digits}"}
 
 
-def _model(file: ExperimentFile) -> tuple[nn.Module, str]:
+def _model(file: ExperimentFile, from_scratch: bool) -> tuple[nn.Module, str]:
     from dovetail import zoo
 
     spec = file.spec.model
@@ -88,7 +89,8 @@ def _model(file: ExperimentFile) -> tuple[nn.Module, str]:
     if spec.builtin is not None:
         with at(file.where("model", "builtin")):
             model = zoo.build(spec.builtin)
-            model.load_state_dict(zoo.checkpoint(spec.builtin))
+            if not from_scratch:
+                model.load_state_dict(_trained(spec.builtin))
         return model, spec.builtin
     assert spec.python is not None
     place = file.where("model", "python")
@@ -98,6 +100,17 @@ def _model(file: ExperimentFile) -> tuple[nn.Module, str]:
             f"{place}: {spec.python} returned a {type(made).__name__}, not an nn.Module"
         )
     return made, spec.python
+
+
+def _trained(name: str) -> dict[str, Tensor]:
+    from dovetail import zoo
+
+    if not zoo.has_checkpoint(name):
+        raise DovetailError(
+            f"no trained weights of '{name}' ship with dovetail: 'dovetail run --train' trains it "
+            "first, or let a python: function return a trained one"
+        )
+    return zoo.checkpoint(name)
 
 
 def _data(file: ExperimentFile) -> Any:

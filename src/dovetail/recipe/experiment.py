@@ -301,6 +301,7 @@ class RequireSpec(_Spec):
     """Conditions on the last stage of a run; a missed one makes it end with exit code 1."""
 
     accuracy: Condition | None = Field(None, description='share of right answers, as ">=0.95"')
+    perplexity: Condition | None = Field(None, description='of language data, as "<=6"')
     sqnr: Condition | None = Field(None, description='of the network\'s output in dB, as ">=20"')
     energy: Condition | None = Field(None, description='relative to exact, as "<=0.7"')
 
@@ -335,7 +336,7 @@ def _version(value: Any) -> Any:
 Version = Annotated[
     Literal[1], BeforeValidator(_version), Field(description="version of this file's grammar")
 ]
-Measure = Literal["accuracy", "sqnr", "energy"]
+Measure = Literal["accuracy", "perplexity", "sqnr", "energy"]
 
 
 def _with_accuracy(value: Sequence[str]) -> Sequence[str]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dovetail._batches import device_of, mode
+from dovetail._batches import cross_entropy, device_of, mode
 from dovetail.emulation.state import sites
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
@@ -124,7 +123,7 @@ def fit(
     loop = Loop(
         model,
         loader,
-        _criterion(model, loss or F.cross_entropy, student),
+        _criterion(model, loss or cross_entropy, student),
         epochs,
         batches,
         Stepper(

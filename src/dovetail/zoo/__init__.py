@@ -23,6 +23,7 @@ __all__ = [
     "data",
     "dcgan",
     "digits",
+    "has_checkpoint",
     "language",
     "mobilenet",
     "names",
@@ -45,7 +46,7 @@ _ZOO = {
     ),
     "dcgan-generator": _Entry(dcgan.Generator),
     "dcgan-discriminator": _Entry(dcgan.Discriminator),
-    "lstm-lm": _Entry(language.LSTMLanguageModel),
+    "lstm-lm": _Entry(language.LSTMLanguageModel, language.train),
     "mobilenet-v2": _Entry(mobilenet.mobilenet_v2),
     "resnet18": _Entry(resnet.resnet18),
     "resnet50": _Entry(resnet.resnet50),
@@ -93,6 +94,15 @@ def checkpoint(name: str) -> dict[str, Tensor]:
             f"no trained weights of '{name}' ship with dovetail; zoo.build('{name}') draws some"
         )
     return load_file(path)
+
+
+def has_checkpoint(name: str) -> bool:
+    """Whether trained weights of ``name`` ship with dovetail.
+
+    >>> has_checkpoint("digits-cnn"), has_checkpoint("lstm-lm")
+    (True, False)
+    """
+    return _entry(name).checkpoint is not None
 
 
 def train(name: str, *, seed: int = 0, progress: bool = True) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dovetail._optional import optional
 from dovetail.errors import DovetailError, unknown
+from dovetail.zoo.language import documentation
 
 __all__ = ["Data", "load", "names"]
 
@@ -48,7 +49,7 @@ def names() -> list[str]:
     """The data sets of the zoo.
 
     >>> names()
-    ['digits']
+    ['digits', 'documentation']
     """
     return sorted(_DATA)
 
@@ -56,20 +57,20 @@ def names() -> list[str]:
 def load(name: str, *, seed: int = 0, batch_size: int = 64) -> Data:
     """The data set ``name``; ``seed`` picks the calibration images among the training images.
 
-    The test images are the same for every seed: a shipped checkpoint has never seen them.
+    The test images are the same for every seed: a shipped checkpoint has never seen them. Of
+    ``documentation``, characters and what follows each, an "image" is a run of 32 of them.
 
     >>> print(load("digits"))
     digits: 1078 train (256 of them to calibrate), 719 test
     >>> load("digit")
     Traceback (most recent call last):
-    dovetail.errors.DovetailError: unknown data set 'digit'; did you mean 'digits'? Known: digits
+    dovetail.errors.DovetailError: unknown data set 'digit'; did you mean 'digits'? ...
     """
     if name not in _DATA:
         raise unknown("data set", name, _DATA)
     if batch_size < 1:
         raise DovetailError(f"batch_size {batch_size} must be at least 1")
-    x, y = _DATA[name]()
-    held_out = _held_out(y.numpy())
+    x, y, held_out, classes = _DATA[name]()
     test, train = torch.nonzero(held_out)[:, 0], torch.nonzero(~held_out)[:, 0]
     picked = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     calibration = train[picked[:CALIBRATION_IMAGES].sort().values]
@@ -83,7 +84,7 @@ def load(name: str, *, seed: int = 0, batch_size: int = 64) -> Data:
         calibration=batches(calibration),
         test=batches(test),
         example=x[calibration[:batch_size]],
-        classes=int(y.max()) + 1,
+        classes=classes,
         sha256=hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest(),
     )
 
@@ -102,11 +103,27 @@ def _held_out(target: np.ndarray[Any, Any]) -> Tensor:
     return held_out
 
 
-def _digits() -> tuple[Tensor, Tensor]:
+Samples = tuple[Tensor, Tensor, Tensor, int]
+
+
+def _digits() -> Samples:
     """scikit-learn's 1,797 hand-written digits: 8x8 pixels of 17 grey levels (UCI, 1998)."""
     digits = optional("sklearn.datasets", extra="demo").load_digits()
     pixels = torch.from_numpy(digits.images).to(torch.float32).unsqueeze(1) / 16
-    return pixels, torch.from_numpy(digits.target).to(torch.int64)
+    target = torch.from_numpy(digits.target).to(torch.int64)
+    return pixels, target, _held_out(digits.target), 10
 
 
-_DATA: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": _digits}
+#: Characters in a run of text, each with the one that follows it.
+RUN = 32
+
+
+def _documentation() -> Samples:
+    """Python's documentation of its language, every tenth run of which is held out."""
+    text = documentation().long()
+    runs = text[: len(text) // (RUN + 1) * (RUN + 1)].view(-1, RUN + 1)
+    held_out = torch.arange(len(runs)) % 10 == 9
+    return runs[:, :-1].contiguous(), runs[:, 1:].contiguous(), held_out, 128
+
+
+_DATA: dict[str, Callable[[], Samples]] = {"digits": _digits, "documentation": _documentation}

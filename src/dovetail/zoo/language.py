@@ -7,7 +7,11 @@ import importlib
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LSTMLanguageModel", "documentation"]
+from dovetail.training import fit
+
+__all__ = ["LSTMLanguageModel", "documentation", "train"]
+
+EPOCHS, LR = 3, 3e-3
 
 
 def documentation() -> Tensor:
@@ -42,3 +46,19 @@ class LSTMLanguageModel(nn.Module):
         states, _ = self.lstm(self.embedding(text))
         logits: Tensor = self.head(states)
         return logits
+
+
+def train(*, seed: int = 0, epochs: int = EPOCHS, progress: bool = True) -> LSTMLanguageModel:
+    """Train an :class:`LSTMLanguageModel` on ``zoo.data``'s documentation; returned in eval mode.
+
+    The same seed gives the same weights on the same machine and thread count. An epoch takes about
+    ten seconds.
+    """
+    from dovetail.zoo import data
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LSTMLanguageModel()
+    text = data.load("documentation", seed=seed)
+    fit(model, text.train, epochs=epochs, lr=LR, seed=seed, progress=progress)
+    return model.eval()
