@@ -315,3 +315,21 @@ def test_wide_codes_of_half_precision_operands(mode):
     with torch.no_grad():
         y = seeded_call(emulated(full, x.float(), **fields), x.float())
         assert torch.equal(seeded_call(emulated(half, x, **fields), x), y.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("mode", ["ToOdd", "Stochastic(8)"])
+@pytest.mark.parametrize("grad", ["ste(unclipped)", "lut1d"])
+def test_other_gradients_are_the_same_under_func(mode, grad):
+    name = f"int8(rounding={mode})"
+    net = build(0, lambda: nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)))
+    x = randn(5, 16)
+    emulated(net, x, input=name, weight=name, mul="mul8s_1KV9", grad=grad)
+    seeded_call(lambda: net(x).square().sum().backward())
+    weights = {key: value.detach() for key, value in net.named_parameters()}
+
+    def loss(given):
+        return torch.func.functional_call(net, given, x).square().sum()
+
+    found = seeded_call(torch.func.grad(loss), weights)
+    for key, value in net.named_parameters():
+        torch.testing.assert_close(found[key], value.grad)

@@ -8,6 +8,8 @@ codes that were drawn: they have at most 16 bits, and the multiples are float32 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,12 +25,15 @@ __all__ = ["with_drawn_operands"]
 
 
 class _DrawnSite(Site):
-    """A site as it is for a call whose operands are drawn."""
+    """A site as it is for a call whose operands are drawn; all else is the site's own."""
 
     def __init__(self, site: Site, ranges: dict[str, Range]) -> None:
         assert site.drawn is not None
-        self.op, self.site, self.ranges_drawn = site.op, site, ranges
+        self.site, self.ranges_drawn = site, ranges
         self.arithmetic, self.spelling = site.drawn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["site"], name)
 
     def range(self, module: nn.Module, slot: str) -> tuple[Tensor | None, Tensor | None]:
         found = self.ranges_drawn.get(slot)
