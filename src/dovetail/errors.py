@@ -33,6 +33,7 @@ def unknown(
     >>> print(unknown("format", "fp8", ["fp8_e3m4", "fp8_e4m3"], usual=["fp8_e4m3"]))
     unknown format 'fp8'; did you mean 'fp8_e4m3'? Known: fp8_e3m4, fp8_e4m3
     """
+    given = given if isinstance(given, str) else repr(given)
     names = sorted(set(choices))
     starts = [name for name in names if len(name) > 2 and given.startswith(name)]
     begun = [name for name in names if len(given) > 2 and name.startswith(given)]

@@ -119,7 +119,7 @@ def test_the_teacher_is_not_trained() -> None:
         ("exakt", "teacher='exakt'"),
         ("exact(4)", "name its arguments"),
         ("exact(temp=4)", "did you mean 'temperature'"),
-        ("exact(temperature=0)", "temperature=0 must be above 0"),
+        ("exact(temperature=0)", "temperature=0 must be a number above 0"),
         ("exact(alpha=2)", "alpha=2 of a distillation"),
         ("exact(features=conv1)", "features='conv1' matches no module"),
     ],

@@ -45,7 +45,11 @@ class Checkpoint:
     def __init__(
         self, folder: str | Path, run: Mapping[str, Any], group: Group, *, sharded: bool = False
     ) -> None:
+        if not isinstance(folder, (str, os.PathLike)):
+            raise DovetailError(f"checkpoint={folder!r}: give a folder")
         self.folder, self.group = Path(folder), group
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DovetailError(f"{self.folder}: a file; a checkpoint is a folder of its own")
         self.run: dict[str, Any] = json.loads(json.dumps(dict(run)))
         self.holder = group.rank if sharded else 0  # whose files hold this process's weights
         self.best: dict[str, str] = {}

@@ -18,6 +18,7 @@ from dovetail.emulation import remove_
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError, unknown
 from dovetail.training.group import unwrapped
+from dovetail.training.options import is_number, is_whole
 
 __all__ = ["Distillation", "distillation"]
 
@@ -49,12 +50,19 @@ class Distillation:
     def __post_init__(self) -> None:
         if self.teacher != "exact" and not isinstance(self.teacher, nn.Module):
             raise DovetailError(f"teacher={self.teacher!r}: give 'exact' or an nn.Module")
-        if not self.temperature > 0:
-            raise DovetailError(f"temperature={self.temperature!r} must be above 0")
-        if not 0 <= self.alpha <= 1:
+        if not is_number(self.temperature) or self.temperature <= 0:
+            raise DovetailError(f"temperature={self.temperature!r} must be a number above 0")
+        if not is_number(self.alpha) or not 0 <= self.alpha <= 1:
             raise DovetailError(f"alpha={self.alpha!r} of a distillation lies between 0 and 1")
+        if not is_whole(self.class_axis):
+            raise DovetailError(f"class_axis={self.class_axis!r}: give the axis of the classes, 1")
         if isinstance(self.features, str):
             object.__setattr__(self, "features", (self.features,))
+        named = isinstance(self.features, Sequence)
+        if not named or not all(isinstance(one, str) for one in self.features):
+            raise DovetailError(
+                f"features={self.features!r}: give globs on paths of modules, such as 'blocks.*'"
+            )
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in _OPTIONS)
@@ -82,6 +90,10 @@ def distillation(spec: str | nn.Module | Distillation) -> Distillation:
         return spec
     if isinstance(spec, nn.Module):
         return Distillation(spec)
+    if not isinstance(spec, str):
+        raise DovetailError(
+            f"distill={spec!r}: give 'exact', a teacher (an nn.Module), or a Distillation"
+        )
     name, args, named = parse_call(spec)
     if args:
         raise DovetailError(f"distill='{spec}': name its arguments, as in {name}(temperature=4)")
@@ -120,7 +132,12 @@ class Student:
                     f"the {name} gave a {type(value).__name__}: distillation compares logits; "
                     "name modules by features=... to compare those"
                 )
+        _check_shapes("the model", output, taught)
         axis, t = self.how.class_axis, self.how.temperature
+        if not -output.dim() <= axis < output.dim():
+            raise DovetailError(
+                f"class_axis={axis}: the model gives logits of shape {tuple(output.shape)}"
+            )
         student = F.log_softmax(output.float() / t, axis)
         teacher = F.log_softmax(taught.float() / t, axis)
         apart_ = F.kl_div(student, teacher, reduction="none", log_target=True).sum(axis)
@@ -176,12 +193,21 @@ def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Any]]:
             hook.remove()
 
 
+def _check_shapes(what: str, student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise DovetailError(
+            f"{what} gave shape {tuple(student.shape)}, and its teacher {tuple(teacher.shape)}: "
+            "only tensors of one shape are compared"
+        )
+
+
 def _relative(student: Any, teacher: Any) -> Tensor:
     for value in (student, teacher):
         if not isinstance(value, Tensor):
             raise DovetailError(
                 f"a module of features=... gave a {type(value).__name__}: only tensors are compared"
             )
+    _check_shapes("a module of features=...", student, teacher)
     apart = (student.float() - teacher.float()).square().sum()
     relative: Tensor = apart / teacher.float().square().sum().clamp(min=1e-30)
     return relative

@@ -13,6 +13,7 @@ from dovetail._batches import mode
 from dovetail.emulation.taps import exact
 from dovetail.errors import DovetailError, unknown
 from dovetail.training.group import Group, unwrapped
+from dovetail.training.options import is_number
 
 __all__ = ["Evaluation"]
 
@@ -32,9 +33,9 @@ class Evaluation:
     """
 
     def __init__(self, evaluate: Any, budget: float | None, goal: str, group: Group) -> None:
-        if goal not in _GOALS:
+        if not isinstance(goal, str) or goal not in _GOALS:
             raise unknown("goal", goal, _GOALS)
-        if budget is not None and not (budget >= 0 and math.isfinite(budget)):
+        if budget is not None and not (is_number(budget) and budget >= 0):
             raise DovetailError(f"budget={budget!r}: how far from the exact model is still good")
         self._measure = _measure(evaluate)
         self.budget, self.goal, self.group = budget, goal, group

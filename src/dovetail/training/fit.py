@@ -24,7 +24,8 @@ from dovetail.training.evaluation import Evaluation
 from dovetail.training.group import Group, group_of, is_sharded
 from dovetail.training.loggers import loggers
 from dovetail.training.loop import Loop
-from dovetail.training.optimizers import named_optimizer
+from dovetail.training.optimizers import optimizer_for
+from dovetail.training.options import function, is_whole, whole
 from dovetail.training.pace import Pace
 from dovetail.training.pruning import Pruning
 from dovetail.training.rates import LearningRate
@@ -34,8 +35,6 @@ from dovetail.training.surroundings import bar, seeded
 from dovetail.training.turns import Turns
 
 __all__ = ["FitResult", "fit"]
-
-LR = 5e-4
 
 
 def fit(
@@ -112,12 +111,14 @@ def fit(
     >>> result.steps, result.losses[-1] < result.losses[0]
     (3, True)
     """
-    if epochs < 1:
-        raise DovetailError(f"epochs is {epochs}; training takes at least 1")
+    _check(model, loader, epochs, seed)
+    function("loss", loss, "loss(output, target)")
+    function("scheduler", scheduler, "scheduler(optimizer)")
+    function("on_epoch", on_epoch, "on_epoch(epoch, mean_loss)")
     device = device_of(model)
     group, batches = group_of(model, device), _length(loader)
     parameters = _parameters(model)
-    step_on = _optimizer(optimizer, parameters, lr)
+    step_on = optimizer_for(parameters, optimizer, lr)
     pace = _pace(step_on, schedule, scheduler, batches)
     student = None if distill is None else distillation(distill).of(model)
     loop = Loop(
@@ -166,6 +167,16 @@ def fit(
     )
 
 
+def _check(model: Any, loader: Any, epochs: Any, seed: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise DovetailError(f"model={model!r}: dv.fit trains an nn.Module")
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        raise DovetailError(f"loader={loader!r}: give an iterable of batches (inputs..., target)")
+    whole("epochs", epochs, "training takes at least 1")
+    if seed is not None and not (is_whole(seed) and -(2**63) <= seed < 2**63):
+        raise DovetailError(f"seed={seed!r}: give a whole number of up to 63 bits, such as 0")
+
+
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
     """What is trained: the model's parameters, and with them what emulation learns (scores)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -174,24 +185,6 @@ def _parameters(model: nn.Module) -> list[nn.Parameter]:
             f"{type(model).__name__} has no parameter with requires_grad=True: nothing to train"
         )
     return parameters
-
-
-def _optimizer(
-    given: str | Optimizer | Callable[..., Optimizer],
-    parameters: list[nn.Parameter],
-    lr: float | None,
-) -> Optimizer:
-    if isinstance(given, Optimizer):
-        if lr is not None:
-            raise DovetailError(
-                f"lr is {lr}, but the optimizer given has its own: leave lr out, or give a "
-                "function such as torch.optim.AdamW"
-            )
-        return given
-    lr = LR if lr is None else lr
-    if not (lr > 0 and math.isfinite(lr)):
-        raise DovetailError(f"lr is {lr}; a learning rate is a positive number, such as 5e-4")
-    return (named_optimizer(given) if isinstance(given, str) else given)(parameters, lr=lr)
 
 
 def _pace(
@@ -247,8 +240,8 @@ def _length(loader: Iterable[Any]) -> int | None:
 def _every(steps: int | None, checkpoint: str | Path | None) -> int | None:
     if steps is not None and checkpoint is None:
         raise DovetailError(f"checkpoint_every={steps} of what? Give checkpoint='folder' with it")
-    if steps is not None and steps < 1:
-        raise DovetailError(f"checkpoint_every is {steps}; it counts steps from 1")
+    if steps is not None:
+        whole("checkpoint_every", steps, "it counts steps from 1")
     return steps
 
 

@@ -44,6 +44,8 @@ class CSVLogger:
     def __init__(self, path: str | Path, fields: Sequence[str] = FIELDS) -> None:
         self.path, self.fields = Path(path), tuple(fields)
         self._started = False
+        if self.path.is_dir():
+            raise DovetailError(f"{self.path}: a folder; give a file, such as {self.path}/run.csv")
 
     def start(self, step: int) -> None:
         """Keep the rows up to ``step`` of what an earlier run wrote; none for 0."""

@@ -114,8 +114,7 @@ class Loop:
         with self.stepper.autocast():
             value = self.loss(inputs, target)
         place.batch += 1
-        if value.numel() != 1:
-            raise DovetailError(f"the loss is a tensor of shape {tuple(value.shape)}, not a number")
+        _check_loss(value)
         found = self.group.mean(value.item())
         if not abs(found) < float("inf"):
             raise DovetailError(
@@ -228,6 +227,18 @@ class Loop:
             self.best = self.checkpoint.read_best(self.place.best)
         snapshot.restore_draws(saved["draws"], self.group.device, self.loader)
         return True
+
+
+def _check_loss(value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise DovetailError(f"the loss is {value!r}, not a tensor: nothing follows from it")
+    if value.numel() != 1:
+        raise DovetailError(f"the loss is a tensor of shape {tuple(value.shape)}, not a number")
+    if not value.requires_grad:
+        raise DovetailError(
+            "the loss has no gradient: it does not follow from anything that is trained, or was "
+            "detached on the way"
+        )
 
 
 def _tell_epoch(loader: Any, epoch: int) -> None:

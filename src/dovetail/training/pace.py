@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dovetail.errors import DovetailError
+from dovetail.training.options import is_number
 from dovetail.training.rates import LearningRate, learning_rate
 
 __all__ = ["Pace"]
@@ -57,9 +58,14 @@ class Pace:
     def set(self, progress: float) -> None:
         """Before a step, with the share of the training that is done."""
         if self.torchs is None:
-            share = float(self.share(progress))
+            share = self.share(progress)
+            if not is_number(share) or share < 0:
+                raise DovetailError(
+                    f"the schedule gave {share!r} at progress {progress:g}: it gives the share of "
+                    "lr, a number from 0 on"
+                )
             for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
-                group["lr"] = highest * share
+                group["lr"] = highest * float(share)
 
     def stepped(self) -> None:
         """After a step."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dovetail._spelling import parse_call, spell_call
 from dovetail.errors import DovetailError, unknown
+from dovetail.training.options import is_number
 
 __all__ = ["LearningRate", "learning_rate"]
 
@@ -40,8 +41,7 @@ class LearningRate:
             raise unknown("schedule", self.shape, SHAPES)
         for name in _DEFAULTS:
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise DovetailError(f"{name}={value!r} of a schedule lies between 0 and 1")
             object.__setattr__(self, name, float(value))
         if self.shape == "constant" and self.end:
@@ -74,6 +74,11 @@ def learning_rate(spec: str | LearningRate) -> LearningRate:
     """
     if isinstance(spec, LearningRate):
         return spec
+    if not isinstance(spec, str):
+        raise DovetailError(
+            f"schedule={spec!r}: give a name, such as 'cosine', a LearningRate, or a function from "
+            "progress (0 to 1) to the share of lr"
+        )
     name, args, named = parse_call(spec)
     if args:
         raise DovetailError(f"schedule '{spec}': name its arguments, as in {name}(warmup=0.1)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dovetail.errors import DovetailError, unknown
+from dovetail.training.options import is_number, whole
 
 __all__ = ["Stepper"]
 
@@ -43,12 +43,11 @@ class Stepper:
         accumulate: int = 1,
         clip_norm: float | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
+        if not isinstance(precision, str) or precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
-        if accumulate < 1:
-            raise DovetailError(f"accumulate is {accumulate}; a step takes at least 1 batch")
-        if clip_norm is not None and not (clip_norm > 0 and math.isfinite(clip_norm)):
-            raise DovetailError(f"clip_norm is {clip_norm}; the bound of a norm is above 0")
+        whole("accumulate", accumulate, "a step takes at least 1 batch")
+        if clip_norm is not None and not (is_number(clip_norm) and clip_norm > 0):
+            raise DovetailError(f"clip_norm is {clip_norm!r}; the bound of a norm is above 0")
         self.optimizer, self.parameters, self.device = optimizer, parameters, device
         self.dtype, self.accumulate, self.clip_norm = PRECISIONS[precision], accumulate, clip_norm
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
