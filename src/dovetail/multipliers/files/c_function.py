@@ -22,23 +22,11 @@ from typing import Any
 import numpy as np
 
 from dovetail.errors import DovetailError, unknown
-from dovetail.multipliers.files.words import COMMENT, named_circuit
+from dovetail.multipliers.files.words import C_INTEGERS, COMMENT, named_circuit, read_text
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed
 
 __all__ = ["CFunction", "load_c_function"]
 
-_TYPES = {
-    "int8_t": (8, True),
-    "uint8_t": (8, False),
-    "int16_t": (16, True),
-    "uint16_t": (16, False),
-    "int32_t": (32, True),
-    "uint32_t": (32, False),
-    "int64_t": (64, True),
-    "uint64_t": (64, False),
-    "int": (32, True),
-    "unsigned int": (32, False),
-}
 _TYPE = r"(u?int(?:8|16|32|64)_t|unsigned\s+int|int)"
 _DEFINITION = re.compile(
     rf"\b{_TYPE}\s+(\w+)\s*\(\s*(?:const\s+)?{_TYPE}\s+\w+\s*,\s*(?:const\s+)?{_TYPE}\s+\w+\s*\)\s*\{{"
@@ -75,7 +63,7 @@ class CFunction:
 
     @cached_property
     def _products(self) -> Any:
-        function = ctypes.CDLL(str(_compiled(self.source))).dovetail_products
+        function = ctypes.CDLL(str(_compiled(self.source, self.__name__))).dovetail_products
         function.restype = None
         return function
 
@@ -100,13 +88,13 @@ def load_c_function(
     array(-300)
     """
     path = Path(path)
-    source = path.read_text(encoding="utf-8", errors="replace")
+    source = read_text(path)
     plain = COMMENT.sub(" ", source)
     found = {match.group(2): match.group(1, 3, 4) for match in _DEFINITION.finditer(plain)}
     name = _choose(path, function, found)
     result, *parameters = (" ".join(kind.split()) for kind in found[name])
     circuit = named_circuit(name)
-    sizes = [_TYPES[kind] for kind in parameters]
+    sizes = [C_INTEGERS[kind] for kind in parameters]
     if signed is None:
         signed = circuit[1] if circuit else sizes[0][1] and sizes[1][1]
     if bits is None:
@@ -137,14 +125,14 @@ def load_c_function(
     )
     unit = f"#include <stdint.h>\n{source}\n{wrapper}"
     text = _cc(["-E", "-P", "-x", "c", "-I", str(path.parent.resolve()), "-"], path, unit)
-    return CFunction(text, width, signed, not _TYPES[result][1], name)
+    return CFunction(text, width, signed, not C_INTEGERS[result][1], name)
 
 
 def _choose(path: Path, function: str | None, found: dict[str, Any]) -> str:
     if not found:
         raise DovetailError(
             f"{path} defines no multiplier; expected a function of two integers, such as "
-            f"int16_t f(int8_t a, int8_t b) {{...}}, with types {', '.join(_TYPES)}"
+            f"int16_t f(int8_t a, int8_t b) {{...}}, with types {', '.join(C_INTEGERS)}"
         )
     if function is None:
         if len(found) > 1:
@@ -158,7 +146,7 @@ def _choose(path: Path, function: str | None, found: dict[str, Any]) -> str:
     return function
 
 
-def _compiled(source: str) -> Path:
+def _compiled(source: str, name: str) -> Path:
     """The shared object for a preprocessed source, from the cache or freshly compiled."""
     digest = hashlib.sha256(" ".join(_compiler()).encode() + b"\0" + source.encode()).hexdigest()
     folder = _cache_folder()
@@ -169,29 +157,38 @@ def _compiled(source: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         unit, shared = Path(scratch) / "multiplier.i", Path(scratch) / "multiplier.so"
         unit.write_text(source, encoding="utf-8")
-        _cc(["-O2", "-fwrapv", "-fPIC", "-shared", "-w", str(unit), "-o", str(shared)], unit)
+        _cc(["-O2", "-fwrapv", "-fPIC", "-shared", "-w", str(unit), "-o", str(shared)], name)
         shared.replace(target)
     return target
 
 
-def _cc(arguments: list[str], path: Path, text: str | None = None) -> str:
+def _cc(arguments: list[str], what: str | Path, text: str | None = None) -> str:
     """Run the C compiler; its complaints become a `DovetailError`."""
     command = [*_compiler(), *arguments]
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise DovetailError(
-            f"{path} needs a C compiler, and {command[0]!r} was not found; install one (gcc or "
+            f"{what} needs a C compiler, and {command[0]!r} was not found; install one (gcc or "
             f"clang), set CC=<compiler>, or import the multiplier's table as .npy instead"
+        ) from None
+    except OSError as error:
+        raise DovetailError(
+            f"{what} needs a C compiler, and {command[0]!r} is none: {error.strerror}; set "
+            "CC=<compiler>"
         ) from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or ["(no message)"]
-        raise DovetailError(f"{path} does not compile with {command[0]}: " + "; ".join(lines[:3]))
+        raise DovetailError(f"{what} does not compile with {command[0]}: " + "; ".join(lines[:3]))
     return done.stdout
 
 
 def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CC", "")) or ["cc"]
+    given = os.environ.get("CC", "")
+    try:
+        return shlex.split(given) or ["cc"]
+    except ValueError as error:
+        raise DovetailError(f"CC={given!r} is no command ({error}); set CC=<compiler>") from None
 
 
 def _cache_folder() -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dovetail.errors import DovetailError, unknown
-from dovetail.multipliers.files.words import COMMENT
+from dovetail.multipliers.files.words import C_INTEGERS, COMMENT, read_text
 
 __all__ = ["parse_header"]
 
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|\d+)")
 
 def parse_header(path: Path, array: str | None = None) -> tuple[Any, str, bool]:
     """The constant 2-d array of a C header: (table, its name, whether entries are signed)."""
-    text = COMMENT.sub(" ", path.read_text(encoding="utf-8", errors="replace"))
+    text = COMMENT.sub(" ", read_text(path))
     found = {match.group(2): match for match in _HEADER_TABLE.finditer(text)}
     if not found:
         raise DovetailError(
@@ -35,7 +35,7 @@ def parse_header(path: Path, array: str | None = None) -> tuple[Any, str, bool]:
         raise unknown(f"table of {path}", array, found)
     match = found[array or next(iter(found))]
     body = text[match.end() : _closing_brace(text, match.end(), path)]
-    numbers = np.array([int(word, 0) for word in _NUMBER.findall(body)], dtype=np.int64)
+    numbers = _entries(path, match.group(2), match.group(1), _NUMBER.findall(body))
     leftover = _NUMBER.sub("", body).translate(str.maketrans("", "", "{},uUlL \t\r\n"))
     if leftover:
         raise DovetailError(
@@ -53,6 +53,25 @@ def parse_header(path: Path, array: str | None = None) -> tuple[Any, str, bool]:
             f"{shape[0]}x{shape[1]} = {shape[0] * shape[1]}"
         )
     return numbers.reshape(shape), match.group(2), not match.group(1).startswith("u")
+
+
+def _entries(path: Path, name: str, kind: str, words: list[str]) -> Any:
+    """The literals of an array, as C reads them: also octal ones, and within the array's type."""
+    size, signed = C_INTEGERS.get(" ".join(kind.split()), (64, True))
+    low, high = (-(1 << size - 1), (1 << size - 1) - 1) if signed else (0, (1 << size) - 1)
+    numbers = []
+    for word in words:
+        octal = re.fullmatch(r"[+-]?0\d+", word)
+        try:
+            number = int(word, 8 if octal else 0)
+        except ValueError:
+            raise DovetailError(
+                f"{path}: {name} holds {word}, which is octal in C and no octal number"
+            ) from None
+        if not low <= number <= min(high, (1 << 63) - 1):
+            raise DovetailError(f"{path}: {name} holds {word}, which no {kind} does")
+        numbers.append(number)
+    return np.array(numbers, dtype=np.int64)
 
 
 def _closing_brace(text: str, at: int, path: Path) -> int:

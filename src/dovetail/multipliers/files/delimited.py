@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from dovetail.errors import DovetailError
-from dovetail.multipliers.files.words import as_products, sign_of
+from dovetail.multipliers.files.words import as_products, read_text, sign_of
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, operand_range, operand_values
 from dovetail.multipliers.table import Table, from_table
 
 __all__ = ["read_delimited"]
 
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|\d+)")
+_BETWEEN = re.compile(r"\s*[,;]\s*|\s+")
 _COMMENT = re.compile(r"#.*|//.*")
 
 
@@ -23,8 +24,8 @@ def read_delimited(path: Path, signed: bool | None, bits: Bits | None) -> Table:
 
     Three numbers a row are ``a, w, product``, in any order of rows, every pair exactly once; the
     operands are values or codes. Otherwise the rows are those of the table, in code order. One
-    heading row and comments (``#``, ``//``) pass. Signed products are values, or two's complement
-    where none is negative.
+    heading row, of words alone, and comments (``#``, ``//``) pass. Signed products are values, or
+    two's complement where none is negative.
     """
     rows = _rows(path)
     pairs = all(len(numbers) == 3 for _, numbers in rows)
@@ -44,15 +45,17 @@ def _rows(path: Path) -> list[tuple[int, list[int]]]:
     """(line, numbers) of every row; the first row may be a heading."""
     found: list[tuple[int, list[int]]] = []
     heading = False
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(path)
     for line, row in enumerate(text.split("\n"), 1):
-        words = re.sub(r"[,;]", " ", _COMMENT.sub("", row)).split()
+        words = _BETWEEN.split(_COMMENT.sub("", row).strip(" \t\r,;"))
+        if words == [""]:
+            continue
         wrong = next((word for word in words if not _NUMBER.fullmatch(word)), None)
         if wrong is not None:
-            if found or heading:
+            if found or heading or any(_NUMBER.fullmatch(word) for word in words):
                 raise DovetailError(f"{path}:{line}: {wrong!r} is no whole number")
             heading = True
-        elif words:
+        else:
             found.append((line, [int(word, 0 if "x" in word.lower() else 10) for word in words]))
     if not found:
         raise DovetailError(f"{path} holds no numbers")

@@ -13,6 +13,7 @@ from dovetail.multipliers.files.words import (
     as_products,
     named_circuit,
     operand_bits,
+    read_text,
     sign_of,
 )
 from dovetail.multipliers.operands import Bits
@@ -30,7 +31,7 @@ def read_memory(path: Path, signed: bool | None, bits: Bits | None) -> Table:
     ``@`` sets it, in hexadecimal; comments and underscores pass. Every address up to the last is
     given exactly once, and no digit is ``x`` or ``z``; anything else is refused with its line.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path)
     plain = COMMENT.sub(lambda found: " " + "\n" * found.group().count("\n"), text)
     if "/*" in plain:
         raise DovetailError(f"{path}: a comment that begins with /* does not end")
@@ -75,8 +76,9 @@ def read_raw(path: Path, signed: bool | None, bits: Bits | None) -> Table:
     for size in (2, 4):
         entries = len(data) // size
         power = entries.bit_length() - 1
-        whole = entries == 1 << sum(wanted) if wanted else entries == 1 << power and power % 2 == 0
-        if entries * size == len(data) and entries > 1 and whole:
+        square = entries > 1 and entries == 1 << power and power % 2 == 0
+        whole = entries == 1 << sum(wanted) if wanted else square
+        if entries * size == len(data) and whole:
             break
     else:
         count = 1 << sum(wanted or (8, 8))

@@ -128,6 +128,8 @@ def _array(path: Path, name: str | None) -> Any:
             names = list(found.files)
             if name is None and len(names) == 1:
                 name = names[0]
+            if not names:
+                raise DovetailError(f"{path} holds no array")
             if name is None:
                 raise DovetailError(
                     f"{path} holds several arrays; pick one with "

@@ -1,4 +1,5 @@
-"""What files of plain numbers leave open: how wide the operands are, and what the sign bit is."""
+"""What the readers share: text, the integers of C, and what files of plain numbers leave open, how
+wide the operands are, and what the sign bit is."""
 
 from __future__ import annotations
 
@@ -10,11 +11,37 @@ import numpy as np
 from dovetail.errors import DovetailError
 from dovetail.multipliers.operands import Bits, IntArray
 
-__all__ = ["COMMENT", "as_products", "named_circuit", "operand_bits", "sign_of"]
+__all__ = [
+    "COMMENT",
+    "C_INTEGERS",
+    "as_products",
+    "named_circuit",
+    "operand_bits",
+    "read_text",
+    "sign_of",
+]
 
 #: The comments of C and of Verilog.
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+#: The integers of C by their widths and signs.
+C_INTEGERS = {
+    "int8_t": (8, True),
+    "uint8_t": (8, False),
+    "int16_t": (16, True),
+    "uint16_t": (16, False),
+    "int32_t": (32, True),
+    "uint32_t": (32, False),
+    "int64_t": (64, True),
+    "uint64_t": (64, False),
+    "int": (32, True),
+    "unsigned int": (32, False),
+}
 _CIRCUIT = re.compile(r"mul(\d+)(?:x(\d+))?([us])(?![a-z])")
+
+
+def read_text(path: Path) -> str:
+    """A source's text without a byte-order mark; what is no UTF-8 stands in it as U+FFFD."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def named_circuit(name: str) -> tuple[Bits, bool] | None:

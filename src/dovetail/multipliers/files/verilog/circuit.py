@@ -13,7 +13,7 @@ from dovetail.multipliers.files.verilog.elaborate import elaborate
 from dovetail.multipliers.files.verilog.gates import AND, NOT, OPEN, OR, WIRE, XOR, Gates, Word
 from dovetail.multipliers.files.verilog.modules import read_modules
 from dovetail.multipliers.files.verilog.tree import Module
-from dovetail.multipliers.files.words import named_circuit
+from dovetail.multipliers.files.words import named_circuit, read_text
 from dovetail.multipliers.operands import Bits, IntArray
 
 __all__ = ["Circuit", "load_circuit"]
@@ -94,7 +94,17 @@ def load_circuit(
     array(300)
     """
     path = Path(path)
-    modules = read_modules(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    try:
+        return _circuit(path, read_modules(read_text(path), str(path)), module, signed)
+    except RecursionError:
+        raise DovetailError(
+            f"{path}: an expression is nested too deeply; name its parts by wires"
+        ) from None
+
+
+def _circuit(
+    path: Path, modules: dict[str, Module], module: str | None, signed: bool | None
+) -> Circuit:
     top = _top(modules, module, path)
     inputs, output = _ports(top, path)
     if signed is None:
@@ -103,9 +113,9 @@ def load_circuit(
             raise DovetailError(f"{path}:{top.line}: one operand of {top.name} is signed, one not")
         named = named_circuit(top.name)
         signed = declared[0] or (named is not None and named[1])
-    gates, ports, names = elaborate(modules, top.name, str(path))
-    if len(ports[output]) > _MOST_BITS:
+    if top.nets[output].width > _MOST_BITS:
         raise DovetailError(f"{path}:{top.line}: '{output}' has more than {_MOST_BITS} bits")
+    gates, ports, names = elaborate(modules, top.name, str(path))
     operands = [ports[port] for port in inputs]
     order = _ordered(gates, operands, ports[output], names, path)
     return Circuit(

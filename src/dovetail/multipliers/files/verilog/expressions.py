@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dovetail.multipliers.files.verilog.tokens import Tokens
+from dovetail.multipliers.files.verilog.tokens import WIDEST, Tokens
 from dovetail.multipliers.files.verilog.tree import (
     Binary,
     Cast,
@@ -107,6 +107,8 @@ def _unary(tokens: Tokens, constants: Constants) -> Expression:
 
 
 def _number(tokens: Tokens, text: str, line: int) -> Number:
+    if len(text) > WIDEST:
+        raise tokens.fail(line, f"a literal of {len(text)} digits; at most {WIDEST}")
     based = _LITERAL.fullmatch(text)
     if based is None:
         return Number(int(text.replace("_", "")), None, True, line)
@@ -116,6 +118,8 @@ def _number(tokens: Tokens, text: str, line: int) -> Number:
     except ValueError:
         raise tokens.fail(line, f"{text!r} holds digits that are not of its base") from None
     width = int(size.replace("_", "")) if size else None
+    if width is not None and width > WIDEST:
+        raise tokens.fail(line, f"{text!r} has {width} bits; at most {WIDEST}")
     if width is not None and (width == 0 or value >> width):
         raise tokens.fail(line, f"{text!r} does not fit {width} bits")
     return Number(value, width, bool(sign), line)
@@ -125,8 +129,10 @@ def _concat(tokens: Tokens, constants: Constants, line: int) -> Expression:
     first = expression(tokens, constants)
     if tokens.accept("{"):
         count = _folded(first)
-        if count is None or count < 1:
-            raise tokens.fail(line, "a concatenation is repeated a constant number of times")
+        if count is None or not 1 <= count <= WIDEST:
+            raise tokens.fail(
+                line, f"a concatenation is repeated a constant number of times, 1 to {WIDEST}"
+            )
         inner = _concat(tokens, constants, line)
         tokens.take("}")
         return Concat((inner,) * count, line)

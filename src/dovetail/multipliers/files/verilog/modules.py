@@ -8,7 +8,7 @@ from dovetail.multipliers.files.verilog.expressions import (
     expression,
     primary,
 )
-from dovetail.multipliers.files.verilog.tokens import Tokens
+from dovetail.multipliers.files.verilog.tokens import WIDEST, Tokens
 from dovetail.multipliers.files.verilog.tree import (
     Assignment,
     Expression,
@@ -133,6 +133,8 @@ class _Reader:
             tokens.take(":")
             low = constant(tokens, self.constants)
             tokens.take("]")
+        if abs(high - low) >= WIDEST:
+            raise tokens.fail(line, f"a vector of {abs(high - low) + 1} bits; at most {WIDEST}")
         return Net(direction, high, low, signed, line)
 
     def declaration(self, direction: str) -> None:

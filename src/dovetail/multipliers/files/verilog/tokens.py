@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from dovetail.errors import DovetailError
 
-__all__ = ["Token", "Tokens"]
+__all__ = ["WIDEST", "Token", "Tokens"]
+
+#: Bits of a vector or a literal, and repeats of a concatenation: beyond any multiplier's.
+WIDEST = 1 << 12
 
 _TOKEN = re.compile(
     r"""
