@@ -20,7 +20,7 @@ from dovetail.errors import DovetailError
 from dovetail.kernels.layer import code_range
 from dovetail.multipliers import ErrorMetrics, Multiplier
 
-__all__ = ["OperandCounts", "operand_counts"]
+__all__ = ["OperandCounts", "count_operands", "operand_counts"]
 
 Counts = npt.NDArray[np.int64]
 LISTED = 1 << 16  # pairs of codes that are counted one by one
@@ -60,6 +60,13 @@ class OperandCounts:
             return mul.errors(joint=self.joint)
         return mul.errors(self.first, self.second)
 
+    def __add__(self, other: OperandCounts) -> OperandCounts:
+        """Those of further calls of the same operation as well."""
+        alone = self.joint is None or other.joint is None
+        joint = None if alone else self.joint + other.joint  # type: ignore[operator]
+        first, second = self.first + other.first, self.second + other.second
+        return OperandCounts(self.mul, self.depth, first, second, joint)
+
 
 def operand_counts(model: nn.Module, batch: Any) -> dict[str, OperandCounts]:
     """The operands of every product of codes in an emulated ``model``, over one batch of inputs.
@@ -79,8 +86,8 @@ def operand_counts(model: nn.Module, batch: Any) -> dict[str, OperandCounts]:
 
     def watch(op: PlannedOp, call: Watched) -> None:
         if isinstance(call, MacCall) and op.arithmetic.multiplies_codes:
-            one = _count(op, call)
-            found[op.key] = one if op.key not in found else _plus(found[op.key], one)
+            one = count_operands(op, call)
+            found[op.key] = one if op.key not in found else found[op.key] + one
 
     with mode(model, training=False), torch.no_grad(), tap(model, watch):
         model(*inputs, **keywords)
@@ -89,13 +96,8 @@ def operand_counts(model: nn.Module, batch: Any) -> dict[str, OperandCounts]:
     return found
 
 
-def _plus(one: OperandCounts, other: OperandCounts) -> OperandCounts:
-    joint = None if one.joint is None or other.joint is None else one.joint + other.joint
-    first, second = one.first + other.first, one.second + other.second
-    return OperandCounts(one.mul, one.depth, first, second, joint)
-
-
-def _count(op: PlannedOp, call: MacCall) -> OperandCounts:
+def count_operands(op: PlannedOp, call: MacCall) -> OperandCounts:
+    """The operands of one watched call that multiplied codes."""
     arithmetic = op.arithmetic
     mul = _bound(arithmetic.code_multiplier, arithmetic.input, arithmetic.weight)
     a, w, pad_code = call.codes()

@@ -11,15 +11,11 @@ from torch import Tensor, nn
 
 from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
+from dovetail.emulation.operand_codes import operand_codes
 from dovetail.emulation.operators import OpCall
 from dovetail.emulation.weights import prepared
 from dovetail.errors import DovetailError
-from dovetail.formats import IntFormat
-from dovetail.formats.philox import seed_from
-from dovetail.formats.quantization import quantize
-from dovetail.formats.realise.stochastic import is_stochastic, words_of
 from dovetail.kernels.geometry import Geometry
-from dovetail.kernels.ranges import operand_range
 
 if TYPE_CHECKING:
     from dovetail.emulation.planned import PlannedOp
@@ -86,19 +82,10 @@ class MacCall(Watched):
         if not arithmetic.multiplies_codes:
             raise DovetailError(f"{self.site.op.key} multiplies no integer codes")
         call = prepared(self.site, self.module, self.call)
-        x, _, zero = self._quantized(call.plain.x.detach(), arithmetic.input, "input")
-        weight = call.weight.detach()
         slot = "second" if self.call.kind == "matmul" else "weight"
-        return x, self._quantized(weight, arithmetic.weight, slot)[0], zero
-
-    def _quantized(self, x: Tensor, fmt: object, slot: str) -> tuple[Tensor, Tensor, int]:
-        assert isinstance(fmt, IntFormat)
-        scale, zero = self.site.range(self.module, "weight" if slot == "second" else slot)
-        given = None if scale is None or zero is None else (scale, zero)
-        scale, zero = operand_range(x, fmt, slot, given)
-        words = words_of(x, fmt, seed_from(None, x.device) if is_stochastic(fmt) else None)
-        codes = quantize(x, fmt, scale, zero, 0 if scale.dim() else None, words)
-        return codes, scale, 0 if zero.dim() else int(zero)
+        first = operand_codes(self.site, self.module, call.plain.x.detach(), "input")
+        second = operand_codes(self.site, self.module, call.weight.detach(), slot)
+        return first.codes, second.codes, first.zero
 
 
 def watched(
