@@ -26,6 +26,7 @@ from dovetail.emulation.smooth import with_gradient_of
 from dovetail.emulation.sparsifying import sparse_weight
 from dovetail.emulation.taps import watched
 from dovetail.emulation.transforms import prepared_norm
+from dovetail.emulation.variate import variate
 from dovetail.emulation.weights import prepared, uncast
 from dovetail.kernels import eager
 from dovetail.multipliers import FloatMultiplier
@@ -89,7 +90,8 @@ def _multiply(site: Site, module: nn.Module, call: Call) -> Tensor:
         bias = cast_slot(call.bias, arithmetic.bias, "bias", site, module)
         call = call.with_operands(call.x, call.weight, bias)
     if arithmetic.multiplies_codes:
-        return _product_of_codes(site, module, call)
+        y = _product_of_codes(site, module, call)
+        return y - variate(site, module, call) if "variate" in site.transforms else y
     if multiplies_blocks(arithmetic, call):
         return _product_of_codes(site, module, with_random_casts(site, module, call))
     return _product_of_values(site, module, call)

@@ -4,10 +4,11 @@
 
 A transform leaves the function as it is, in exact arithmetic, and gives the casts easier numbers:
 ``smooth`` divides the input and multiplies the weight by a number per channel, ``rotation`` turns
-both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Two change the function:
-``shift`` adds to the bias, ``clip`` bounds the weights. The parameters stay as the user's; the
-tensors of a transform are buffers of the module, and a site lists the kinds of its transforms in
-the order of their use.
+both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Three change the function:
+``shift`` adds to the bias, ``clip`` bounds the weights, and ``variate`` is subtracted from the
+product (:mod:`dovetail.emulation.variate`), whose operands it leaves as they are. The parameters
+stay as the user's; the tensors of a transform are buffers of the module, and a site lists the kinds
+of its transforms in the order of their use.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "shift": ("shift",),
     "clip": ("bound",),
     "norm": ("factor",),
+    "variate": ("term", "slope", "level"),
 }
 
 
@@ -71,7 +73,8 @@ def tensors(site: Site, module: nn.Module) -> Iterator[tuple[int, str, dict[str,
 def transformed(site: Site, module: nn.Module, call: Call) -> Call:
     """The call on operands as its transforms make them."""
     for place, kind, parts in tensors(site, module):
-        call = _PRODUCTS[kind](call, parts, place)
+        if kind in _PRODUCTS:
+            call = _PRODUCTS[kind](call, parts, place)
     return call
 
 

@@ -71,6 +71,14 @@ class SlancOptions(_Options):
     """The inputs of normalisations scaled so that their sums stay in range."""
 
 
+class RemapWeightsOptions(_Options):
+    """Each weight's code changed to the one with the nearest approximate products."""
+
+
+class ControlVariateOptions(_Options):
+    """A multiplier's error predicted from a sum over the input, and subtracted."""
+
+
 class RecoverSpec(BaseModel):
     """One recipe, by its name, with its options."""
 
@@ -83,6 +91,8 @@ class RecoverSpec(BaseModel):
     awq: AwqOptions | None = None
     rotate: RotateOptions | None = None
     slanc: SlancOptions | None = None
+    remap_weights: RemapWeightsOptions | None = None
+    control_variate: ControlVariateOptions | None = None
     correct_bias: CorrectBiasOptions | None = None
 
     @model_validator(mode="before")
@@ -147,5 +157,7 @@ _OPTIONS: dict[str, type[_Options]] = {
     "awq": AwqOptions,
     "rotate": RotateOptions,
     "slanc": SlancOptions,
+    "remap_weights": RemapWeightsOptions,
+    "control_variate": ControlVariateOptions,
     "correct_bias": CorrectBiasOptions,
 }
