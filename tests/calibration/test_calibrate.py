@@ -111,6 +111,15 @@ def test_infinite_values_are_named():
     assert torch.equal(model(x), wanted)
 
 
+def test_values_that_are_nan_throughout_are_named():
+    model, x = small()
+    with (
+        pytest.raises(dv.DovetailError, match="conv: its input was NaN throughout"),
+        dv.calibrate(model),
+    ):
+        model(torch.full_like(x, torch.nan))
+
+
 def test_calibration_within_calibration_is_refused():
     model, x = small()
     with dv.calibrate(model):

@@ -81,6 +81,9 @@ class Gathered:
         ``varied``: that of an input or output that was one number throughout is none.
         """
         low, high = self._observer.range(self.format)
+        if self._values and bool((low > high).any()):
+            where = "" if self.format.channel is None else ", in a channel"
+            raise DovetailError(f"{self.key}: its {self.slot} was NaN throughout{where}")
         if not low.numel() or bool((low > high).any()):
             raise DovetailError(f"{self.key}: no calibration batch reached its {self.slot}")
         if not bool((low.isfinite() & high.isfinite()).all()):

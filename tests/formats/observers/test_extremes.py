@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dovetail as dv
-from dovetail.formats.observers import MinMax, MovingAverage, observer
+from dovetail.formats.observers import MinMax, MovingAverage, observer, range_by
 from helpers import randn
 
 INT8 = dv.format("int8")
@@ -78,6 +78,8 @@ def test_other_dtypes(dtype, spec):
         ("percentile(101)", "the percentage lies in (0, 100]"),
         ("moving_average(1)", "moving_average(1.0): the momentum lies in [0, 1)"),
         ("mse(3)", "mse takes no argument"),
+        ("percentile(momentum=9)", "unknown argument in 'percentile(momentum=9)': 'momentum'"),
+        ("mse(percent=9)", "unknown argument in 'mse(percent=9)': 'percent'"),
     ],
 )
 def test_refusals(spec, message):
@@ -86,3 +88,21 @@ def test_refusals(spec, message):
     assert message in str(raised.value)
     with pytest.raises(dv.DovetailError):
         dv.format(f"int8(observer={spec})")
+
+
+def test_what_is_no_text_is_refused():
+    with pytest.raises(dv.DovetailError, match=r"observer=3: give its name, 'minmax'"):
+        observer(3)
+
+
+def test_a_number_may_be_named():
+    assert observer("percentile(percent=99)").criterion == observer("percentile(99)").criterion
+    assert observer("moving_average(momentum=0.5)").momentum == 0.5
+
+
+@pytest.mark.parametrize("spec", ["minmax", "moving_average", "percentile", "mse", "l2", "entropy"])
+def test_rows_without_values_have_no_range(spec):
+    nothing, seen = [[torch.inf] * 2, [-torch.inf] * 2], observer(spec)
+    assert [end.tolist() for end in range_by(spec, INT8, torch.zeros(2, 0))] == nothing
+    seen.update(torch.zeros(2, 0))
+    assert [end.tolist() for end in seen.range(INT8)] == nothing

@@ -10,7 +10,7 @@ from torch import Tensor
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
 
-__all__ = ["Observer", "Range"]
+__all__ = ["Observer", "Range", "nothing"]
 
 Range = tuple[Tensor, Tensor]  # the smallest and the largest value to cover, float32 [rows]
 
@@ -25,6 +25,7 @@ class Observer(ABC):
 
     def __init__(self) -> None:
         self.rows: int | None = None
+        self._seen = False
 
     def update(self, rows: Tensor) -> None:
         """Take in one more batch. NaN is left out; infinities stay in the range."""
@@ -35,12 +36,26 @@ class Observer(ABC):
         self.rows = rows.shape[0]
         if rows.numel():
             values = rows.detach()
+            self._seen = True
             self._take(values if values.dtype == torch.float64 else values.float())
 
     @abstractmethod
     def _take(self, rows: Tensor) -> None:
         """Take in rows that are not empty, float32 or float64."""
 
-    @abstractmethod
     def range(self, fmt: IntFormat, /) -> Range:
         """The range of each row; ``inf..-inf`` where nothing was seen."""
+        return self._range(fmt) if self._seen else nothing(self.rows or 0)
+
+    @abstractmethod
+    def _range(self, fmt: IntFormat, /) -> Range:
+        """The range of each row, once something was seen."""
+
+
+def nothing(rows: int) -> Range:
+    """The range of rows without values.
+
+    >>> nothing(1)
+    (tensor([inf]), tensor([-inf]))
+    """
+    return torch.full((rows,), torch.inf), torch.full((rows,), -torch.inf)

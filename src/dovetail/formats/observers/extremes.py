@@ -43,9 +43,8 @@ class MinMax(Observer):
             high = torch.maximum(high, self._ends[1])
         self._ends = low, high
 
-    def range(self, _fmt: IntFormat, /) -> Range:
-        if self._ends is None:
-            return _nothing(self.rows)
+    def _range(self, _fmt: IntFormat, /) -> Range:
+        assert self._ends is not None
         return self._ends
 
 
@@ -78,12 +77,6 @@ class MovingAverage(Observer):
             )
         self._ends = now
 
-    def range(self, _fmt: IntFormat, /) -> Range:
-        if self._ends is None:
-            return _nothing(self.rows)
+    def _range(self, _fmt: IntFormat, /) -> Range:
+        assert self._ends is not None
         return self._ends
-
-
-def _nothing(rows: int | None) -> Range:
-    shape = (rows or 0,)
-    return torch.full(shape, torch.inf), torch.full(shape, -torch.inf)

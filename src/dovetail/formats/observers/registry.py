@@ -10,7 +10,7 @@ from torch import Tensor
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.observers.base import Observer, Range
+from dovetail.formats.observers.base import Observer, Range, nothing
 from dovetail.formats.observers.criteria import Criterion, LeastError, Percentile
 from dovetail.formats.observers.divergence import least_divergence
 from dovetail.formats.observers.extremes import MinMax, MovingAverage
@@ -42,20 +42,18 @@ class Sampled(_Binned):
         super().__init__()
         self.criterion = criterion
 
-    def range(self, fmt: IntFormat, /) -> Range:
+    def _range(self, fmt: IntFormat, /) -> Range:
+        assert self.histogram is not None
         low, high = self.extremes.range(fmt)
-        if self.histogram is None:
-            return low, high
         return self.criterion.choose(self.histogram.sample(low, high), fmt)
 
 
 class Entropy(_Binned):
     """The range by :func:`dovetail.formats.observers.divergence.least_divergence`."""
 
-    def range(self, fmt: IntFormat, /) -> Range:
+    def _range(self, fmt: IntFormat, /) -> Range:
+        assert self.histogram is not None
         low, high = self.extremes.range(fmt)
-        if self.histogram is None:
-            return low, high
         return least_divergence(self.histogram, low, high, fmt)
 
 
@@ -85,12 +83,18 @@ def observer(spec: str) -> Observer:
     Traceback (most recent call last):
     dovetail.errors.DovetailError: unknown observer 'min'; did you mean 'minmax'? ...
     """
+    if not isinstance(spec, str):
+        raise DovetailError(f"observer={spec!r}: give its name, 'minmax' or 'percentile(99.9)'")
     name, args, kwargs = parse_call(spec)
     name = _ALIASES.get(name, name)
     if name not in OBSERVERS:
         raise unknown("observer", name, sorted([*OBSERVERS, *_ALIASES]))
+    for key in kwargs:
+        if key != _NUMBERS.get(name):
+            known = [_NUMBERS[name]] if name in _NUMBERS else []
+            raise unknown(f"argument in '{spec}':", key, known)
     numbers = [*args, *kwargs.values()]
-    most = 1 if name in ("percentile", "moving_average") else 0
+    most = 1 if name in _NUMBERS else 0
     plain = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
     if len(numbers) > most or not plain:
         raise DovetailError(
@@ -100,6 +104,7 @@ def observer(spec: str) -> Observer:
     return OBSERVERS[name][0](*map(float, numbers))
 
 
+_NUMBERS = {"percentile": "percent", "moving_average": "momentum"}
 _EXAMPLES = {"percentile": "(99.9)", "moving_average": "(0.9)"}
 
 
@@ -107,10 +112,13 @@ def range_by(spec: str, fmt: IntFormat, rows: Tensor) -> Range:
     """The range of each row of one whole tensor, [rows, n], that an observer asks for.
 
     Criteria see the values themselves, not a histogram of them; NaN and infinities count as zeros.
+    Rows without values have the range ``inf..-inf``.
 
     >>> range_by("mse", IntFormat(8), torch.tensor([[1.0, -3.0]]))
     (tensor([-3.]), tensor([1.]))
     """
+    if not rows.shape[1]:
+        return nothing(rows.shape[0])
     parts = rows.detach().nan_to_num(0.0, 0.0, 0.0).split(max(1, _CHUNK // rows.shape[1]))
     low, high = zip(*(_range_of(spec, fmt, part) for part in parts), strict=True)
     return torch.cat(low), torch.cat(high)
