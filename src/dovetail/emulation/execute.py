@@ -31,7 +31,10 @@ from dovetail.emulation.weights import prepared, uncast
 from dovetail.kernels import eager
 from dovetail.multipliers import FloatMultiplier
 
-__all__ = ["execute"]
+__all__ = ["Ranges", "execute", "product_of_codes"]
+
+#: Scale and zero point of an input, and of a weight.
+Ranges = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
 def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
@@ -142,10 +145,18 @@ def _op(site: Site, module: nn.Module, call: Call) -> Tensor:
     (xs, xz), (ws, wz) = site.range(module, "input"), site.range(module, "weight")
     if torch._C._are_functorch_transforms_active():  # learned scales get theirs as operands do
         xs, ws = (None if scale is None else scale.detach() for scale in (xs, ws))
-    ranges = xs, xz, ws, wz
+    return product_of_codes(call, (xs, xz, ws, wz), site.spelling)
+
+
+def product_of_codes(call: Call, ranges: Ranges, spelling: str) -> Tensor:
+    """The emulated result of one product of integer codes, in normal form.
+
+    ``ranges`` are scale and zero point of the input and of the weight, ``None`` for an operand's
+    own; ``spelling`` is that of the arithmetic.
+    """
     if call.kind == "matmul":
-        return eager.matmul(call.x, call.weight, *ranges, site.spelling)
+        return eager.matmul(call.x, call.weight, *ranges, spelling)
     if call.kind == "linear":
-        return eager.linear(call.x, call.weight, call.bias, *ranges, site.spelling)
+        return eager.linear(call.x, call.weight, call.bias, *ranges, spelling)
     call = call.plain
-    return eager.conv(call.x, call.weight, call.bias, *ranges, call.geometry, site.spelling)
+    return eager.conv(call.x, call.weight, call.bias, *ranges, call.geometry, spelling)

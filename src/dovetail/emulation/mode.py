@@ -20,7 +20,16 @@ from torch.overrides import TorchFunctionMode, _pop_mode, _push_mode
 if TYPE_CHECKING:
     from dovetail.emulation.entry import Entry
 
-__all__ = ["ENTRY", "WHOLE", "Mode", "call_as_one", "checkpoint_context", "run", "run_as_one"]
+__all__ = [
+    "ENTRY",
+    "WHOLE",
+    "Mode",
+    "call_as_one",
+    "checkpoint_context",
+    "run",
+    "run_as_one",
+    "run_under",
+]
 
 #: The key in a module's ``__dict__`` under which its entry stands.
 ENTRY = "_dovetail"
@@ -62,12 +71,27 @@ def run(forward: Callable[..., Any], module: nn.Module, /, *args: Any, **kwargs:
     entry = module.__dict__.get(ENTRY)
     if entry is None:  # a fresh instance of the derived class, or after remove_
         return forward(module, *args, **kwargs)
+    return run_under(entry, module, forward, (module, *args), kwargs)
+
+
+def run_under(
+    entry: Any,
+    module: nn.Module,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call ``forward(*args, **kwargs)`` under a mode of ``module`` with that entry.
+
+    An entry has a ``table`` of functions and a ``handle`` for their calls, as
+    :class:`dovetail.emulation.entry.Entry` has.
+    """
     lifted = _lift() if torch._C._len_torch_function_stack() else []
     try:
         if not entry.table:
-            return _under(lifted[:-1], forward, (module, *args), kwargs)
+            return _under(lifted[:-1], forward, args, kwargs)
         with Mode(entry, module):
-            return _under(lifted[:-1], forward, (module, *args), kwargs)
+            return _under(lifted[:-1], forward, args, kwargs)
     finally:
         for mode in reversed(lifted):
             _push_mode(mode)

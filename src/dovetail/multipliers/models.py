@@ -27,7 +27,8 @@ TABLE_BITS = 16
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far a model is from its multiplier over all operand pairs: |prediction - product|.
+    """How far a model is from its multiplier: |prediction - product|, over all operand pairs or,
+    of operands of more than 16 bits together, over 65536 drawn at random.
 
     ``max`` and ``mean`` of that distance, and ``rms``, the root of its mean square.
     """
@@ -70,8 +71,8 @@ class Polynomial(Model):
 
     ``coefficients`` [5, 5]: symmetric in no way, row i and column j belong to the product of
     features i and j of ``1, a, w, a mod 2**e, w mod 2**e`` with i <= j. Least squares over all
-    operand pairs. The kind of model that TorchApprox's "HTP" are (E. Trommer et al., 2023), fitted
-    here.
+    operand pairs, of wide ones over 65536 drawn at random. The kind of model that TorchApprox's
+    "HTP" are (E. Trommer et al., 2023), fitted here.
     """
 
     e: int
@@ -140,7 +141,7 @@ class LowRank(Model):
 
 
 def model(m: Multiplier, kind: str, **parameters: Any) -> Model:
-    """See `Multiplier.model`; for operands of up to 16 bits together.
+    """See `Multiplier.model`; all but ``poly`` for operands of up to 16 bits together.
 
     >>> from dovetail.multipliers import multiplier
     >>> model(multiplier("mitchell"), "low_rank", rank=3)  # doctest: +ELLIPSIS
@@ -148,9 +149,10 @@ def model(m: Multiplier, kind: str, **parameters: Any) -> Model:
     """
     if kind not in _KINDS:
         raise unknown("model of a multiplier", str(kind), _KINDS)
-    if not m._tabulable(TABLE_BITS):
+    if not m._tabulable(TABLE_BITS) and kind != "poly":
         raise DovetailError(
-            f"{m!r}: models are fitted over all operand pairs, of at most 8 + 8 bits"
+            f"{m!r}: this model is fitted over all operand pairs, of at most 8 + 8 bits; the "
+            "nearest for wider operands is 'poly'"
         )
     make = _KINDS[kind]
     try:
@@ -158,8 +160,8 @@ def model(m: Multiplier, kind: str, **parameters: Any) -> Model:
     except TypeError as error:
         raise DovetailError(f"model '{kind}': {error}") from None
     made = make(m, **parameters)
-    a, w = (operand_values(bits, m.signed) for bits in m._width())
-    distance = np.abs(made._predict(a[:, None], w[None]) - m._products)
+    a, w, products = _pairs(m, seed=1)
+    distance = np.abs(made._predict(a, w) - products)
     fidelity = Fidelity(
         float(distance.max()), float(distance.mean()), float(np.sqrt((distance**2).mean()))
     )
@@ -175,6 +177,20 @@ def _features(first: IntArray, second: IntArray, e: int) -> list[FloatArray]:
     return [side.astype(np.float64) for side in sides]
 
 
+def _pairs(m: Multiplier, seed: int) -> tuple[IntArray, IntArray, IntArray]:
+    """All operand pairs and their products, or, of wide operands, as many drawn at random."""
+    if m._tabulable(TABLE_BITS):
+        a, w = (operand_values(bits, m.signed) for bits in m._width())
+        first, second = np.broadcast_arrays(a[:, None], w[None])
+        return first.ravel(), second.ravel(), m._products.ravel()
+    rng = np.random.default_rng(seed)
+    a, w = (
+        rng.integers(0, 1 << bits, 1 << TABLE_BITS) - (1 << bits - 1 if m.signed else 0)
+        for bits in m._width()
+    )
+    return a, w, m._product(a, w)
+
+
 def _polynomial(m: Multiplier, e: int | None = None) -> Polynomial:
     """The best ``e`` of 1 to the narrower width - 1, unless one is given."""
     most = max(min(m._width()) - 1, 1)
@@ -188,14 +204,13 @@ def _polynomial(m: Multiplier, e: int | None = None) -> Polynomial:
 
 def _fit(m: Multiplier, e: int) -> tuple[float, Polynomial]:
     """Least squares over all pairs, and the sum of the squared residuals."""
-    a, w = (operand_values(bits, m.signed) for bits in m._width())
-    grid = np.broadcast_arrays(a[:, None], w[None])
-    features = _features(grid[0].ravel(), grid[1].ravel(), e)
+    a, w, products = _pairs(m, seed=0)
+    features = _features(a, w, e)
     pairs = list(zip(*np.triu_indices(5), strict=True))
     matrix = np.stack([features[i] * features[j] for i, j in pairs], axis=1)
     scale = np.abs(matrix).max(axis=0)
     scale[scale == 0] = 1.0
-    wanted = m._products.ravel().astype(np.float64)
+    wanted = products.astype(np.float64)
     solution = np.linalg.lstsq(matrix / scale, wanted, rcond=None)[0] / scale
     coefficients = np.zeros((5, 5))
     coefficients[np.triu_indices(5)] = solution
