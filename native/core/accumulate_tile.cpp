@@ -6,23 +6,9 @@
 
 namespace dv {
 
-extern const AccumulateKernels accumulate_kernels_scalar;
-#if defined(__x86_64__)
-extern const AccumulateKernels accumulate_kernels_avx2, accumulate_kernels_avx512,
-    accumulate_kernels_avx512vnni, accumulate_kernels_amx;
-#endif
+DV_LEVELS(AccumulateKernels, accumulate_kernels);
 
-const AccumulateKernels& accumulate_kernels() {
-#if defined(__x86_64__)
-  static const AccumulateKernels* const all[] = {
-      &accumulate_kernels_scalar, &accumulate_kernels_avx2, &accumulate_kernels_avx512,
-      &accumulate_kernels_avx512vnni, &accumulate_kernels_amx};
-  for (const AccumulateKernels* k : all)
-    if (!strcmp(k->name, kernels().name))
-      return *k;
-#endif
-  return accumulate_kernels_scalar;
-}
+const AccumulateKernels& accumulate_kernels() { return *accumulate_kernels_levels[level()]; }
 
 namespace {
 

@@ -1,5 +1,6 @@
 // Products of block formats: some images rounded, multiplied tile by tile, and written.
 #include "core/block_rows.h"
+#include "core/dispatch.h"
 #include "core/plane.h"
 #include "core/scratch.h"
 #include "core/threads.h"
@@ -202,7 +203,7 @@ int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length,
     return DV_BAD_SHAPE;
   if (!dv::sound(*format))
     return DV_BAD_VALUE;
-  const dv::BlockKernels& k = dv::block_kernels(dv::block_level());
+  const dv::BlockKernels& k = dv::block_kernels(dv::level());
   const int64_t blocks = (length + format->block - 1) / format->block;
   dv::parallel(rows, [&](int64_t begin, int64_t end) {
     const dv::ExactFloats exact;
@@ -221,7 +222,7 @@ int32_t dv_block_run(const dv_shape* shape, const dv_block_format* format, const
     return DV_BAD_VALUE;
   BlockHead head;
   memcpy(&head, packed, sizeof head);
-  if (head.level != block_level())
+  if (head.level != level())
     return DV_BAD_LEVEL;
   if (!meets(head.codes, *format))
     return DV_BAD_VALUE;

@@ -8,7 +8,6 @@
 namespace dv {
 
 extern const BlockKernels& block_kernels(int64_t level);
-extern int64_t block_level(); // the number of the level in use
 
 bool valid(const dv_block_codes& codes);
 

@@ -8,20 +8,9 @@
 
 namespace dv {
 
-extern const BlockKernels block_kernels_scalar;
-#if defined(__x86_64__)
-extern const BlockKernels block_kernels_avx2, block_kernels_avx512, block_kernels_avx512vnni,
-    block_kernels_amx;
-#endif
+DV_LEVELS(BlockKernels, block_kernels);
 
 namespace {
-
-const BlockKernels* const LEVELS[] = {
-    &block_kernels_scalar,
-#if defined(__x86_64__)
-    &block_kernels_avx2,   &block_kernels_avx512, &block_kernels_avx512vnni, &block_kernels_amx,
-#endif
-};
 
 int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -120,9 +109,7 @@ private:
 
 } // namespace
 
-const BlockKernels& block_kernels(int64_t level) { return *LEVELS[level]; }
-
-int64_t block_level() { return level_in(LEVELS); }
+const BlockKernels& block_kernels(int64_t level) { return *block_kernels_levels[level]; }
 
 bool valid(const dv_block_codes& c) {
   return c.block >= 1 && c.block <= 1 << 22 && c.most >= 0 && c.most <= 0x1p53 && c.digits >= 0 &&
@@ -154,7 +141,7 @@ int64_t dv_block_packed_bytes(const dv_shape* shape, const dv_block_codes* of) {
   if (!dv::valid(*shape, true) || !dv::valid(*of))
     return -1;
   const dv::Layout layout(*shape);
-  return dv::BlockSizes(layout, *of, dv::block_level()).packed_bytes(layout);
+  return dv::BlockSizes(layout, *of, dv::level()).packed_bytes(layout);
 }
 
 int32_t dv_block_pack(const dv_shape* shape, const dv_block_codes* of, const float* codes,
@@ -165,7 +152,7 @@ int32_t dv_block_pack(const dv_shape* shape, const dv_block_codes* of, const flo
   if (!valid(*of))
     return DV_BAD_VALUE;
   const Layout l(*shape);
-  BlockHead head{block_level(), *of, {}};
+  BlockHead head{level(), *of, {}};
   const BlockSizes sizes(l, *of, head.level);
   const int64_t block = of->block;
   uint8_t* packed = static_cast<uint8_t*>(out);

@@ -13,17 +13,9 @@
 
 namespace dv {
 
-extern const Kernels kernels_scalar;
-#if defined(__x86_64__)
-extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512vnni, kernels_amx;
-#endif
+DV_LEVELS(Kernels, kernels);
 
 namespace {
-
-struct Level {
-  const Kernels* kernels;
-  bool (*present)();
-};
 
 #if defined(__x86_64__)
 bool has_avx2() {
@@ -56,33 +48,23 @@ bool has_amx() {
 #endif
 }
 
-const Level LEVELS[] = {{&kernels_scalar, [] { return true; }},
-                        {&kernels_avx2, has_avx2},
-                        {&kernels_avx512, has_avx512},
-                        {&kernels_avx512vnni, has_vnni},
-                        {&kernels_amx, has_amx}};
+bool (*const PRESENT[])() = {[] { return true; }, has_avx2, has_avx512, has_vnni, has_amx};
 #else
-const Level LEVELS[] = {{&kernels_scalar, [] { return true; }}};
+bool (*const PRESENT[])() = {[] { return true; }};
 #endif
+constexpr int64_t LEVELS = sizeof PRESENT / sizeof *PRESENT;
 
 struct Present {
   std::string names;
-  const Kernels* best = &kernels_scalar;
+  int64_t best = 0;
 
   Present() {
-    for (const Level& level : LEVELS)
-      if (level.present()) {
+    for (int64_t i = 0; i < LEVELS; i++)
+      if (PRESENT[i]()) {
         names += names.empty() ? "" : " ";
-        names += level.kernels->name;
-        best = level.kernels;
+        names += kernels_levels[i]->name;
+        best = i;
       }
-  }
-
-  const Kernels* find(const char* name) const {
-    for (const Level& level : LEVELS)
-      if (!strcmp(level.kernels->name, name) && level.present())
-        return level.kernels;
-    return nullptr;
   }
 };
 
@@ -91,14 +73,16 @@ const Present& present() {
   return found;
 }
 
-std::atomic<const Kernels*> current{nullptr};
+std::atomic<int64_t> current{-1};
 
 } // namespace
 
-const Kernels& kernels() {
-  const Kernels* chosen = current.load(std::memory_order_acquire);
-  return chosen ? *chosen : *present().best;
+int64_t level() {
+  const int64_t chosen = current.load(std::memory_order_relaxed);
+  return chosen >= 0 ? chosen : present().best;
 }
+
+const Kernels& kernels() { return *kernels_levels[level()]; }
 
 } // namespace dv
 
@@ -108,9 +92,13 @@ const char* dv_levels(void) { return dv::present().names.c_str(); }
 const char* dv_level(void) { return dv::kernels().name; }
 
 int32_t dv_set_level(const char* name) {
-  const dv::Kernels* chosen = name ? dv::present().find(name) : dv::present().best;
-  if (!chosen)
+  for (int64_t i = 0; i < dv::LEVELS; i++)
+    if (name && !strcmp(dv::kernels_levels[i]->name, name) && dv::PRESENT[i]()) {
+      dv::current = i;
+      return DV_OK;
+    }
+  if (name)
     return DV_BAD_LEVEL;
-  dv::current.store(chosen, std::memory_order_release);
+  dv::current = -1;
   return DV_OK;
 }

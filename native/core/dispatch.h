@@ -2,19 +2,23 @@
 #pragma once
 #include "kernels/kernels.h"
 
-#include <stddef.h>
-#include <string.h>
-
 namespace dv {
 
 const Kernels& kernels();
 
-// Its place in a list of one entry per level.
-template <typename K, size_t N> int64_t level_in(const K* const (&levels)[N]) {
-  for (size_t i = 0; i < N; i++)
-    if (!strcmp(levels[i]->name, kernels().name))
-      return (int64_t)i;
-  return 0;
-}
+// Its place in lists of one entry per level.
+int64_t level();
+
+// Declares a table of functions per level, and `name_levels`, the list of them.
+#if defined(__x86_64__)
+#define DV_LEVELS(Type, name)                                                                      \
+  extern const Type name##_scalar, name##_avx2, name##_avx512, name##_avx512vnni, name##_amx;      \
+  static const Type* const name##_levels[] = {&name##_scalar, &name##_avx2, &name##_avx512,        \
+                                              &name##_avx512vnni, &name##_amx}
+#else
+#define DV_LEVELS(Type, name)                                                                      \
+  extern const Type name##_scalar;                                                                 \
+  static const Type* const name##_levels[] = {&name##_scalar}
+#endif
 
 } // namespace dv

@@ -262,7 +262,7 @@ int32_t dv_float_run(const dv_shape* shape, const dv_float_mul* mul, const void*
     return DV_BAD_VALUE;
   dv::FloatHead head;
   memcpy(&head, packed, sizeof head);
-  if (head.level != dv::float_level())
+  if (head.level != dv::level())
     return DV_BAD_LEVEL;
   const dv::Layout l(*shape);
   const dv::FloatPacking packing(l, *mul, head.level);

@@ -11,7 +11,6 @@ namespace dv {
 bool sound(const dv_float_mul&);
 
 // The level in use, by its number, and the kernels of one.
-int64_t float_level();
 const FloatKernels& float_kernels(int64_t level);
 
 inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }

@@ -10,25 +10,9 @@
 
 namespace dv {
 
-extern const FloatKernels float_kernels_scalar;
-#if defined(__x86_64__)
-extern const FloatKernels float_kernels_avx2, float_kernels_avx512, float_kernels_avx512vnni,
-    float_kernels_amx;
-#endif
+DV_LEVELS(FloatKernels, float_kernels);
 
-namespace {
-
-const FloatKernels* const LEVELS[] = {
-    &float_kernels_scalar,
-#if defined(__x86_64__)
-    &float_kernels_avx2,   &float_kernels_avx512, &float_kernels_avx512vnni, &float_kernels_amx,
-#endif
-};
-
-} // namespace
-
-int64_t float_level() { return level_in(LEVELS); }
-const FloatKernels& float_kernels(int64_t level) { return *LEVELS[level]; }
+const FloatKernels& float_kernels(int64_t level) { return *float_kernels_levels[level]; }
 
 bool sound(const dv_float_mul& mul) {
   return mul.form >= 0 && mul.form <= 2 && mul.mantissa >= 0 && mul.mantissa <= 10 &&
@@ -57,7 +41,7 @@ int64_t dv_float_packed_bytes(const dv_shape* shape, const dv_float_mul* mul) {
   if (!dv::valid(*shape) || !dv::sound(*mul))
     return -1;
   const dv::Layout layout(*shape);
-  return dv::FloatPacking(layout, *mul, dv::float_level()).bytes();
+  return dv::FloatPacking(layout, *mul, dv::level()).bytes();
 }
 
 int32_t dv_float_pack(const dv_shape* shape, const dv_float_mul* mul, const float* weights,
@@ -67,7 +51,7 @@ int32_t dv_float_pack(const dv_shape* shape, const dv_float_mul* mul, const floa
   if (!dv::sound(*mul))
     return DV_BAD_VALUE;
   const dv::Layout l(*shape);
-  const dv::FloatHead head = {dv::float_level()};
+  const dv::FloatHead head = {dv::level()};
   const dv::FloatPacking packing(l, *mul, head.level);
   memset(out, 0, (size_t)packing.bytes());
   memcpy(out, &head, sizeof head);

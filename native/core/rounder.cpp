@@ -6,22 +6,9 @@
 
 namespace dv {
 
-extern const Casts casts_scalar;
-#if defined(__x86_64__)
-extern const Casts casts_avx2, casts_avx512, casts_avx512vnni, casts_amx;
-#endif
+DV_LEVELS(Casts, casts);
 
-const Casts& casts() {
-#if defined(__x86_64__)
-  static const Casts* const all[] = {&casts_scalar, &casts_avx2, &casts_avx512, &casts_avx512vnni,
-                                     &casts_amx};
-  const char* level = kernels().name;
-  for (const Casts* c : all)
-    if (!strcmp(c->name, level))
-      return *c;
-#endif
-  return casts_scalar;
-}
+const Casts& casts() { return *casts_levels[level()]; }
 
 bool valid(const dv_element& e) {
   return e.mode >= 0 && e.mode < DV_MODES && e.mantissa >= -1 && e.quantum >= -1074 &&

@@ -11,27 +11,9 @@
 
 namespace dv {
 
-extern const WideKernels wide_kernels_scalar;
-#if defined(__x86_64__)
-extern const WideKernels wide_kernels_avx2, wide_kernels_avx512, wide_kernels_avx512vnni,
-    wide_kernels_amx;
-#endif
+DV_LEVELS(WideKernels, wide_kernels);
 
 namespace {
-
-const WideKernels* const LEVELS[] = {
-    &wide_kernels_scalar,
-#if defined(__x86_64__)
-    &wide_kernels_avx2,   &wide_kernels_avx512, &wide_kernels_avx512vnni, &wide_kernels_amx,
-#endif
-};
-
-const WideKernels& current() {
-  for (const WideKernels* k : LEVELS)
-    if (!strcmp(k->name, kernels().name))
-      return *k;
-  return wide_kernels_scalar;
-}
 
 // Where the sums go: exact, or less the zero point's share, scaled and with the bias.
 struct Results {
@@ -189,7 +171,7 @@ int32_t dv_wide_run(const dv_shape* shape, const dv_wide* wide, const void* pack
   memcpy(&head, packed, sizeof head);
   if (head.chunk < 1 || head.sums < 0 || head.sums >= WIDE_SUMS || (w.factors && head.sums))
     return DV_BAD_VALUE;
-  const WideKernels& k = current();
+  const WideKernels& k = *wide_kernels_levels[level()];
   const uint8_t* weights = static_cast<const uint8_t*>(packed);
   Results results(k, w, *output, reinterpret_cast<const int64_t*>(weights + sizeof head));
   static thread_local Scratch memory;
