@@ -94,7 +94,8 @@ typedef struct dv_blocks {
   int32_t low, high;     // the range of the exponent
 } dv_blocks;
 
-// Blocks that share a rounded scale. With `two_level` (NVFP4) the scale is relative to `global`.
+// Blocks that share a rounded scale. With `two_level` (NVFP4, not step functions) the scale is
+// relative to `global`.
 typedef struct dv_scaled {
   int64_t block;
   float largest_element;

@@ -2,7 +2,7 @@
 #include "core/search_tree.h"
 #include "core/tiles.h"
 
-#include <float.h>
+#include <math.h>
 
 namespace dv {
 
@@ -16,62 +16,79 @@ public:
   struct State : Blocks {
     float by[CHUNK], inverse[CHUNK], times[CHUNK];
     float spread_by[CHUNK], spread_inverse[CHUNK], spread_times[CHUNK];
-    bool zeros;
+    int32_t notes;
   };
 
   RealScaled(const dv_element& element, const Steps* steps, const dv_element& scale,
              const dv_scaled& s)
-      : element_(element), scale_(scale), steps_(steps), rule_(s), coarse_(coarse(element, steps)) {
-  }
+      : element_(element), scale_(scale), steps_(steps), two_level_(s.two_level != 0),
+        rule_{s.global, s.largest_element, reach(element, steps), coarse(element, steps)} {}
 
   void prepare(const Found& found, State& s) const {
     const int32_t* largest = found.most;
     const Casts& k = casts();
     float step[CHUNK];
-    k.ratios(largest, s.count, rule_.largest_element, rule_.two_level, rule_.global, step);
+    k.ratios[two_level_](largest, s.count, rule_, step);
     scale_.element(step, s.count, nullptr, step);
-    k.factors(largest, step, s.count, rule_.two_level, rule_.global, coarse_, s.by, s.inverse,
-              s.times);
-    s.zeros = false;
-    for (int64_t i = 0; i < s.count; i++)
-      s.zeros |= step[i] == 0;
+    s.notes = k.factors[two_level_](largest, step, s.count, rule_, s.by, s.inverse, s.times);
   }
 
   void apply(const float* x, int64_t n, const uint32_t* random, State& s, float* out) const {
     round(x, n, random, s, out);
-    for (int64_t i = 0; s.zeros && i < n; i++)
-      if (s.times[s.of(i)] == 0)
-        out[i] = 0; // also for negative values
+    if (s.notes & ZEROS)
+      clear(n, s, out);
   }
 
   void mark(const float* x, int64_t n, const Watch<float>& watch, State& s, uint8_t* inside) const {
-    casts().inside_real(x, n, s.lanes, s.by, s.times, !rule_.two_level, (float)watch.low(),
+    casts().inside_real(x, n, s.lanes, s.by, s.times, !two_level_, (float)watch.low(),
                         (float)watch.high(), inside);
   }
 
 private:
   void round(const float* x, int64_t n, const uint32_t* random, State& s, float* out) const {
     const Casts& k = casts();
-    const bool divide = !rule_.two_level;
     const Nearest& f = element_.nearest;
     const Factors own = {s.by, s.inverse, s.times};
+    const bool open = !steps_ && (f.form == Nearest::OPEN || f.form == Nearest::CUT);
+    const bool careful = open || s.notes & CAREFUL;
+    const Scaling way = two_level_ ? careful ? TIMES_HELD : TIMES : careful ? DIVIDED_HELD : QUOTIENT;
     if (const int64_t run = steps_ || element_.is_short ? s.run(n) : 0) {
       if (steps_)
-        k.steps_real_runs(x, own, n / run, run, divide, *steps_, out);
+        k.steps_real_runs[careful](x, own, n / run, run, *steps_, out);
       else
-        k.nearest_real_runs[f.form][divide](x, own, n / run, run, f, out);
+        k.nearest_real_runs[f.form][way](x, own, n / run, run, f, out);
       return;
     }
     const Factors each = {s.spread(s.by, n, k.repeat, s.spread_by),
-                          s.spread(s.inverse, n, k.repeat, s.spread_inverse),
+                          two_level_ ? s.by : s.spread(s.inverse, n, k.repeat, s.spread_inverse),
                           s.spread(s.times, n, k.repeat, s.spread_times)};
     if (steps_)
-      k.steps_real(x, each, n, divide, *steps_, out);
+      k.steps_real[careful](x, each, n, *steps_, out);
     else if (element_.is_short)
-      k.nearest_real[f.form][divide](x, each, n, f, out);
+      k.nearest_real[f.form][way](x, each, n, f, out);
     else
-      k.real_scaled[element_.mode][element_.kind](x, each.by, each.times, n, divide, random,
+      k.real_scaled[element_.mode][element_.kind](x, each.by, each.times, n, !two_level_, random,
                                                   element_.grid, out);
+  }
+
+  // Blocks with the scale 0 are zeros, and +0 also where values are negative.
+  static void clear(int64_t n, const State& s, float* out) {
+    if (!s.lanes)
+      for (int64_t i = 0; i < n; i++)
+        out[i] = s.times[i] == 0 ? 0 : out[i];
+    for (int64_t at = 0, i = 0; s.lanes && at < n; at += s.lanes, i++)
+      if (s.times[i] == 0)
+        memset(out + at, 0, (size_t)smaller(s.lanes, n - at) * sizeof(float));
+  }
+
+  // The largest magnitude of an element.
+  static float reach(const dv_element& element, const Steps* steps) {
+    if (!steps)
+      return (float)fmax(element.max[0], fabs(element.max[1]));
+    float most = 0;
+    for (int32_t i = 0; i < steps->count; i++)
+      most = fmaxf(most, fabsf(steps->value[i]));
+    return most;
   }
 
   // Whether magnitudes below 2^-30 all round alike.
@@ -86,8 +103,8 @@ private:
 
   Rounder<float> element_, scale_;
   const Steps* steps_;
-  dv_scaled rule_;
-  bool coarse_;
+  bool two_level_;
+  ScaleRule rule_;
 };
 
 } // namespace
@@ -100,7 +117,8 @@ int32_t dv_cast_scaled(const dv_tensor* t, const dv_element* element, const dv_s
   if (!valid(*t) || t->dtype == DV_FLOAT64 || s->block < 1)
     return DV_BAD_SHAPE;
   if (!valid(*element) || !fits_float(*element) || !valid(*scale) || !fits_float(*scale) ||
-      scale->mode == DV_STOCHASTIC || !(s->largest_element > 0) || !(s->global > 0))
+      scale->mode == DV_STOCHASTIC || !(s->largest_element > 0) || !(s->global > 0) ||
+      (steps && s->two_level))
     return DV_BAD_VALUE;
   if (!steps) {
     cast_blocks<float>(*t, s->block, element->mode, RealScaled(*element, nullptr, *scale, *s));

@@ -13,21 +13,9 @@
 
 namespace dv {
 
-extern const FunctionKernels function_kernels_scalar;
-#if defined(__x86_64__)
-extern const FunctionKernels function_kernels_avx2, function_kernels_avx512,
-    function_kernels_avx512vnni, function_kernels_amx;
-#endif
+DV_LEVELS(FunctionKernels, function_kernels);
 
 namespace {
-
-const FunctionKernels* const LEVELS[] = {
-    &function_kernels_scalar,
-#if defined(__x86_64__)
-    &function_kernels_avx2,       &function_kernels_avx512,
-    &function_kernels_avx512vnni, &function_kernels_amx,
-#endif
-};
 
 constexpr int64_t AT_ONCE = 1024; // numbers of one variable, and at least of a share of rows
 constexpr int64_t LONGEST = INT64_C(1) << 32; // of rows
@@ -60,7 +48,7 @@ bool valid(const dv_unit& u) {
 
 // The kernels of one call's operations, on buffers.
 struct Steps {
-  const FunctionKernels& k = *LEVELS[level_in(LEVELS)];
+  const FunctionKernels& k = *function_kernels_levels[level()];
   const dv_rounding& rounding;
 
   void operator()(Combination how, const double* x, double s, int64_t n, double* out) const {
@@ -92,7 +80,7 @@ struct Rows {
   const void* x;
   void* out;
   int64_t n, wide;
-  const FunctionKernels& k = *LEVELS[level_in(LEVELS)];
+  const FunctionKernels& k = *function_kernels_levels[level()];
 
   void load(int64_t row, double* to) const {
     if (wide)
@@ -197,7 +185,7 @@ int32_t dv_unary(const dv_unit* u, const void* x, int64_t n, int32_t wide, void*
     return DV_BAD_SHAPE;
   if (!valid(*u))
     return DV_BAD_VALUE;
-  const FunctionKernels& k = *LEVELS[level_in(LEVELS)];
+  const FunctionKernels& k = *function_kernels_levels[level()];
   constexpr int64_t SHARE = 16;
   const int64_t pieces = (n + AT_ONCE - 1) / AT_ONCE;
   parallel((pieces + SHARE - 1) / SHARE, [&](int64_t begin, int64_t end) {

@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int32_t INFINITE = 0x7f800000, MAGNITUDE = 0x7fffffff; // of float32
+constexpr int32_t ONE = 0x3f800000, INFINITE = 0x7f800000, MAGNITUDE = 0x7fffffff; // of float32
 
 template <typename Float, typename Int> inline Int bits_of(const Float& x) {
   Int bits;

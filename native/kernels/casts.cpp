@@ -95,8 +95,13 @@ namespace dv {
 // By form, in the order of Nearest::Form.
 #define DV_FORMS(f) {f<Nearest::CLAMPED>, f<Nearest::OPEN>, f<Nearest::CUT>, f<Nearest::FIXED>}
 #define DV_SCALED(f) {f<Nearest::CLAMPED>, nullptr, nullptr, f<Nearest::FIXED>}
-#define DV_TWO(f, form) {f<Nearest::form, false>, f<Nearest::form, true>}
-#define DV_FORMS2(f) {DV_TWO(f, CLAMPED), DV_TWO(f, OPEN), DV_TWO(f, CUT), DV_TWO(f, FIXED)}
+#define DV_QUICK(f, form)                                                                          \
+  {f<Nearest::form, TIMES>, f<Nearest::form, QUOTIENT>, f<Nearest::form, TIMES_HELD>,              \
+   f<Nearest::form, DIVIDED_HELD>}
+#define DV_HELD(f, form)                                                                           \
+  {nullptr, nullptr, f<Nearest::form, TIMES_HELD>, f<Nearest::form, DIVIDED_HELD>}
+#define DV_REAL_FORMS(f)                                                                           \
+  {DV_QUICK(f, CLAMPED), DV_HELD(f, OPEN), DV_HELD(f, CUT), DV_QUICK(f, FIXED)}
 
 extern const Casts DV_JOIN(casts_, DV_LEVEL);
 const Casts DV_JOIN(casts_, DV_LEVEL) = {
@@ -105,8 +110,8 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     DV_FORMS(nearest),
     DV_SCALED(nearest_scaled),
     DV_SCALED(nearest_runs),
-    DV_FORMS2(nearest_real),
-    DV_FORMS2(nearest_real_runs),
+    DV_REAL_FORMS(nearest_real),
+    DV_REAL_FORMS(nearest_real_runs),
     {posit<DV_TIES_TO_EVEN>, posit<DV_TIES_TO_AWAY>, posit<DV_TOWARD_ZERO>,
      posit<DV_TOWARD_POSITIVE>, posit<DV_TOWARD_NEGATIVE>, posit<DV_TO_ODD>},
     octaves,
@@ -117,11 +122,11 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
      DV_REAL(DV_STOCHASTIC)},
     repeat<float>,
     largest_finite,
-    ratios,
-    factors,
+    {ratios<false>, ratios<true>},
+    {factors<false>, factors<true>},
     steps,
-    steps_real,
-    steps_real_runs,
+    {steps_real<QUOTIENT>, steps_real<DIVIDED_HELD>},
+    {steps_real_runs<QUOTIENT>, steps_real_runs<DIVIDED_HELD>},
     {affine, affine_by<DV_TIES_TO_AWAY>, affine_by<DV_TOWARD_ZERO>, affine_by<DV_TOWARD_POSITIVE>,
      affine_by<DV_TOWARD_NEGATIVE>, affine_by<DV_TO_ODD>, affine_by<DV_STOCHASTIC>},
     affine_lookup,

@@ -90,6 +90,8 @@ template <typename Float, typename Int> struct FloatCasts {
   void (*tally)(const Float* x, const uint8_t* inside, int64_t n, int64_t* counts);
 };
 
+constexpr int32_t CELLS = 32;
+
 // A step function: with the ordered bits of x (see casts.cpp), the value of the last of `count`
 // ascending keys that is not above it. `find` holds, for each leading part of the bits, the last
 // key not above the least number of that part; fewer than 2^halvings further keys lie within any
@@ -103,6 +105,11 @@ struct Steps {
   // `value` holds 2^levels.
   const int32_t* tree;
   int32_t levels;
+  // If not null, cells of equal width with at most one key each: CELLS keys as numbers, CELLS values
+  // below them, CELLS from them on. With x held between `low` and `high`, fl(x * slope + origin),
+  // rounded once, ends in the number of x's cell: the last place of `origin` is 1.
+  const float* cells;
+  float low, high, slope, origin;
 };
 
 // The exponent of a block, within its range.
@@ -115,11 +122,30 @@ static inline Int exponent_of(Int largest, const Exponents<Int>& e) {
   return s < e.high ? s : e.high;
 }
 
-// What blocks with real scales are divided by (or multiplied with) and multiplied with, as arrays.
-// `inverse` is 1 / by, or NaN where that is not to be used.
+// How values of blocks with real scales are taken to the range of elements, and back by * times.
+enum Scaling : int32_t {
+  TIMES,        // x * by
+  QUOTIENT,     // x / by, with the help of `inverse`
+  TIMES_HELD,   // x * by, and results held within the largest float
+  DIVIDED_HELD, // x / by, likewise
+  SCALINGS
+};
+
+// What such blocks are divided by (or multiplied with) and multiplied with, as arrays; `inverse` is
+// 1 / by.
 struct Factors {
   const float *by, *inverse, *times;
 };
+
+// How such scales follow from largest magnitudes: relative to `whole`, and to the largest element.
+// No element is larger than `reach` in magnitude; `coarse`: those below 2^-30 all round alike.
+struct ScaleRule {
+  float whole, element, reach;
+  bool coarse;
+};
+// What `factors` finds among some blocks: that some may not be taken by the quicker ways, that some
+// have the scale 0.
+constexpr int32_t CAREFUL = 1, ZEROS = 2;
 
 // Parameters of integers, as arrays. `inverse` is 1 / scale, or NaN where that is not to be used.
 struct Affine {
@@ -144,11 +170,11 @@ struct Casts {
                                          const Nearest&, float* out);
   void (*nearest_runs[Nearest::FORMS])(const float* x, const int32_t* exponent, int64_t runs,
                                        int64_t block, const Nearest&, float* out);
-  // x / by (x * by), rounded, * times, at most the largest float; by [whether to divide]
-  void (*nearest_real[Nearest::FORMS][2])(const float* x, const Factors&, int64_t n, const Nearest&,
-                                          float* out);
-  void (*nearest_real_runs[Nearest::FORMS][2])(const float* x, const Factors&, int64_t runs,
-                                               int64_t block, const Nearest&, float* out);
+  // Real scales: the quicker ways for CLAMPED and FIXED only.
+  void (*nearest_real[Nearest::FORMS][SCALINGS])(const float* x, const Factors&, int64_t n,
+                                             const Nearest&, float* out);
+  void (*nearest_real_runs[Nearest::FORMS][SCALINGS])(const float* x, const Factors&, int64_t runs,
+                                                  int64_t block, const Nearest&, float* out);
   void (*posit[DV_STOCHASTIC])(const float* x, int64_t n, const Posit&, float* out); // by mode
   void (*octaves)(const float* x, int64_t n, const Octaves&, float* out);
   FloatCasts<float, int32_t> f32;
@@ -159,16 +185,15 @@ struct Casts {
                                    float* out);
   void (*repeat)(const float* values, int64_t runs, int64_t block, float* out);
   int32_t (*largest_finite)(const int32_t* largest, int64_t n); // 0 if there is none
-  void (*ratios)(const int32_t* largest, int64_t n, float element, bool two_level, float whole,
-                 float* out);
-  void (*factors)(const int32_t* largest, const float* step, int64_t n, bool two_level, float whole,
-                  bool coarse, float* by, float* inverse, float* times);
+  // by [whether there are two levels]
+  void (*ratios[2])(const int32_t* largest, int64_t n, const ScaleRule&, float* out);
+  int32_t (*factors[2])(const int32_t* largest, const float* step, int64_t n, const ScaleRule&,
+                        float* by, float* inverse, float* times);
   void (*steps)(const float* x, int64_t n, const Steps&, float* out);
-  // x / by, its step function, * times, at most the largest float
-  void (*steps_real)(const float* x, const Factors&, int64_t n, bool divide, const Steps&,
-                     float* out);
-  void (*steps_real_runs)(const float* x, const Factors&, int64_t runs, int64_t block, bool divide,
-                          const Steps&, float* out);
+  // x / by, its step function, * times; by [whether to be CAREFUL]
+  void (*steps_real[2])(const float* x, const Factors&, int64_t n, const Steps&, float* out);
+  void (*steps_real_runs[2])(const float* x, const Factors&, int64_t runs, int64_t block,
+                             const Steps&, float* out);
   // clamp(round(x / scale), low, high) * scale, one of each per run of values (0: per value); by
   // mode, `random` is read by the stochastic one only
   void (*affine[DV_MODES])(const float* x, int64_t n, int64_t run, const uint32_t* random,

@@ -79,9 +79,28 @@ inline Floats fused_less(Floats c, Floats a, Floats b) {
 inline Ints larger(Ints a, Ints b) { return a > b ? a : b; }
 inline Ints smaller(Ints a, Ints b) { return a < b ? a : b; }
 
-// `x` held between two limits; NaN passes.
+// `x` held between two limits; NaN passes: the instructions give their second operand then.
+#if defined(__AVX512F__)
+inline Floats at_most(Floats x, Floats high) {
+  return (Floats)_mm512_min_ps((__m512)high, (__m512)x);
+}
+inline Floats at_least(Floats x, Floats low) {
+  return (Floats)_mm512_max_ps((__m512)low, (__m512)x);
+}
+#elif defined(__AVX2__)
+inline Floats at_most(Floats x, Floats high) {
+  return (Floats)_mm256_min_ps((__m256)high, (__m256)x);
+}
+inline Floats at_least(Floats x, Floats low) {
+  return (Floats)_mm256_max_ps((__m256)low, (__m256)x);
+}
+#elif defined(__SSE2__)
+inline Floats at_most(Floats x, Floats high) { return (Floats)_mm_min_ps((__m128)high, (__m128)x); }
+inline Floats at_least(Floats x, Floats low) { return (Floats)_mm_max_ps((__m128)low, (__m128)x); }
+#else
 inline Floats at_most(Floats x, Floats high) { return high < x ? high : x; }
 inline Floats at_least(Floats x, Floats low) { return low > x ? low : x; }
+#endif
 
 // Whether a > b in any lane.
 inline bool any_larger(Ints a, Ints b) {
@@ -113,20 +132,18 @@ inline int32_t largest_lane(Ints v) {
 #endif
 }
 
-// x / by, given fl(1 / by), or NaN to divide. Where there are fused multiply-adds the quotient
-// takes five of them instead of a division three times as long: with q1 within one last place of
-// it, q1 + fl(x - by * q1) * fl(1 / by) is the rounded quotient (Markstein, IBM J. Res. Dev. 34,
-// 1990), as long as nothing over- or underflows. q0 is within 1.5 last places (two roundings), q1
-// within little more than half a one. With |x| and |q| at least 2^-100 nothing underflows: x - by *
-// q1 is a multiple of 2^-47 * 2^exponent(x). Below, q is some number below 2^-30 of x's sign
-// (divisors are positive), or that zero: who gives an inverse sees to it that such numbers are as
-// good as each other, that by >= 2^-60, and that no quotient exceeds 2^100.
+// x / by, given fl(1 / by). Where there are fused multiply-adds the quotient takes five of them
+// instead of a division three times as long: with q1 within one last place of it, q1 + fl(x - by *
+// q1) * fl(1 / by) is the rounded quotient (Markstein, IBM J. Res. Dev. 34, 1990), as long as
+// nothing over- or underflows. q0 is within 1.5 last places (two roundings), q1 within little more
+// than half a one. With |x| and |q| at least 2^-100 nothing underflows: x - by * q1 is a multiple of
+// 2^-47 * 2^exponent(x). Below, q is some number below 2^-30 of x's sign (divisors are positive), or
+// a zero of either sign: who gives an inverse sees to it that such numbers are as good as each
+// other, that by >= 2^-60, and that no quotient exceeds 2^100.
 inline Floats quotient(Floats x, Floats by, Floats inverse) {
 #if defined(__FMA__)
-  if (any_larger(bits(inverse), every(0x7f800000)))
-    return x / by;
   const Floats q0 = x * inverse, q1 = fused(fused_less(x, by, q0), inverse, q0);
-  return floats(bits(fused(fused_less(x, by, q1), inverse, q1)) | (bits(x) & ~0x7fffffff));
+  return fused(fused_less(x, by, q1), inverse, q1);
 #else
   (void)inverse;
   return x / by;

@@ -13,9 +13,22 @@
 
 namespace {
 
+// v + C - C for C = power * 2^(add / 2^23): where there are fused multiply-adds the product needs no
+// instruction of its own, and it is exact.
+inline Floats to_last_place(Floats v, Ints power, int32_t add) {
+#if defined(__FMA__)
+  const Floats one = floats(power), factor = floats(every(add + ONE));
+  return fused_less(fused(one, factor, v), one, factor);
+#else
+  const Floats magic = floats(sum(power, add));
+  return (v + magic) - magic;
+#endif
+}
+
+// `x` rounded; `signs` has its sign where that of a zero was lost.
 template <dv::Nearest::Form FORM>
-inline Floats nearest_one(Floats x, Ints up, const dv::Nearest& c) {
-  const Ints given = bits(x), u = given & MAGNITUDE, sign = given & ~MAGNITUDE;
+inline Floats nearest_one(Floats x, Floats signs, Ints up, const dv::Nearest& c) {
+  const Ints given = bits(x), u = given & MAGNITUDE, sign = bits(signs) & ~MAGNITUDE;
   if (FORM == dv::Nearest::FIXED) {
     const Floats magic = floats(sum(up, c.magic));
     const Floats v = at_least(at_most(x, floats(sum(up, c.max))), floats(sum(up, c.low)));
@@ -23,14 +36,13 @@ inline Floats nearest_one(Floats x, Ints up, const dv::Nearest& c) {
   }
   if (FORM == dv::Nearest::CLAMPED) {
     const Floats v = at_most(floats(u), floats(sum(up, c.max)));
-    const Floats magic = floats(sum(larger(bits(v) & INFINITE, sum(up, c.first)), c.add));
-    return floats(bits((v + magic) - magic) | sign);
+    const Ints power = larger(bits(v) & INFINITE, sum(up, c.first));
+    return floats(bits(to_last_place(v, power, c.add)) | sign);
   }
   Ints y;
   if (FORM == dv::Nearest::OPEN) {
     const Ints e = smaller(larger(u & INFINITE, every(c.first)), every(c.top));
-    const Floats magic = floats(e + c.add);
-    y = bits((floats(u) + magic) - magic);
+    y = bits(to_last_place(floats(u), e, c.add));
   } else { // the step is the same place of the significand everywhere, in subnormal numbers too
     const Ints half = every((1 << (c.cut - 1)) - 1) + ((u >> c.cut) & 1);
     y = sum(u, half) & -(1 << c.cut);
@@ -44,7 +56,7 @@ inline Floats nearest_one(Floats x, Ints up, const dv::Nearest& c) {
 template <dv::Nearest::Form FORM>
 void nearest(const float* x, int64_t n, const dv::Nearest& format, float* out) {
   const dv::Nearest c = format; // a copy: stores to `out` cannot change it
-  lane_by_lane(x, n, out, [&](Floats v, int64_t) { return nearest_one<FORM>(v, Ints{}, c); });
+  lane_by_lane(x, n, out, [&](Floats v, int64_t) { return nearest_one<FORM>(v, v, Ints{}, c); });
 }
 
 // Each value with the exponent of its block.
@@ -53,7 +65,7 @@ void nearest_scaled(const float* x, const int32_t* exponent, int64_t n, const dv
                     float* out) {
   const dv::Nearest c = format;
   lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-    return nearest_one<FORM>(v, scaling(load(exponent + i)), c);
+    return nearest_one<FORM>(v, v, scaling(load(exponent + i)), c);
   });
 }
 
@@ -64,8 +76,10 @@ void nearest_runs(const float* x, const int32_t* exponent, int64_t runs, int64_t
   const dv::Nearest c = format;
   for (int64_t r = 0; r < runs; r++) {
     const Ints up = every(exponent[r] * (1 << 23));
-    for (int64_t i = 0; i < block; i += LANES, x += LANES, out += LANES)
-      store(out, nearest_one<FORM>(load(x), up, c));
+    for (int64_t i = 0; i < block; i += LANES, x += LANES, out += LANES) {
+      const Floats v = load(x);
+      store(out, nearest_one<FORM>(v, v, up, c));
+    }
   }
 }
 
@@ -73,26 +87,35 @@ inline Floats clamped(Floats v, float most) {
   return at_least(at_most(v, every(most)), every(-most));
 }
 
-template <dv::Nearest::Form FORM, bool DIVIDE>
-inline Floats nearest_real_one(Floats x, Floats by, Floats inverse, Floats times,
-                               const dv::Nearest& c) {
-  const Floats v = DIVIDE ? quotient(x, by, inverse) : x * by;
-  return clamped(nearest_one<FORM>(v, Ints{}, c) * times, FLT_MAX);
+// To the range of elements.
+template <dv::Scaling BY> inline Floats scaled_down(Floats x, Floats by, Floats inverse) {
+  return BY == dv::QUOTIENT ? quotient(x, by, inverse) : BY == dv::DIVIDED_HELD ? x / by : x * by;
+}
+// And back.
+template <dv::Scaling BY> inline Floats scaled_up(Floats y, Floats times) {
+  return BY == dv::TIMES || BY == dv::QUOTIENT ? y * times : clamped(y * times, FLT_MAX);
 }
 
-// Values with real scales: divided by (or multiplied with) `by`, rounded, and multiplied.
-template <dv::Nearest::Form FORM, bool DIVIDE>
+template <dv::Nearest::Form FORM, dv::Scaling BY>
+inline Floats nearest_real_one(Floats x, Floats by, Floats inverse, Floats times,
+                               const dv::Nearest& c) {
+  const Floats v = scaled_down<BY>(x, by, inverse);
+  return scaled_up<BY>(nearest_one<FORM>(v, x, Ints{}, c), times);
+}
+
+// Values with real scales.
+template <dv::Nearest::Form FORM, dv::Scaling BY>
 void nearest_real(const float* x, const dv::Factors& f, int64_t n, const dv::Nearest& format,
                   float* out) {
   const dv::Factors p = f;
   const dv::Nearest c = format;
   lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-    return nearest_real_one<FORM, DIVIDE>(v, load(p.by + i), load(p.inverse + i), load(p.times + i),
-                                          c);
+    return nearest_real_one<FORM, BY>(v, load(p.by + i), load(p.inverse + i), load(p.times + i),
+                                       c);
   });
 }
 
-template <dv::Nearest::Form FORM, bool DIVIDE>
+template <dv::Nearest::Form FORM, dv::Scaling BY>
 void nearest_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t block,
                        const dv::Nearest& format, float* out) {
   const dv::Factors p = f;
@@ -100,7 +123,7 @@ void nearest_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64
   for (int64_t r = 0; r < runs; r++) {
     const Floats by = every(p.by[r]), inverse = every(p.inverse[r]), times = every(p.times[r]);
     for (int64_t i = 0; i < block; i += LANES, x += LANES, out += LANES)
-      store(out, nearest_real_one<FORM, DIVIDE>(load(x), by, inverse, times, c));
+      store(out, nearest_real_one<FORM, BY>(load(x), by, inverse, times, c));
   }
 }
 

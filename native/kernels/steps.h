@@ -19,8 +19,8 @@ inline float step_of(float x, const dv::Steps& t) {
   return (given & 0x7fffffff) > 0x7f800000 ? x : t.value[place];
 }
 
-inline float step_real(float x, float by, float times, bool divide, const dv::Steps& t) {
-  const float y = step_of(divide ? x / by : x * by, t) * times;
+inline float step_real(float x, float by, float times, const dv::Steps& t) {
+  const float y = step_of(x / by, t) * times;
   const float v = y > FLT_MAX ? FLT_MAX : y;
   return v < -FLT_MAX ? -FLT_MAX : v;
 }
@@ -67,15 +67,50 @@ template <int LEVELS> struct Search {
       return place;
   }
 
+  // Of NaN, some value.
   Floats operator()(Floats x) const {
     const Ints given = bits(x), key = given ^ ((given >> 31) & MAGNITUDE);
-    const Ints y = look_up<SIZE>(values, descend<0>(key, Ints{}));
-    return floats((given & MAGNITUDE) > INFINITE ? given : y);
+    return floats(look_up<SIZE>(values, descend<0>(key, Ints{})));
   }
 };
 
+#if defined(__AVX512F__)
+
+// Cells of equal width instead of a search.
+struct Cells {
+  static constexpr int REGISTERS = dv::CELLS / LANES;
+  Ints key[REGISTERS], below[REGISTERS], from[REGISTERS];
+  Floats low, high, slope, origin;
+
+  explicit Cells(const dv::Steps& t)
+      : low(every(t.low)), high(every(t.high)), slope(every(t.slope)), origin(every(t.origin)) {
+    for (int i = 0; i < REGISTERS; i++) {
+      key[i] = bits(load(t.cells + LANES * i));
+      below[i] = bits(load(t.cells + dv::CELLS + LANES * i));
+      from[i] = bits(load(t.cells + 2 * dv::CELLS + LANES * i));
+    }
+  }
+
+  // Of NaN, some value.
+  Floats operator()(Floats x) const {
+    const Floats v = at_least(at_most(x, high), low);
+    const Ints cell = bits(fused(v, slope, origin));
+    const Ints least = look_up<dv::CELLS>(key, cell);
+    const Ints y = look_up<dv::CELLS>(below, cell), z = look_up<dv::CELLS>(from, cell);
+    return floats(v >= floats(least) ? z : y);
+  }
+};
+
+#endif
+
 // Calls work(search) with the narrowest search that holds the table; false if none does.
 template <typename Work> bool in_registers(const dv::Steps& t, Work&& work) {
+#if defined(__AVX512F__)
+  if (t.cells) {
+    work(Cells(t));
+    return true;
+  }
+#endif
   if (t.levels == 4)
     work(Search<4>(t));
   else if (t.levels == 5)
@@ -93,15 +128,18 @@ template <typename Work> bool in_registers(const dv::Steps& t, Work&& work) {
   return true;
 }
 
-template <typename Of>
-inline Floats real(Floats x, Floats by, Floats inverse, Floats times, bool divide, Of&& of) {
-  return clamped(of(divide ? quotient(x, by, inverse) : x * by) * times, FLT_MAX);
+// A quotient that lost the sign of its zero gets it back: zeros of either sign may differ.
+template <dv::Scaling BY, typename Of>
+inline Floats step_real(Floats x, Floats by, Floats inverse, Floats times, Of&& of) {
+  const Floats v = floats(bits(scaled_down<BY>(x, by, inverse)) | (bits(x) & ~MAGNITUDE));
+  return scaled_up<BY>(of(v), times);
 }
 
 #else
 
 template <typename Work> bool in_registers(const dv::Steps&, Work&&) { return false; }
-template <typename Of> inline Floats real(Floats x, Floats, Floats, Floats, bool, Of&&) {
+template <dv::Scaling, typename Of>
+inline Floats step_real(Floats x, Floats, Floats, Floats, Of&&) {
   return x;
 }
 
@@ -109,7 +147,7 @@ template <typename Of> inline Floats real(Floats x, Floats, Floats, Floats, bool
 
 void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
   if (in_registers(table, [&](const auto& search) {
-        lane_by_lane(x, n, out, [&](Floats v, int64_t) { return search(v); });
+        lane_by_lane(x, n, out, [&](Floats v, int64_t) { return v == v ? search(v) : v; });
       }))
     return;
   const dv::Steps t = table;
@@ -118,22 +156,24 @@ void steps(const float* x, int64_t n, const dv::Steps& table, float* out) {
     out[i] = step_of(x[i], t);
 }
 
-void steps_real(const float* x, const dv::Factors& f, int64_t n, bool divide,
-                const dv::Steps& table, float* out) {
+template <dv::Scaling BY>
+void steps_real(const float* x, const dv::Factors& f, int64_t n, const dv::Steps& table,
+                float* out) {
   const dv::Factors p = f;
   if (in_registers(table, [&](const auto& search) {
         lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-          return real(v, load(p.by + i), load(p.inverse + i), load(p.times + i), divide, search);
+          return step_real<BY>(v, load(p.by + i), load(p.inverse + i), load(p.times + i), search);
         });
       }))
     return;
   const dv::Steps t = table;
   DV_ELEMENTWISE
   for (int64_t i = 0; i < n; i++)
-    out[i] = step_real(x[i], p.by[i], p.times[i], divide, t);
+    out[i] = step_real(x[i], p.by[i], p.times[i], t);
 }
 
-void steps_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t block, bool divide,
+template <dv::Scaling BY>
+void steps_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t block,
                      const dv::Steps& table, float* out) {
   const dv::Factors p = f;
   if (in_registers(table, [&](const auto& search) {
@@ -141,7 +181,7 @@ void steps_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t
           const Floats by = every(p.by[r]), inverse = every(p.inverse[r]);
           const Floats times = every(p.times[r]);
           for (int64_t i = r * block; i < (r + 1) * block; i += LANES)
-            store(out + i, real(load(x + i), by, inverse, times, divide, search));
+            store(out + i, step_real<BY>(load(x + i), by, inverse, times, search));
         }
       }))
     return;
@@ -149,7 +189,7 @@ void steps_real_runs(const float* x, const dv::Factors& f, int64_t runs, int64_t
   for (int64_t r = 0; r < runs; r++) {
     DV_ELEMENTWISE
     for (int64_t i = r * block; i < (r + 1) * block; i++)
-      out[i] = step_real(x[i], p.by[r], p.times[r], divide, t);
+      out[i] = step_real(x[i], p.by[r], p.times[r], t);
   }
 }
 
