@@ -126,37 +126,50 @@ void affine_lookup(const float* x, int64_t n, int64_t run, const dv::Affine& a, 
 }
 
 // What turns scales and zero points into limits, and into reciprocals where those are exact enough.
+// The results have room for a whole register at the end.
 void affine_limits(int64_t n, const int32_t* zero_point, int32_t qmin, int32_t qmax,
                    const dv::Affine& a) {
-  const float nan = float_of<float, int32_t>(INFINITE + (1 << 22));
-  float* __restrict low = a.low;
-  float* __restrict high = a.high;
-  float* __restrict inverse = a.inverse;
-  const float* scale = a.scale;
-  for (int64_t i = 0; i < n; i++) {
-    const float l = (float)(qmin - zero_point[i]), h = (float)(qmax - zero_point[i]);
-    const bool near =
-        (l >= -512.0f) & (h <= 512.0f) & (scale[i] >= 0x1p-126f) & (scale[i] <= 0x1p126f);
-    low[i] = l;
-    high[i] = h;
-    inverse[i] = near ? 1.0f / scale[i] : nan;
+  const dv::Affine p = a;
+  const Floats one = every(1.0f), nan = floats(every(INFINITE + (1 << 22)));
+  for (int64_t i = 0; i < n; i += LANES) {
+    const Floats given = load_up_to(reinterpret_cast<const float*>(zero_point) + i, n - i, 0.0f);
+    const Floats scale = load_up_to(p.scale + i, n - i, 1.0f);
+    const Floats low = converted(qmin - bits(given)), high = converted(qmax - bits(given));
+    const Ints near =
+        (low >= -512.0f) & (high <= 512.0f) & (scale >= 0x1p-126f) & (scale <= 0x1p126f);
+    store(p.low + i, low);
+    store(p.high + i, high);
+    store(p.inverse + i, near ? one / scale : nan);
   }
 }
 
-// The scale and zero point of each range, the extremes of which hold 0.
+inline Floats held(Floats x, Floats low, Floats high) {
+  const Floats v = x > low ? x : low;
+  return v < high ? v : high;
+}
+
+// The scale and zero point of each range, widened to hold 0. Room as above.
 void affine_ranges(const float* low, const float* high, int64_t n, const dv::Ranges& rule,
-                   float* __restrict scale, int32_t* __restrict zero_point) {
+                   float* scale, int32_t* zero_point) {
   const dv::Ranges r = rule;
-  for (int64_t i = 0; i < n; i++) {
-    const float l = held(low[i], -r.limit, 0.0f), h = held(high[i], 0.0f, r.limit);
-    const float most = -l > h ? -l : h;
-    float s = (r.affine ? h - l : r.is_signed ? most : h) / r.span;
-    s = held(s == 0 ? 1.0f : s, 0x1p-126f, r.widest);
-    const int32_t up = (bits_of<float, int32_t>(s) + 0x7fffff) & INFINITE; // to a power of two
-    s = r.po2 ? float_of<float, int32_t>(up < r.widest_power ? up : r.widest_power) : s;
-    const float z = ((r.qmin - l / s) + MAGIC) - MAGIC; // |l / s| <= span < 2^17
-    scale[i] = s;
-    zero_point[i] = r.affine ? (int32_t)held(z, r.qmin, r.qmax) : 0;
+  const Floats zero{}, limit = every(r.limit), least = every(0x1p-126f), most = every(r.widest);
+  for (int64_t i = 0; i < n; i += LANES) {
+    const Floats l = held(load_up_to(low + i, n - i, 0.0f), -limit, zero);
+    const Floats h = held(load_up_to(high + i, n - i, 0.0f), zero, limit);
+    const Floats wide = r.affine ? h - l : r.is_signed ? (-l > h ? -l : h) : h;
+    Floats s = wide / r.span;
+    s = held(s == zero ? every(1.0f) : s, least, most);
+    if (r.po2) { // up to a power of two
+      const Ints up = (bits(s) + 0x7fffff) & INFINITE;
+      s = floats(smaller(up, every(r.widest_power)));
+    }
+    store(scale + i, s);
+    Ints place{};
+    if (r.affine) { // |l / s| <= span < 2^17
+      const Floats z = ((r.qmin - l / s) + MAGIC) - MAGIC;
+      place = converted(held(z, every(r.qmin), every(r.qmax)));
+    }
+    store(reinterpret_cast<float*>(zero_point) + i, floats(place));
   }
 }
 

@@ -33,6 +33,8 @@ inline void store(float* out, Floats v) { memcpy(out, &v, sizeof v); }
 
 inline Ints bits(Floats v) { return (Ints)v; }
 inline Floats floats(Ints v) { return (Floats)v; }
+inline Floats converted(Ints v) { return __builtin_convertvector(v, Floats); }
+inline Ints converted(Floats v) { return __builtin_convertvector(v, Ints); } // towards zero
 inline Ints every(int32_t x) { return x - Ints{}; }
 inline Floats every(float x) { return x - Floats{}; } // keeps -0
 
@@ -45,6 +47,10 @@ inline Floats load_part(const float* x, int64_t n, float rest) {
   memcpy(&v, x, (size_t)n * sizeof *x);
   return v;
 #endif
+}
+// As many lanes as there are, `n` at most.
+inline Floats load_up_to(const float* x, int64_t n, float rest) {
+  return n >= LANES ? load(x) : load_part(x, n, rest);
 }
 inline void store_part(float* out, int64_t n, Floats v) {
 #if defined(__AVX512F__)

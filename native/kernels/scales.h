@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/bits.h"
 #include "kernels/casts.h"
+#include "kernels/lanes.h"
 
 namespace {
 
@@ -37,29 +38,31 @@ void ratios(const int32_t* largest, int64_t n, const dv::ScaleRule& rule, float*
 // below 2^-30 are as good as each other only if `coarse`.
 template <bool TWO_LEVEL>
 int32_t factors(const int32_t* largest, const float* step, int64_t n, const dv::ScaleRule& rule,
-                float* __restrict by, float* __restrict reciprocal, float* __restrict times) {
-  const float nan = float_of<float, int32_t>(INFINITE + 1 + (1 << 22));
-  const float whole = rule.whole, reach = rule.reach, inverse = 1.0f / whole;
-  const float widest = rule.coarse ? 0x1p100f : 0.0f;
-  int32_t careful = 0, zeros = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const float s = step[i], divisor = s != 0 ? s : 1.0f, most = float_of<float, int32_t>(largest[i]);
-    const float factor = TWO_LEVEL ? whole * s : s;
-    bool near = factor * reach <= FLT_MAX;
+                float* by, float* reciprocal, float* times) {
+  const Floats one = every(1.0f), nan = floats(every(INFINITE + 1 + (1 << 22)));
+  const Floats whole = every(rule.whole), inverse = one / whole;
+  const float reach = rule.reach, widest = rule.coarse ? 0x1p100f : 0.0f;
+  Ints careful{}, zeros{};
+  for (int64_t i = 0; i < n; i += LANES) {
+    const Floats s = load_up_to(step + i, n - i, 1.0f);
+    const Floats most = load_up_to(reinterpret_cast<const float*>(largest) + i, n - i, 0.0f);
+    const Floats divisor = s != 0.0f ? s : one, factor = TWO_LEVEL ? whole * s : s;
+    Ints quick = factor * reach <= FLT_MAX;
     if (TWO_LEVEL) {
-      by[i] = inverse / divisor;
+      store(by + i, inverse / divisor);
     } else {
-      by[i] = divisor;
-      reciprocal[i] = 1.0f / divisor;
-      near = near & (divisor >= 0x1p-60f) & (divisor <= widest) & (most < 0x1p100f) &
-             (most <= divisor * 0x1p20f);
+      store(by + i, divisor);
+      store(reciprocal + i, one / divisor);
+      quick &= (divisor >= 0x1p-60f) & (divisor <= widest) & (most < 0x1p100f) &
+               (most <= divisor * 0x1p20f);
     }
-    const bool finite = largest[i] < INFINITE;
-    times[i] = finite ? factor : nan;
-    careful |= finite & !near;
-    zeros |= s == 0;
+    const Ints finite = bits(most) < INFINITE;
+    store(times + i, finite ? factor : nan);
+    careful |= finite & ~quick;
+    zeros |= s == 0.0f;
   }
-  return (careful ? dv::CAREFUL : 0) | (zeros ? dv::ZEROS : 0);
+  return (any_larger(Ints{}, careful) ? dv::CAREFUL : 0) |
+         (any_larger(Ints{}, zeros) ? dv::ZEROS : 0);
 }
 
 } // namespace
