@@ -2,7 +2,7 @@
 #pragma once
 #include "kernels/bits.h"
 #include "kernels/casts.h"
-#include "kernels/lanes.h"
+#include "kernels/fold.h"
 #include "kernels/round.h"
 
 namespace {
@@ -12,52 +12,38 @@ template <typename Float, typename Int> inline Int magnitude(const Float& x) {
   return bits_of<Float, Int>(x) & all;
 }
 
-// The lanes' largest magnitudes of a block of whole registers.
-inline Ints largest_by_lane(const float* x, int64_t block) {
-  Ints most{};
-  for (int64_t i = 0; i < block; i += LANES)
-    most = larger(most, bits(load(x + i)) & MAGNITUDE);
+// The lanes' largest magnitudes of a block of `n` registers.
+inline Ints largest_by_lane(const float* x, int64_t n) {
+  Ints most = bits(load(x)) & MAGNITUDE;
+  for (int64_t i = 1; i < n; i++)
+    most = larger(most, bits(load(x + i * LANES)) & MAGNITUDE);
   return most;
 }
 
-#if defined(__AVX512F__)
-
-// Of two registers each: the larger of neighbouring 32-bit, 64-bit or 128-bit parts, those of `a`
-// and `b` in turn.
-inline __m512i larger32(__m512i a, __m512i b) {
-  return _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+// Of LANES blocks of N registers each; 0: of `n`.
+template <int N> inline Ints largest_of_blocks(const float* x, int64_t n) {
+  const int64_t each = N ? N : n;
+  Ints most[LANES];
+  for (int i = 0; !N && i < LANES; i++)
+    most[i] = largest_by_lane(x + i * each * LANES, each);
+  return fold(
+      [&](int i) { return N ? largest_by_lane(x + i * N * LANES, N) : most[i]; },
+      [](Ints a, Ints b) { return larger(a, b); });
 }
-inline __m512i larger64(__m512i a, __m512i b) {
-  return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-}
-inline __m512i larger128(__m512i a, __m512i b) {
-  return _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
-}
-
-// Of sixteen blocks: half the shuffles of one block after the other.
-inline void largest_of_sixteen(const float* x, int64_t block, int32_t* out) {
-  __m512i four[4];
-  for (int i = 0; i < 4; i++) {
-    __m512i one[4];
-    for (int j = 0; j < 4; j++)
-      one[j] = (__m512i)largest_by_lane(x + (4 * i + j) * block, block);
-    // lanes 4k + j: block j's largest of lanes 4k..4k+3
-    four[i] = larger64(larger32(one[0], one[1]), larger32(one[2], one[3]));
-  }
-  _mm512_storeu_si512(out, larger128(larger128(four[0], four[1]), larger128(four[2], four[3])));
-}
-
-#endif
 
 // Blocks of whole registers.
 inline void largest_of_whole_runs(const float* x, int64_t runs, int64_t block, int32_t* out) {
+  const int64_t n = block / LANES;
   int64_t r = 0;
-#if defined(__AVX512F__)
-  for (; r + 16 <= runs; r += 16)
-    largest_of_sixteen(x + r * block, block, out + r);
-#endif
-  for (; r < runs; r++)
-    out[r] = largest_lane(largest_by_lane(x + r * block, block));
+  for (; r + LANES <= runs; r += LANES, x += LANES * block) {
+    const Ints most = n == 1   ? largest_of_blocks<1>(x, n)
+                      : n == 2 ? largest_of_blocks<2>(x, n)
+                      : n == 4 ? largest_of_blocks<4>(x, n)
+                               : largest_of_blocks<0>(x, n);
+    memcpy(out + r, &most, sizeof most);
+  }
+  for (; r < runs; r++, x += block)
+    out[r] = largest_lane(largest_by_lane(x, n));
 }
 
 template <typename Float, typename Int>
