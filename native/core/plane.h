@@ -65,9 +65,10 @@ public:
       __builtin_prefetch(in_ + byte);
   }
 
-private:
+  // Whether stretches are used where they lie.
   bool direct() const { return dtype_ == (sizeof(Float) == 4 ? DV_FLOAT32 : DV_FLOAT64); }
 
+private:
   const uint8_t* in_;
   uint8_t* out_;
   int32_t dtype_;

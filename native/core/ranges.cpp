@@ -81,6 +81,7 @@ void ends_of_rows(const dv_tensor& t, Shared& ends) {
 // Rows in which each place has an index of its own.
 void ends_of_columns(const dv_tensor& t, Shared& ends) {
   const Plane<float> plane(t);
+  constexpr int64_t ROWS = 8; // at a time
   const int64_t strips = (t.length + CHUNK - 1) / CHUNK, rows = 256;
   const int64_t parts = (t.outer + rows - 1) / rows;
   parallel(strips * parts, [&](int64_t begin, int64_t end) {
@@ -93,9 +94,10 @@ void ends_of_columns(const dv_tensor& t, Shared& ends) {
         low[i] = INFINITY;
         high[i] = -INFINITY;
       }
-      for (int64_t row = first; row < last; row++) {
-        plane.prefetch((row + 1) * t.length + column, n);
-        casts().extremes_so_far(plane.load(row * t.length + column, n, buffer), n, low, high);
+      for (int64_t row = first, some; row < last; row += some) {
+        some = plane.direct() ? smaller(ROWS, last - row) : 1;
+        const float* x = plane.load(row * t.length + column, n, buffer);
+        casts().extremes_so_far(x, some, t.length, n, low, high);
       }
       for (int64_t i = 0; i < n; i++)
         ends.widen(column + i, low[i] + 0.0f, high[i] + 0.0f); // +0, not -0

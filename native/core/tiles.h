@@ -112,14 +112,17 @@ template <bool Symmetric> struct Ends {
     survey(
         plane, tile, buffer,
         [&](const float* x, int64_t count, int64_t length) {
-          if (tile.rows == 1)
-            return k.extremes_of_runs(x, count, length, low, high);
+          if (tile.rows == 1) {
+            if (!k.spans_of_runs(x, count, length, low, high))
+              k.extremes_of_runs(x, count, length, low, high);
+            return;
+          }
           float least, most;
           k.extremes_of_runs(x, 1, length, &least, &most);
           *low = least < *low ? least : *low;
           *high = most > *high ? most : *high;
         },
-        [&](const float* x, int64_t n) { k.extremes_so_far(x, n, low, high); });
+        [&](const float* x, int64_t n) { k.extremes_so_far(x, 1, 0, n, low, high); });
   }
 
 private:

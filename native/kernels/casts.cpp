@@ -134,6 +134,7 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     affine_ranges,
     extremes_of_runs,
     extremes_so_far,
+    spans_of_runs,
     inside_real,
     inside_affine,
     philox,

@@ -205,10 +205,13 @@ struct Casts {
                         const Affine&); // from scales and zero points
   void (*affine_ranges)(const float* low, const float* high, int64_t n, const Ranges&, float* scale,
                         int32_t* zero_point);
-  // the smallest and largest value of each block; of each column so far and `x`; what is not
-  // finite counts as 0
+  // the smallest and largest value of each block; of each column so far and `rows` more, `stride`
+  // apart; what is not finite counts as 0
   void (*extremes_of_runs)(const float* x, int64_t runs, int64_t block, float* low, float* high);
-  void (*extremes_so_far)(const float* x, int64_t n, float* low, float* high);
+  void (*extremes_so_far)(const float* x, int64_t rows, int64_t stride, int64_t n, float* low,
+                          float* high);
+  // the same of each block and 0, faster; false for blocks that it does not take, or with infinities
+  bool (*spans_of_runs)(const float* x, int64_t runs, int64_t block, float* low, float* high);
   // see inside.h
   void (*inside_real)(const float* x, int64_t n, int64_t run, const float* by, const float* times,
                       bool divide, float low, float high, uint8_t* out);
