@@ -105,9 +105,9 @@ struct Steps {
   // `value` holds 2^levels.
   const int32_t* tree;
   int32_t levels;
-  // If not null, cells of equal width with at most one key each: CELLS keys as numbers, CELLS values
-  // below them, CELLS from them on. With x held between `low` and `high`, fl(x * slope + origin),
-  // rounded once, ends in the number of x's cell: the last place of `origin` is 1.
+  // If not null, cells of equal width with at most one key each: CELLS keys as numbers, CELLS
+  // values below them, CELLS from them on. With x held between `low` and `high`, fl(x * slope +
+  // origin), rounded once, ends in the number of x's cell: the last place of `origin` is 1.
   const float* cells;
   float low, high, slope, origin;
 };
@@ -172,9 +172,9 @@ struct Casts {
                                        int64_t block, const Nearest&, float* out);
   // Real scales: the quicker ways for CLAMPED and FIXED only.
   void (*nearest_real[Nearest::FORMS][SCALINGS])(const float* x, const Factors&, int64_t n,
-                                             const Nearest&, float* out);
+                                                 const Nearest&, float* out);
   void (*nearest_real_runs[Nearest::FORMS][SCALINGS])(const float* x, const Factors&, int64_t runs,
-                                                  int64_t block, const Nearest&, float* out);
+                                                      int64_t block, const Nearest&, float* out);
   void (*posit[DV_STOCHASTIC])(const float* x, int64_t n, const Posit&, float* out); // by mode
   void (*octaves)(const float* x, int64_t n, const Octaves&, float* out);
   FloatCasts<float, int32_t> f32;
@@ -210,7 +210,8 @@ struct Casts {
   void (*extremes_of_runs)(const float* x, int64_t runs, int64_t block, float* low, float* high);
   void (*extremes_so_far)(const float* x, int64_t rows, int64_t stride, int64_t n, float* low,
                           float* high);
-  // the same of each block and 0, faster; false for blocks that it does not take, or with infinities
+  // the same of each block and 0, faster; false for blocks that it does not take, or with
+  // infinities
   bool (*spans_of_runs)(const float* x, int64_t runs, int64_t block, float* low, float* high);
   // see inside.h
   void (*inside_real)(const float* x, int64_t n, int64_t run, const float* by, const float* times,

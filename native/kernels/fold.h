@@ -7,7 +7,8 @@ namespace {
 
 #if defined(__AVX512F__)
 
-// The lower or upper halves of neighbouring 32-bit, 64-bit or 128-bit parts of `a` and `b`, in turn.
+// The lower or upper halves of neighbouring 32-bit, 64-bit or 128-bit parts of `a` and `b`, in
+// turn.
 inline Ints low32(Ints a, Ints b) { return (Ints)_mm512_unpacklo_epi32((__m512i)a, (__m512i)b); }
 inline Ints high32(Ints a, Ints b) { return (Ints)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b); }
 inline Ints low64(Ints a, Ints b) { return (Ints)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }

@@ -142,10 +142,10 @@ inline int32_t largest_lane(Ints v) {
 // instead of a division three times as long: with q1 within one last place of it, q1 + fl(x - by *
 // q1) * fl(1 / by) is the rounded quotient (Markstein, IBM J. Res. Dev. 34, 1990), as long as
 // nothing over- or underflows. q0 is within 1.5 last places (two roundings), q1 within little more
-// than half a one. With |x| and |q| at least 2^-100 nothing underflows: x - by * q1 is a multiple of
-// 2^-47 * 2^exponent(x). Below, q is some number below 2^-30 of x's sign (divisors are positive), or
-// a zero of either sign: who gives an inverse sees to it that such numbers are as good as each
-// other, that by >= 2^-60, and that no quotient exceeds 2^100.
+// than half a one. With |x| and |q| at least 2^-100 nothing underflows: x - by * q1 is a multiple
+// of 2^-47 * 2^exponent(x). Below, q is some number below 2^-30 of x's sign (divisors are
+// positive), or a zero of either sign: who gives an inverse sees to it that such numbers are as
+// good as each other, that by >= 2^-60, and that no quotient exceeds 2^100.
 inline Floats quotient(Floats x, Floats by, Floats inverse) {
 #if defined(__FMA__)
   const Floats q0 = x * inverse, q1 = fused(fused_less(x, by, q0), inverse, q0);

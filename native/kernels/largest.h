@@ -26,9 +26,8 @@ template <int N> inline Ints largest_of_blocks(const float* x, int64_t n) {
   Ints most[LANES];
   for (int i = 0; !N && i < LANES; i++)
     most[i] = largest_by_lane(x + i * each * LANES, each);
-  return fold(
-      [&](int i) { return N ? largest_by_lane(x + i * N * LANES, N) : most[i]; },
-      [](Ints a, Ints b) { return larger(a, b); });
+  return fold([&](int i) { return N ? largest_by_lane(x + i * N * LANES, N) : most[i]; },
+              [](Ints a, Ints b) { return larger(a, b); });
 }
 
 // Blocks of whole registers.

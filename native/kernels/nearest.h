@@ -13,8 +13,8 @@
 
 namespace {
 
-// v + C - C for C = power * 2^(add / 2^23): where there are fused multiply-adds the product needs no
-// instruction of its own, and it is exact.
+// v + C - C for C = power * 2^(add / 2^23): where there are fused multiply-adds the product needs
+// no instruction of its own, and it is exact.
 inline Floats to_last_place(Floats v, Ints power, int32_t add) {
 #if defined(__FMA__)
   const Floats one = floats(power), factor = floats(every(add + ONE));
@@ -110,8 +110,7 @@ void nearest_real(const float* x, const dv::Factors& f, int64_t n, const dv::Nea
   const dv::Factors p = f;
   const dv::Nearest c = format;
   lane_by_lane(x, n, out, [&](Floats v, int64_t i) {
-    return nearest_real_one<FORM, BY>(v, load(p.by + i), load(p.inverse + i), load(p.times + i),
-                                       c);
+    return nearest_real_one<FORM, BY>(v, load(p.by + i), load(p.inverse + i), load(p.times + i), c);
   });
 }
 
