@@ -167,6 +167,36 @@ def test_code_books(fmt):
             check(numbers(dtype)[:: 1 if dtype.itemsize == 2 else 3], rounded)
 
 
+def _short_books() -> list[tuple[float, ...]]:
+    """Code books for a look-up of equal cells, and others: their keys lie too close, or at 0."""
+    rng = np.random.default_rng(5)
+    sizes = (2, 3, 5, 16, 29, 32, 33)
+    even = [tuple(np.arange(n) * 0.7 - 0.5) for n in sizes]
+    near_even = [tuple(np.arange(n) + rng.uniform(0, 0.4, n) - n / 3) for n in sizes]
+    random = [tuple(np.sort(rng.standard_normal(n))) for n in sizes]
+    far = [(1e30, 3e38), (-3e38, 3e38), (1e-40, 2e-40, 3e-40), (1e6, 1e6 + 1, 1e6 + 2), (-1.0, 1.0)]
+    books = (*even, *near_even, *random, *far)
+    return [tuple(map(float, book)) for book in books if book[-1] > 0]
+
+
+def test_short_code_books():
+    """Values around every key, alone and in blocks with scales of all sizes."""
+    x = numbers(torch.float32)[::1501]
+    for book in _short_books():
+        values = torch.tensor(book)
+        keys = torch.cat([values, (values[1:].double() + values[:-1].double()).div(2).float()])
+        up, down = (keys.nextafter(torch.tensor(end)) for end in (math.inf, -math.inf))
+        check(torch.cat([x, keys, up, down]), TableFormat(book))
+    whole = FloatFormat(8, 23)
+    for book in _short_books()[5:20:2]:
+        fmt = ScaledBlock(TableFormat((*book, 3.25)), whole, 32)
+        tiny, huge = (torch.full((1, 70), v) for v in (1e-39, 2e38))
+        near = torch.tensor((*book, 3.25)).repeat(70)[:70].expand(1, 70) * 0.3
+        y = torch.cat([blocks(torch.float32)[3], tiny, huge, near])
+        for axis in (0, 1):
+            check(y, fmt, axis)
+
+
 def _block_formats() -> list[Format]:
     found: list[Format] = []
     for i, mode in enumerate(MODES):

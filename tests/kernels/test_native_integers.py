@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -162,6 +164,20 @@ def test_ranges(level, dtype):
                     native_integers.range_of(view, axis), observed_range(view, axis), strict=True
                 ):
                     assert torch.equal(ours, reference), (view.shape, axis)
+
+
+def test_groups_of_whole_registers(level, portable):
+    """Groups of 16 to 160 values: of tame numbers, with NaN, and with infinities here and there."""
+    x = torch.randn(7, 960, generator=torch.Generator().manual_seed(7))
+    x[1, ::5], x[2, 3], x[3, ::7] = math.nan, math.inf, -math.inf
+    x[4], x[5] = x[4].abs() + 1, x[5] * 3e38
+    x[6, ::2] = -0.0
+    for rows in (x, x[:2], x[:1], x[2:4]):
+        for size in (16, 32, 64, 96, 160):
+            for kind in ("int8", "int8(affine", "uint8", "int4(po2"):
+                head = kind if "(" in kind else f"{kind}("
+                spelling = f"{head}{', ' if head[-1] != '(' else ''}group={size})"
+                assert same_bits(dv.cast(rows, spelling), portable(rows, spelling)), spelling
 
 
 def test_long_channels_and_quotients_next_to_ties(level):
