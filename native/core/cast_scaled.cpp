@@ -51,9 +51,9 @@ private:
     const Factors own = {s.by, s.inverse, s.times};
     const bool open = !steps_ && (f.form == Nearest::OPEN || f.form == Nearest::CUT);
     const bool careful = open || s.notes & CAREFUL;
-    const Scaling way = two_level_ ? careful ? TIMES_HELD : TIMES
+    const Scaling way = two_level_ ? careful ? MULTIPLIED_HELD : MULTIPLIED
                         : careful  ? DIVIDED_HELD
-                                   : QUOTIENT;
+                                   : DIVIDED;
     if (const int64_t run = steps_ || element_.is_short ? s.run(n) : 0) {
       if (steps_)
         k.steps_real_runs[careful](x, own, n / run, run, *steps_, out);

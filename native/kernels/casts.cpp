@@ -97,10 +97,10 @@ namespace dv {
 #define DV_FORMS(f) {f<Nearest::CLAMPED>, f<Nearest::OPEN>, f<Nearest::CUT>, f<Nearest::FIXED>}
 #define DV_SCALED(f) {f<Nearest::CLAMPED>, nullptr, nullptr, f<Nearest::FIXED>}
 #define DV_QUICK(f, form)                                                                          \
-  {f<Nearest::form, TIMES>, f<Nearest::form, QUOTIENT>, f<Nearest::form, TIMES_HELD>,              \
+  {f<Nearest::form, MULTIPLIED>, f<Nearest::form, DIVIDED>, f<Nearest::form, MULTIPLIED_HELD>,     \
    f<Nearest::form, DIVIDED_HELD>}
 #define DV_HELD(f, form)                                                                           \
-  {nullptr, nullptr, f<Nearest::form, TIMES_HELD>, f<Nearest::form, DIVIDED_HELD>}
+  {nullptr, nullptr, f<Nearest::form, MULTIPLIED_HELD>, f<Nearest::form, DIVIDED_HELD>}
 #define DV_REAL_FORMS(f)                                                                           \
   {DV_QUICK(f, CLAMPED), DV_HELD(f, OPEN), DV_HELD(f, CUT), DV_QUICK(f, FIXED)}
 
@@ -126,8 +126,8 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     {ratios<false>, ratios<true>},
     {factors<false>, factors<true>},
     steps,
-    {steps_real<QUOTIENT>, steps_real<DIVIDED_HELD>},
-    {steps_real_runs<QUOTIENT>, steps_real_runs<DIVIDED_HELD>},
+    {steps_real<DIVIDED>, steps_real<DIVIDED_HELD>},
+    {steps_real_runs<DIVIDED>, steps_real_runs<DIVIDED_HELD>},
     {affine, affine_by<DV_TIES_TO_AWAY>, affine_by<DV_TOWARD_ZERO>, affine_by<DV_TOWARD_POSITIVE>,
      affine_by<DV_TOWARD_NEGATIVE>, affine_by<DV_TO_ODD>, affine_by<DV_STOCHASTIC>},
     affine_lookup,

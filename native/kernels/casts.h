@@ -124,10 +124,10 @@ static inline Int exponent_of(Int largest, const Exponents<Int>& e) {
 
 // How values of blocks with real scales are taken to the range of elements, and back by * times.
 enum Scaling : int32_t {
-  TIMES,        // x * by
-  QUOTIENT,     // x / by, with the help of `inverse`
-  TIMES_HELD,   // x * by, and results held within the largest float
-  DIVIDED_HELD, // x / by, likewise
+  MULTIPLIED,      // x * by
+  DIVIDED,         // x / by, with the help of `inverse`
+  MULTIPLIED_HELD, // x * by, and results held within the largest float
+  DIVIDED_HELD,    // x / by, likewise
   SCALINGS
 };
 

@@ -89,11 +89,11 @@ inline Floats clamped(Floats v, float most) {
 
 // To the range of elements.
 template <dv::Scaling BY> inline Floats scaled_down(Floats x, Floats by, Floats inverse) {
-  return BY == dv::QUOTIENT ? quotient(x, by, inverse) : BY == dv::DIVIDED_HELD ? x / by : x * by;
+  return BY == dv::DIVIDED ? quotient(x, by, inverse) : BY == dv::DIVIDED_HELD ? x / by : x * by;
 }
 // And back.
 template <dv::Scaling BY> inline Floats scaled_up(Floats y, Floats times) {
-  return BY == dv::TIMES || BY == dv::QUOTIENT ? y * times : clamped(y * times, FLT_MAX);
+  return BY == dv::MULTIPLIED || BY == dv::DIVIDED ? y * times : clamped(y * times, FLT_MAX);
 }
 
 template <dv::Nearest::Form FORM, dv::Scaling BY>
