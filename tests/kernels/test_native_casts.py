@@ -303,7 +303,7 @@ def test_large_results_pass_the_caches():
     x = torch.randn(n, generator=torch.Generator().manual_seed(8))
     half = torch.tensor(0.02)
     casts = [lambda v, out, f=f: cast_into(v, dv.format(f), 0, out=out) for f in ("bf16", "mxfp4")]
-    casts.append(lambda v, out: fake_quantize(v, half, torch.tensor(0), -127, 127, out=out))
+    casts.append(lambda v, out: fake_quantize(v, dv.format("int8"), half, torch.tensor(0), out=out))
     room = torch.empty(n + 16)
     for cast in casts:
         native.set_isa(None)
