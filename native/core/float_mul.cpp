@@ -2,6 +2,7 @@
 // image lies as in layout.h, one plane per channel, so results are stored as they come.
 #include "core/float_mul.h"
 
+#include "core/dispatch.h"
 #include "core/plane.h"
 #include "core/prepare.h"
 #include "core/scratch.h"

@@ -10,7 +10,7 @@ namespace dv {
 
 bool sound(const dv_float_mul&);
 
-// The level in use, by its number, and the kernels of one.
+// The kernels of a level.
 const FloatKernels& float_kernels(int64_t level);
 
 inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
