@@ -180,7 +180,44 @@ class Arithmetic:
                 f"mul={self.mul} multiply {what}: give integer formats such as 'int8', or "
                 f"grad='{Gradient(cast=self.grad.cast)}'"
             )
+        if self.grad.is_approximate:
+            self._check_backward_products()
         terms_of(self.grad, self.code_multiplier, *self.code_ranges)
+
+    def _check_backward_products(self) -> None:
+        """Both operands of the product meet a gradient, which has a sign and goes first."""
+        mul = self.code_multiplier
+        if mul.bits is None:
+            return
+        if not mul.signed:
+            raise DovetailError(
+                f"grad={self.grad} multiplies gradients, which have signs, but mul={mul} is "
+                f"unsigned: give 'sign_magnitude({mul})', or "
+                f"grad='{Gradient(cast=self.grad.cast)}'"
+            )
+        (low, high), most = self.code_ranges[0], 1 << (mul.bits[1] - 1)
+        if low < -most or high >= most:
+            raise DovetailError(
+                f"grad={self.grad} multiplies gradients by the input, which is the second operand "
+                f"then, but input={self.input} has codes {low}..{high} and mul={mul} takes "
+                f"{-most}..{most - 1} there: the nearest format that fits is {_fitting(mul, 1)}"
+            )
+
+    @property
+    def gradient_format(self) -> IntFormat | None:
+        """The format of gradients where backward products are the multiplier's; else None.
+
+        Symmetric, per tensor, of the width of the multiplier's first operand. An exact multiplier
+        of no width takes gradients as they are: its ``approx`` is ``ste``.
+
+        >>> from dovetail.formats import format
+        >>> int8, mul = format("int8"), multiplier("mul8s_1KVM")
+        >>> Arithmetic(int8, int8, mul=mul, grad="approx").gradient_format
+        int8
+        """
+        if not self.grad.is_approximate or self.code_multiplier.bits is None:
+            return None
+        return IntFormat(self.code_multiplier.bits[0])
 
     def _check_learned(self) -> None:
         """Learned are real scales of symmetric codes, which nothing else determines."""

@@ -18,6 +18,8 @@ CANONICAL = [
     "lut2d",
     "lut2d(window=4)",
     "lut2d(unclipped, window=0)",
+    "approx",
+    "approx(lsq)",
 ]
 
 
@@ -108,6 +110,27 @@ CODES = {"input": dv.format("int8"), "weight": dv.format("int8")}
             "linear",
             "has no exact factors.*use grad='ste'",
         ),
+        (
+            {
+                "input": dv.format("uint8"),
+                "weight": dv.format("uint8"),
+                "mul": "mul8u_1JJQ",
+                "grad": "approx(unclipped)",
+            },
+            "conv",
+            r"unsigned: give 'sign_magnitude\(mul8u_1JJQ@v2022\)', or grad='ste\(unclipped\)'",
+        ),
+        (
+            {
+                "input": dv.format("int8"),
+                "weight": dv.format("int4"),
+                "mul": "exact(bits=(8, 4), signed=True)",
+                "grad": "approx",
+            },
+            "linear",
+            "second operand then, but input=int8 has codes -127..127 and .* takes -8..7 .*'int4'",
+        ),
+        ({"grad": "approx"}, "matmul", "approx needs a multiplier's products of integer codes"),
     ],
 )
 def test_arithmetics_refuse_what_has_no_table(fields, kind, message):

@@ -13,9 +13,12 @@ from dovetail.arithmetic import Arithmetic
 from dovetail.emulation.calls import Call
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.site import Site
+from dovetail.errors import DovetailError
 from dovetail.formats import Format
 from dovetail.formats.cast import as_integer
 from dovetail.formats.realise import is_stochastic
+from dovetail.gradients import Gradient
+from dovetail.kernels.approximate_backward import ApproximateProduct
 from dovetail.kernels.backward import Term
 from dovetail.kernels.gradients import product_of_codes
 from dovetail.kernels.learned_steps import learned_cast
@@ -40,6 +43,11 @@ def differentiable(site: Site, module: nn.Module, call: Call) -> Tensor:
     fixed = call.x.detach(), call.weight.detach()
     nearest = Arithmetic.parse(site.spelling)  # what is drawn is on the grid already
     product = product_of_codes(*fixed, ranges, nearest, call.geometry, second)
+    if isinstance(product, ApproximateProduct):
+        raise DovetailError(
+            f"grad={arithmetic.grad} rounds gradients, so it is no derivative that torch.func can "
+            f"transform: call backward(), or give grad='{Gradient(cast=arithmetic.grad.cast)}'"
+        )
     x, weight = cast_operands(site, module, call)
     parts = [
         part

@@ -65,8 +65,9 @@ def terms_of(
 ) -> Terms | None:
     """The terms of ``grad`` for operands with codes ``first`` and ``second`` (lowest, highest).
 
-    None: the exact product's gradient. Refused are multipliers of wide operands that have no exact
-    factors, and a window that leaves nothing of the operands' codes.
+    None: the gradient has no table, being the exact product's or ``approx``. Refused are
+    multipliers of wide operands that have no exact factors, and a window that leaves nothing of the
+    operands' codes.
 
     >>> from dovetail.gradients.value import gradient
     >>> from dovetail.multipliers import multiplier
@@ -74,7 +75,7 @@ def terms_of(
     >>> found.count, max(found.residual) < 0.01
     (1, True)
     """
-    if grad.is_straight_through or mul.bits is None:
+    if grad.is_straight_through or grad.is_approximate or mul.bits is None:
         return None
     by_first, by_second = slopes(grad, mul, first, second)
     sides = [_compressed(pair, tolerance) for pair in (by_first, by_second)]

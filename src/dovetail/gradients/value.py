@@ -11,7 +11,7 @@ from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
 
-PRODUCTS = ("ste", "lut1d", "lut2d", "poly", "noise")
+PRODUCTS = ("ste", "lut1d", "lut2d", "poly", "noise", "approx")
 CASTS = ("clip", "unclipped", "lsq", "pact")
 
 
@@ -30,6 +30,9 @@ class Gradient:
     * ``noise``: as ``ste``, and while its module trains an operation computes the exact product of
       the cast operands plus a normal error of the multiplier's mean and variance, drawn for each
       sum (the noise of Trommer et al., arXiv 2208.07265); evaluation is bit exact as ever.
+    * ``approx``: as ``ste``, but the backward products themselves, of the gradient's codes with the
+      weight's and the input's, are the multiplier's (as in ApproxTrain, arXiv 2209.04161);
+      `dovetail.kernels.approximate_backward` has the formulas.
 
     ``cast`` says how a cast passes its gradient: ``clip`` where it did not clip, ``unclipped``
     everywhere; ``lsq`` and ``pact`` as ``clip``, and the scale is learned, with the gradients that
@@ -81,6 +84,11 @@ class Gradient:
     def is_straight_through(self) -> bool:
         """Whether products are differentiated as exact ones."""
         return self.product in ("ste", "noise")
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether backward products, too, are the multiplier's."""
+        return self.product == "approx"
 
     @property
     def is_noisy(self) -> bool:

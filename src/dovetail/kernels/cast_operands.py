@@ -58,8 +58,12 @@ class CastOperand:
         """What the cast left, in the product's dtype."""
         if self.dtype == self.x.dtype:
             return self._cast[0]
-        codes = quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
-        return dequantize(codes, self.scale, self.zero, self.axis, self.dtype)
+        return dequantize(self.codes, self.scale, self.zero, self.axis, self.dtype)
+
+    @property
+    def codes(self) -> Tensor:
+        """What the cast left, as the multiplier saw it."""
+        return quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
 
     @cached_property
     def _cast(self) -> tuple[Tensor, Tensor | None]:

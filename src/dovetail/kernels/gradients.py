@@ -7,6 +7,8 @@ With ``xq``, ``wq`` the operands as the casts left them, ``xq = s_x (a - z_x)`` 
 * A gradient of the multiplier, ``df/da`` and ``df/dw`` over its codes (:mod:`dovetail.gradients`):
   ``dy/dxq = s_w (df/da - z_w)`` and ``dy/dwq = s_x (df/dw - z_x)``. A padded pixel has the code
   ``z_x``. Of the exact product this is ``ste``.
+* ``approx``: as ``ste``, with backward products that are the multiplier's
+  (:mod:`dovetail.kernels.approximate_backward`).
 
 Then each cast passes its gradient straight through where it did not clip (as in PACT, arXiv
 1805.06085), or everywhere if the arithmetic says ``unclipped``; and to its scale, if that is
@@ -24,7 +26,8 @@ from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
 from dovetail.formats import IntFormat
-from dovetail.kernels import backward
+from dovetail.kernels import approximate_backward, backward
+from dovetail.kernels.approximate_backward import ApproximateProduct
 from dovetail.kernels.backward import ExactProduct, Grads, Term, flat_padding
 from dovetail.kernels.cast_operands import CastOperand, Ranges
 from dovetail.kernels.geometry import LINEAR, Geometry
@@ -73,6 +76,9 @@ class TableProduct:
         ]
 
 
+CodeProduct = ExactProduct[CastOperand] | TableProduct | ApproximateProduct
+
+
 def product_of_codes(
     x: Tensor,
     w: Tensor,
@@ -80,13 +86,15 @@ def product_of_codes(
     rule: Arithmetic,
     geometry: Geometry = LINEAR,
     second: str = "weight",
-) -> ExactProduct[CastOperand] | TableProduct:
+) -> CodeProduct:
     """The product as the backward pass sees it; ``second`` is the second operand's slot."""
     assert isinstance(rule.input, IntFormat)
     assert isinstance(rule.weight, IntFormat)
     grad, dtype = rule.grad, torch.promote_types(x.dtype, w.dtype)
     first = CastOperand(x, rule.input, "input", ranges[:2], grad, dtype)
     other = CastOperand(w, rule.weight, second, ranges[2:], grad, dtype)
+    if rule.gradient_format is not None:
+        return ApproximateProduct(first, other, dtype, rule)
     if terms_for(rule) is None:
         return ExactProduct(first, other, dtype)
     return TableProduct(first, other, rule, geometry)
@@ -103,7 +111,11 @@ def linear(
 ) -> tuple[Grads, Grads]:
     """See :func:`dovetail.kernels.backward.linear`; and the gradients by learned scales."""
     product = product_of_codes(x, weight, ranges, arithmetic)
-    return backward.linear(grad, product, bias, needed), _by_steps(product)
+    if isinstance(product, ApproximateProduct):
+        found = approximate_backward.linear(grad, product, bias, needed)
+    else:
+        found = backward.linear(grad, product, bias, needed)
+    return found, _by_steps(product)
 
 
 def conv(
@@ -118,7 +130,11 @@ def conv(
 ) -> tuple[Grads, Grads]:
     """See :func:`dovetail.kernels.backward.conv`; and the gradients by learned scales."""
     product = product_of_codes(x, weight, ranges, arithmetic, geometry)
-    return backward.conv(grad, product, bias, geometry, needed), _by_steps(product)
+    if isinstance(product, ApproximateProduct):
+        found = approximate_backward.conv(grad, product, bias, geometry, needed)
+    else:
+        found = backward.conv(grad, product, bias, geometry, needed)
+    return found, _by_steps(product)
 
 
 def matmul(
@@ -131,9 +147,13 @@ def matmul(
 ) -> tuple[Grads, Grads]:
     """See :func:`dovetail.kernels.backward.matmul`; and the gradients by learned scales."""
     product = product_of_codes(x, weight, ranges, arithmetic, second="second")
-    return backward.matmul(grad, product, needed), _by_steps(product)
+    if isinstance(product, ApproximateProduct):
+        found = approximate_backward.matmul(grad, product, needed)
+    else:
+        found = backward.matmul(grad, product, needed)
+    return found, _by_steps(product)
 
 
-def _by_steps(product: ExactProduct[CastOperand] | TableProduct) -> Grads:
+def _by_steps(product: CodeProduct) -> Grads:
     """By the four ranges: scale and zero point of either operand."""
     return product.first.step_grad, None, product.second.step_grad, None
