@@ -25,11 +25,14 @@ from dovetail.recovery.operations import Operation, watch_exact
 __all__ = ["Gram", "grams", "patches", "weight_error"]
 
 _BYTES = 1 << 29  # of matrices at a time
+_ROWS = 4096  # summed in float32 at most
+_STRIP = 256  # columns of a matrix at a time
 
 
 class Gram:
-    """One layer's inputs, summed up: ``matrix [groups, K, K]`` in float64, ``size [channels]`` the
-    mean magnitude of each input channel; ``weight`` is what multiplies them, before its casts."""
+    """One layer's inputs, summed up: ``matrix [groups, K, K]`` in float64, of parts of at most 4096
+    samples in float32 (those of float64 inputs in float64); ``size [channels]`` the mean magnitude
+    of each input channel; ``weight`` is what multiplies them, before its casts."""
 
     def __init__(self) -> None:
         self.weight = torch.empty(0)
@@ -43,9 +46,14 @@ class Gram:
         """Take in one more call."""
         self.weight = call.weight.detach()
         self._rounded = None
-        rows = patches(call).double()
-        matrix = rows.mT @ rows
-        self.matrix = matrix if self.matrix is None else self.matrix.add_(matrix)
+        rows = patches(call)
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        length = rows.shape[2]
+        if self.matrix is None:
+            self.matrix = rows.new_zeros((len(rows), length, length), dtype=torch.float64)
+        for part in rows.split(_ROWS, 1):
+            for a in range(0, length, _STRIP):  # of the upper half, the lower is its mirror
+                self.matrix[:, a : a + _STRIP, a:] += part[:, :, a : a + _STRIP].mT @ part[:, :, a:]
         x = call.plain.x.detach().movedim(1 if call.geometry.spatial else -1, 0).flatten(1)
         sums = x.double().abs().sum(1)
         self.sums = sums if self.sums is None else self.sums + sums
@@ -58,6 +66,7 @@ class Gram:
             raise DovetailError(f"{recipe}: no batch reached {key}")
         if not bool(torch.isfinite(self.matrix).all()):
             raise DovetailError(f"{recipe}: {key} was given values that are not finite")
+        self.matrix = self.matrix.triu_() + self.matrix.triu(1).mT
         return self
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
