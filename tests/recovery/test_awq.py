@@ -52,7 +52,7 @@ def test_a_gram_matrix_gives_the_squared_error_of_the_output(layer):
     assert torch.allclose(weight_error(gram, change), wanted, rtol=1e-10)
 
 
-FORMATS = ["int3", "int4(per_tensor)", "int4(group=8)", "mxfp4", "bfp(m=4, block=8)"]
+FORMATS = ["int3", "int4(per_tensor)", "int4(group=8)", "mxfp4", "bfp(m=4, block=8)", "nvfp4"]
 
 
 @pytest.mark.parametrize("weight", FORMATS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dovetail.emulation.casting import cast_slot
-from dovetail.formats import Format, IntFormat
+from dovetail.formats import NVFP4, Format, IntFormat
 from dovetail.recovery.operations import Operation
 
 __all__ = ["rounded_weight", "rounds_rows_alone", "weight_formats"]
@@ -30,5 +30,8 @@ def rounded_weight(op: Operation, weight: Tensor) -> Tensor:
 
 def rounds_rows_alone(op: Operation) -> bool:
     """Whether each output's weights are rounded without regard to the others'."""
-    formats = [fmt for _, fmt in weight_formats(op) if isinstance(fmt, IntFormat)]
-    return all(fmt.group is not None or fmt.axis_for("weight") == 0 for fmt in formats)
+    formats = [fmt for _, fmt in weight_formats(op)]
+    if any(isinstance(fmt, NVFP4) for fmt in formats):
+        return False
+    integers = [fmt for fmt in formats if isinstance(fmt, IntFormat)]
+    return all(fmt.group is not None or fmt.axis_for("weight") == 0 for fmt in integers)
