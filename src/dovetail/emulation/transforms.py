@@ -4,11 +4,11 @@
 
 A transform leaves the function as it is, in exact arithmetic, and gives the casts easier numbers:
 ``smooth`` divides the input and multiplies the weight by a number per channel, ``rotation`` turns
-both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Three change the function:
-``shift`` adds to the bias, ``clip`` bounds the weights, and ``variate`` is subtracted from the
-product (:mod:`dovetail.emulation.variate`), whose operands it leaves as they are. The parameters
-stay as the user's; the tensors of a transform are buffers of the module, and a site lists the kinds
-of its transforms in the order of their use.
+both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Four change the function:
+``shift`` adds to the bias, ``clip`` bounds the weights, ``weight`` puts others in their place, and
+``variate`` is subtracted from the product (:mod:`dovetail.emulation.variate`), whose operands it
+leaves as they are. The parameters stay as the user's; the tensors of a transform are buffers of the
+module, and a site lists the kinds of its transforms in the order of their use.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "rotation": ("left", "right"),
     "shift": ("shift",),
     "clip": ("bound",),
+    "weight": ("value",),
     "norm": ("factor",),
     "variate": ("term", "slope", "level"),
 }
@@ -127,12 +128,17 @@ def _clip(call: Call, parts: Mapping[str, Tensor], place: int) -> Call:
     return call.with_operands(call.x, weight, call.bias)
 
 
+def _weight(call: Call, parts: Mapping[str, Tensor], _place: int) -> Call:
+    return call.with_operands(call.x, parts["value"], call.bias)
+
+
 _PRODUCTS: dict[str, Callable[[Call, Mapping[str, Tensor], int], Call]] = {
     "smooth": _smooth,
     "smooth_dynamic": _smooth_dynamic,
     "rotation": _rotation,
     "shift": _shift,
     "clip": _clip,
+    "weight": _weight,
 }
 
 

@@ -32,7 +32,8 @@ def as_multiplied(kind: str, module: nn.Module, weight: Tensor) -> Tensor:
 
 def changing(site: Site, slot: str) -> str | None:
     """What changes a weight or bias at every call, so that no tensor holds what is multiplied."""
-    kinds = ("shift",) if slot == "bias" else ("smooth", "smooth_dynamic", "rotation", "clip")
+    weights = ("smooth", "smooth_dynamic", "rotation", "clip", "weight")
+    kinds = ("shift",) if slot == "bias" else weights
     return next((kind for kind in site.transforms if kind in kinds), None)
 
 

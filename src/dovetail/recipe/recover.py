@@ -60,6 +60,14 @@ class AwqOptions(_Options):
     fuse: Fuse = Field("auto", description="into what feeds an operation, where that is proven")
 
 
+class GptqOptions(_Options):
+    """Weights rounded column by column, each error made up for by the columns after it."""
+
+    act_order: bool = Field(False, description="columns of large inputs first")
+    damp: float = Field(0.01, gt=0, description="share of the mean square added to the squares")
+    block: int = Field(128, ge=1, description="columns brought up to date at a time")
+
+
 class RotateOptions(_Options):
     """Inputs and weights turned by a Hadamard matrix."""
 
@@ -89,6 +97,7 @@ class RecoverSpec(BaseModel):
     equalise: EqualiseOptions | None = None
     smoothquant: SmoothquantOptions | None = None
     awq: AwqOptions | None = None
+    gptq: GptqOptions | None = None
     rotate: RotateOptions | None = None
     slanc: SlancOptions | None = None
     remap_weights: RemapWeightsOptions | None = None
@@ -155,6 +164,7 @@ _OPTIONS: dict[str, type[_Options]] = {
     "equalise": EqualiseOptions,
     "smoothquant": SmoothquantOptions,
     "awq": AwqOptions,
+    "gptq": GptqOptions,
     "rotate": RotateOptions,
     "slanc": SlancOptions,
     "remap_weights": RemapWeightsOptions,

@@ -4,6 +4,7 @@ from dovetail.recovery.awq import awq
 from dovetail.recovery.batch_norm import fold_batch_norm, reestimate_batch_norm
 from dovetail.recovery.bias import correct_bias
 from dovetail.recovery.equalise import equalise
+from dovetail.recovery.gptq import gptq
 from dovetail.recovery.handle import Change, Recovery
 from dovetail.recovery.remap import remap_weights
 from dovetail.recovery.rotate import rotate
@@ -19,6 +20,7 @@ __all__ = [
     "correct_bias",
     "equalise",
     "fold_batch_norm",
+    "gptq",
     "reestimate_batch_norm",
     "remap_weights",
     "rotate",
