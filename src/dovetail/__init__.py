@@ -56,6 +56,7 @@ from dovetail.recovery import (
     rotate,
     slanc,
     smoothquant,
+    tune_functions,
 )
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
@@ -130,5 +131,6 @@ __all__ = [
     "sparsity",
     "state",
     "switch",
+    "tune_functions",
     "unaware",
 ]

@@ -40,7 +40,7 @@ def approximation_errors(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     found: dict[str, list[Tensor]] = {}
 
     def record(op: PlannedOp, seen: Watched) -> None:
-        fn = op.arithmetic.fn
+        fn = seen.site.arithmetic.fn
         if fn is None:
             return
         assert isinstance(seen.call, OpCall)

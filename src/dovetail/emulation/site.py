@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dovetail.approximations import approximation
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.swap import BUFFER_PREFIX, Emulated
 from dovetail.errors import DovetailError
@@ -58,6 +59,11 @@ class Site:
     def transform_buffer(self, place: int, part: str) -> str:
         """The name of the buffer that holds one tensor of the ``place``-th transform."""
         return f"{BUFFER_PREFIX}{self._tag}_transform{place}_{part}"
+
+    def set_function(self, spelling: str) -> None:
+        """The approximation that it computes by from now on."""
+        self.arithmetic = self.arithmetic.with_({"fn": approximation(spelling)})
+        self.spelling = self.arithmetic.spelling
 
     def set_sparsity(self, value: Sparsity | None) -> None:
         """What the weight keeps from now on: a schedule has it keep more on the way."""

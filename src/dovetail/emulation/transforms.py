@@ -4,11 +4,12 @@
 
 A transform leaves the function as it is, in exact arithmetic, and gives the casts easier numbers:
 ``smooth`` divides the input and multiplies the weight by a number per channel, ``rotation`` turns
-both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Four change the function:
+both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Some change the function:
 ``shift`` adds to the bias, ``clip`` bounds the weights, ``weight`` puts others in their place, and
 ``variate`` is subtracted from the product (:mod:`dovetail.emulation.variate`), whose operands it
-leaves as they are. The parameters stay as the user's; the tensors of a transform are buffers of the
-module, and a site lists the kinds of its transforms in the order of their use.
+leaves as they are. ``function`` is the approximation, spelt in UTF-8, that takes the place of the
+rule's. The parameters stay as the user's; the tensors of a transform are buffers of the module, and
+a site lists the kinds of its transforms in the order of their use.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "weight": ("value",),
     "norm": ("factor",),
     "variate": ("term", "slope", "level"),
+    "function": ("spelling",),
 }
 
 
@@ -62,6 +64,8 @@ def add_transform(site: Site, module: nn.Module, kind: str, parts: Mapping[str, 
         name = site.transform_buffer(place, part)
         module.register_buffer(name, parts[part].detach().to(device).clone(), persistent=False)
     site.transforms = (*site.transforms, kind)
+    if kind == "function":
+        site.set_function(bytes(parts["spelling"].tolist()).decode())
 
 
 def tensors(site: Site, module: nn.Module) -> Iterator[tuple[int, str, dict[str, Tensor]]]:
@@ -82,7 +86,9 @@ def transformed(site: Site, module: nn.Module, call: Call) -> Call:
 def prepared_norm(site: Site, module: nn.Module, call: OpCall) -> OpCall:
     """A normalisation whose input is scaled, and ``eps`` by the square, so that nothing else
     changes."""
-    for _, _, parts in tensors(site, module):
+    for _, kind, parts in tensors(site, module):
+        if kind != "norm":
+            continue
         factor = parts["factor"]
         x = call.operands["input"]
         eps = call.attributes.get("eps")

@@ -87,6 +87,14 @@ class ControlVariateOptions(_Options):
     """A multiplier's error predicted from a sum over the input, and subtracted."""
 
 
+class TuneFunctionsOptions(_Options):
+    """The numbers of approximated functions searched for a smaller error."""
+
+    trials: int = Field(50, ge=1, description="sets of numbers that are tried")
+    seed: int = Field(0, ge=0, description="of the search")
+    budget: float = Field(1.0, ge=1, description="how many times the segments, steps... may grow")
+
+
 class RecoverSpec(BaseModel):
     """One recipe, by its name, with its options."""
 
@@ -100,6 +108,7 @@ class RecoverSpec(BaseModel):
     gptq: GptqOptions | None = None
     rotate: RotateOptions | None = None
     slanc: SlancOptions | None = None
+    tune_functions: TuneFunctionsOptions | None = None
     remap_weights: RemapWeightsOptions | None = None
     control_variate: ControlVariateOptions | None = None
     correct_bias: CorrectBiasOptions | None = None
@@ -167,6 +176,7 @@ _OPTIONS: dict[str, type[_Options]] = {
     "gptq": GptqOptions,
     "rotate": RotateOptions,
     "slanc": SlancOptions,
+    "tune_functions": TuneFunctionsOptions,
     "remap_weights": RemapWeightsOptions,
     "control_variate": ControlVariateOptions,
     "correct_bias": CorrectBiasOptions,

@@ -10,6 +10,7 @@ from dovetail.recovery.remap import remap_weights
 from dovetail.recovery.rotate import rotate
 from dovetail.recovery.slanc import slanc
 from dovetail.recovery.smoothquant import smoothquant
+from dovetail.recovery.tune import tune_functions
 from dovetail.recovery.variate import control_variate
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "rotate",
     "slanc",
     "smoothquant",
+    "tune_functions",
 ]

@@ -26,7 +26,7 @@ class _Saved:
 
 
 _HELD = ("_parameters", "_buffers", "_modules")
-_WORDS = ("transforms", "ranges")
+_WORDS = ("transforms", "ranges", "arithmetic", "spelling")
 
 
 class Journal:
