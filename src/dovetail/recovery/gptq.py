@@ -52,8 +52,8 @@ def gptq(
     Outputs whose error would grow keep the weights that they had, so it never grows, and the table
     says how many. The result is in the parameter, in a form that the emulation rounds to just the
     values chosen, or, where the parameter is shared, computed or transformed at every call, in a
-    hidden tensor in its place. Source: Frantar and others, GPTQ, arXiv 2210.17323, and SparseGPT,
-    arXiv 2301.00774.
+    hidden tensor in its place, which training does not change. Source: Frantar and others, GPTQ,
+    arXiv 2210.17323, and SparseGPT, arXiv 2301.00774.
 
     >>> import dovetail as dv
     >>> net = nn.Sequential(nn.Linear(2, 1, bias=False))
