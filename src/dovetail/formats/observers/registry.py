@@ -16,10 +16,10 @@ from dovetail.formats.observers.divergence import least_divergence
 from dovetail.formats.observers.extremes import MinMax, MovingAverage
 from dovetail.formats.observers.sample import Histogram, Sample
 
-__all__ = ["OBSERVERS", "Entropy", "Sampled", "observer", "range_by"]
+__all__ = ["OBSERVERS", "Binned", "Entropy", "Sampled", "observer", "range_by"]
 
 
-class _Binned(Observer):
+class Binned(Observer):
     """Keeps the extremes and a histogram."""
 
     def __init__(self) -> None:
@@ -34,8 +34,26 @@ class _Binned(Observer):
         else:
             self.histogram.add(rows)
 
+    def by(self, spec: str) -> Observer:
+        """The observer that ``spec`` spells, of extremes or a histogram, as if it had seen what
+        this one has.
 
-class Sampled(_Binned):
+        >>> seen = observer("entropy")
+        >>> seen.update(torch.tensor([[-1.0, 3.0]]))
+        >>> seen.by("max").range(IntFormat(8))
+        (tensor([-1.]), tensor([3.]))
+        """
+        chosen = observer(spec)
+        if isinstance(chosen, MinMax):
+            return self.extremes
+        if not isinstance(chosen, Binned):
+            raise DovetailError(f"'{spec}' follows from no histogram; the nearest is 'minmax'")
+        chosen.rows, chosen._seen = self.rows, self._seen
+        chosen.extremes, chosen.histogram = self.extremes, self.histogram
+        return chosen
+
+
+class Sampled(Binned):
     """A criterion on a histogram of what was seen."""
 
     def __init__(self, criterion: Criterion) -> None:
@@ -48,7 +66,7 @@ class Sampled(_Binned):
         return self.criterion.choose(self.histogram.sample(low, high), fmt)
 
 
-class Entropy(_Binned):
+class Entropy(Binned):
     """The range by :func:`dovetail.formats.observers.divergence.least_divergence`."""
 
     def _range(self, fmt: IntFormat, /) -> Range:
