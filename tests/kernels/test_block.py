@@ -204,6 +204,21 @@ def test_shapes_and_strides(realisation):
     assert fast(image[:0], kernel, None, "mxfp4", "mxfp4", geometry).shape == (0, 4, 3, 3)
 
 
+@pytest.mark.parametrize("acc", [None, "fp16"])
+def test_no_matrices(realisation, acc):
+    """A batch without matrices has a result without matrices."""
+    fmt, register = dv.format("mxint8"), None if acc is None else dv.accumulator(acc)
+    x, y = torch.ones(0, 4, 40), torch.ones(0, 40, 3)
+    assert block.matmul(x, y, fmt, fmt, register).shape == (0, 4, 3)
+    assert block.matmul(x, torch.ones(40, 3), fmt, fmt, register).shape == (0, 4, 3)
+    if register is not None:
+        assert block.matmul_totals(x, y, fmt, fmt, register).total.shape == (0, 4, 3)
+        none = block.matmul_totals(x[:, :, :0], y[:, :0], fmt, fmt, register)
+        assert none.total.shape == (0, 4, 3)
+        none = block.matmul_totals(torch.ones(2, 4, 0), torch.ones(0, 3), fmt, fmt, register)
+        assert torch.equal(none.total, torch.zeros(2, 4, 3))
+
+
 def test_nothing_to_sum(realisation):
     """No products: the bias, or zero."""
     bias = spread(3, seed=2)

@@ -103,6 +103,9 @@ def totals(
     Totals(total=tensor([[448., 448.]]), overflows=tensor([[2, 2]]), additions=2)
     """
     pair = _fitting(first, second)
+    shape = geometry.out_shape(x.shape, weight.shape)
+    if 0 in shape or x.numel() == 0 or weight.numel() == 0:
+        return Totals(torch.zeros(shape, device=x.device), None, 0)
     taps = _taps(weight, pair, geometry, keep=False)
     window = (weight.shape[2:], pair, geometry)
     return block_torch.block_totals(x, taps, *window, acc, counting=True)
@@ -170,7 +173,8 @@ class _Groups:
         self.columns = columns
         self.operands = (
             left.movedim(1, 0).reshape(self.rows, self.count * inner),
-            right.reshape(self.count * columns, inner),
+            # No matrices are one group that sums over nothing, and has no outputs.
+            right.reshape(self.count * columns, inner if self.count else 0),
         )
         self.geometry = replace(LINEAR, groups=max(self.count, 1))
 
