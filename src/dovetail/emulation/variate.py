@@ -50,13 +50,15 @@ def term_sums(call: Call, codes: Tensor, zero: Tensor, term: Tensor) -> Tensor:
     >>> term_sums(call, torch.tensor([[1, 2, -3]]), torch.tensor(0), odd)
     tensor([[2.]], dtype=torch.float64)
     """
-    values = term.double()[codes.long() & (len(term) - 1)]
-    geometry = call.geometry
+    geometry, weight = call.geometry, call.plain.weight
+    # Whole numbers below 2**24, in magnitude at most 128 each, are summed exactly in float32.
+    narrow = torch.float32 if 128 * call.reduction < 2**24 else torch.float64
+    index = codes.to(torch.int32).bitwise_and_(len(term) - 1).flatten()
+    values = term.to(narrow).index_select(0, index).view(codes.shape)
     if geometry.spatial == 0:
-        return values.sum(-1, keepdim=True)
-    weight = call.plain.weight
+        return values.sum(-1, keepdim=True).double()
     # Every channel of a group is summed with the same ones: add them up first.
-    planes = values.unflatten(1, (geometry.groups, -1)).sum(2)
+    planes = values.unflatten(1, (geometry.groups, -1)).sum(2).double()
     pads = [p for pair in reversed(geometry.padding) for p in pair]
     outside = term.double()[zero.long().view(1) & (len(term) - 1)] * weight.shape[1]
     planes = F.pad(planes - outside, pads) + outside  # whole numbers
