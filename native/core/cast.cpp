@@ -12,8 +12,8 @@ template <typename Float, typename Round> void cast_each(const dv_tensor& t, Rou
   const Plane<Float> plane(t);
   const Watch<Float> watch(t);
   stretches(t.outer * t.length * t.inner, [&](int64_t at, int64_t n) {
-    alignas(64) Float buffer[CHUNK];
-    plane.prefetch(at + CHUNK, n);
+    Float buffer[CHUNK];
+    plane.prefetch(at + AHEAD, n);
     Float* out = plane.target(at, buffer);
     const Float* x = plane.load(at, n, buffer);
     if (watch)

@@ -108,8 +108,7 @@ int32_t cast_affine(const dv_tensor* t, int64_t channels, const float* scale,
                         {scales.data(), inverses.data(), lows.data(), highs.data()});
   parallel(total / row * pieces, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
-    const Fence fence;
-    alignas(64) float buffer[CHUNK];
+    float buffer[CHUNK];
     uint32_t words[CHUNK + 8];
     for (int64_t task = begin; task < end; task++) {
       const int64_t from = task % pieces * CHUNK, n = smaller(CHUNK, row - from);

@@ -16,11 +16,8 @@ template <> const float* Plane<float>::load(int64_t at, int64_t n, float* buffer
 }
 
 template <> void Plane<float>::store(int64_t at, int64_t n, float* result, bool finite) const {
-  if (dtype_ == DV_FLOAT32) {
-    if (streams_)
-      casts().stream(result, n, reinterpret_cast<float*>(out_) + at);
+  if (dtype_ == DV_FLOAT32)
     return;
-  }
   uint16_t* out = reinterpret_cast<uint16_t*>(out_) + at;
   if (finite)
     casts().clamp(result, dtype_ == DV_FLOAT16 ? 65504.0f : 0x1.fep127f, n, result);

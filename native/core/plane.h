@@ -11,10 +11,9 @@ namespace dv {
 
 // The longest stretch that is worked on at a time: a few of them fit the first cache.
 constexpr int64_t CHUNK = 1024;
-
-// Results of so many values or more pass the caches, which do not hold them: a line that is written
-// whole then need not be fetched first.
-constexpr int64_t STREAMED = int64_t(8) << 20;
+// What single values are worked on by at a time, and how far ahead of it memory is fetched. The
+// hardware follows a stream, but not over the end of a page: this took a third of the time.
+constexpr int64_t STRETCH = 256, AHEAD = 1024;
 
 // Rounding to nearest and subnormal numbers, whatever the thread was set to; restored at the end.
 class ExactFloats {
@@ -44,35 +43,22 @@ private:
 #endif
 };
 
-// At its end, what was streamed is as visible to others as what was stored.
-class Fence {
-public:
-  Fence() {}
-  ~Fence() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-  }
-};
-
 // A tensor's stretches as `Float`s: where they lie, or converted in a buffer of CHUNK values.
 template <typename Float> class Plane {
 public:
   explicit Plane(const dv_tensor& t)
-      : in_(static_cast<const uint8_t*>(t.x)), out_(static_cast<uint8_t*>(t.out)), dtype_(t.dtype),
-        streams_(t.dtype == DV_FLOAT32 && t.x != t.out &&
-                 t.outer * t.length * t.inner >= STREAMED) {}
+      : in_(static_cast<const uint8_t*>(t.x)), out_(static_cast<uint8_t*>(t.out)), dtype_(t.dtype) {
+  }
 
   const Float* load(int64_t at, int64_t n, Float* buffer) const;
   Float* target(int64_t at, Float* buffer) const {
-    return direct() && !streams_ ? reinterpret_cast<Float*>(out_) + at : buffer;
+    return direct() ? reinterpret_cast<Float*>(out_) + at : buffer;
   }
   // After the result was written to the target: to its place, if that was a buffer.
   void store(int64_t at, int64_t n, Float* result, bool finite) const;
 
   // Starts fetching values from..from+n: the hardware follows a stream of its own accord, but not
-  // over the end of a page, nor while a stretch is worked on a second time. Places behind the
-  // tensor do no harm.
+  // while a stretch is worked on a second time. Places behind the tensor do no harm.
   void prefetch(int64_t from, int64_t n) const {
     const int64_t size = dtype_ == DV_FLOAT64 ? 8 : dtype_ == DV_FLOAT32 ? 4 : 2;
     for (int64_t byte = from * size; byte < (from + n) * size; byte += 64)
@@ -86,7 +72,6 @@ private:
   const uint8_t* in_;
   uint8_t* out_;
   int32_t dtype_;
-  bool streams_;
 };
 
 // The words of elements from..from+n; null if the mode is not stochastic. `buffer` has CHUNK + 8.
@@ -104,15 +89,14 @@ bool valid(const dv_tensor&);
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Calls work(at, n) for stretches of at most CHUNK neighbours, over all threads.
+// Calls work(at, n) for stretches of at most STRETCH neighbours, over all threads.
 template <typename Work> void stretches(int64_t total, Work&& work) {
   const int64_t piece = 16 * CHUNK;
   parallel((total + piece - 1) / piece, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
-    const Fence fence;
     const int64_t last = smaller(end * piece, total);
-    for (int64_t at = begin * piece; at < last; at += CHUNK)
-      work(at, smaller(CHUNK, last - at));
+    for (int64_t at = begin * piece; at < last; at += STRETCH)
+      work(at, smaller(STRETCH, last - at));
   });
 }
 

@@ -35,7 +35,6 @@ template <typename Work> void tiles(const dv_tensor& t, int64_t given, Work&& wo
     const int64_t groups = (full + each - 1) / each, per_row = groups + (tail > 0);
     parallel(rows * per_row, [&](int64_t begin, int64_t end) {
       const ExactFloats exact;
-      const Fence fence;
       for (int64_t task = begin; task < end; task++) {
         const int64_t start = task / per_row * length, group = task % per_row;
         if (group == groups)
@@ -50,7 +49,6 @@ template <typename Work> void tiles(const dv_tensor& t, int64_t given, Work&& wo
   const int64_t blocks = (t.length + block - 1) / block, strips = (t.inner + CHUNK - 1) / CHUNK;
   parallel(t.outer * blocks * strips, [&](int64_t begin, int64_t end) {
     const ExactFloats exact;
-    const Fence fence;
     for (int64_t task = begin; task < end; task++) {
       const int64_t column = task % strips * CHUNK, first = task / strips % blocks * block;
       const int64_t at = (task / strips / blocks * t.length + first) * t.inner + column;
@@ -175,7 +173,7 @@ void cast_blocks(const dv_tensor& t, int64_t block, int mode, const Method& meth
   const Plane<Float> plane(t);
   const Watch<Float> watch(t);
   tiles(t, block, [&](const Tile& tile) {
-    alignas(64) Float buffer[CHUNK];
+    Float buffer[CHUNK];
     typename Method::Found found;
     uint32_t words[CHUNK + 8];
     typename Method::State state;

@@ -14,7 +14,6 @@
 #include "kernels/round.h"
 #include "kernels/scales.h"
 #include "kernels/steps.h"
-#include "kernels/stream.h"
 
 #define DV_JOIN2(a, b) a##b
 #define DV_JOIN(a, b) DV_JOIN2(a, b)
@@ -146,7 +145,6 @@ const Casts DV_JOIN(casts_, DV_LEVEL) = {
     widen,
     narrow,
     clamp,
-    stream,
 };
 
 } // namespace dv

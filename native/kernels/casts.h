@@ -226,8 +226,6 @@ struct Casts {
   void (*widen)(const float* x, int64_t n, double* out);
   void (*narrow)(const double* x, int64_t n, float* out);
   void (*clamp)(const float* x, float most, int64_t n, float* out);
-  // a copy past the caches; who calls it fences afterwards. `out` is aligned to its values
-  void (*stream)(const float* x, int64_t n, float* out);
 };
 
 } // namespace dv

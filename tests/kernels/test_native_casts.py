@@ -297,25 +297,6 @@ def test_threads_share_large_tensors():
             assert same(*results)
 
 
-def test_large_results_pass_the_caches():
-    """Beyond 2**23 values, wherever the result begins in a line, in place, and not in place."""
-    n = (1 << 23) + 1003
-    x = torch.randn(n, generator=torch.Generator().manual_seed(8))
-    half = torch.tensor(0.02)
-    casts = [lambda v, out, f=f: cast_into(v, dv.format(f), 0, out=out) for f in ("bf16", "mxfp4")]
-    casts.append(lambda v, out: fake_quantize(v, dv.format("int8"), half, torch.tensor(0), out=out))
-    room = torch.empty(n + 16)
-    for cast in casts:
-        native.set_isa(None)
-        parts = x.split(1 << 20)
-        expected = torch.cat([cast(part, torch.empty_like(part)) for part in parts])
-        for i, level in enumerate(native.levels()):
-            native.set_isa(level)
-            assert torch.equal(cast(x, room[i * 3 :][:n].fill_(7)), expected), level
-        place = x.clone()
-        assert torch.equal(cast(place, place), expected)
-
-
 def test_flush_to_zero_changes_nothing():
     x = numbers(torch.float32)[::5]
     small = blocks(torch.float32)
