@@ -75,6 +75,7 @@ def test_attention_through_an_accumulator():
     assert torch.equal(model(q, k), block.matmul(q, k.mT, fmt, fmt, register))
     with dv.counters(model) as counted:
         model(q, 1000 * k)
+        assert model(q[:0], k[:0]).shape == (0, 3, 4, 5)  # which counts nothing
     (found,) = counted.values()
     assert found.additions == 2 * 3 * 4 * 5 * 2
     assert found.overflowed > 0

@@ -105,7 +105,8 @@ def totals(
     pair = _fitting(first, second)
     shape = geometry.out_shape(x.shape, weight.shape)
     if 0 in shape or x.numel() == 0 or weight.numel() == 0:
-        return Totals(torch.zeros(shape, device=x.device), None, 0)
+        total = torch.zeros(shape, device=x.device)
+        return Totals(total, total.to(torch.int64), 0)
     taps = _taps(weight, pair, geometry, keep=False)
     window = (weight.shape[2:], pair, geometry)
     return block_torch.block_totals(x, taps, *window, acc, counting=True)
