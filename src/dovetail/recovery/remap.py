@@ -38,6 +38,10 @@ def remap_weights(model: nn.Module, batches: Iterable[Any], *, select: Select = 
     stay, as do those whose new code would reach its ends, so that no scale changes. Under an input
     with zero point ``z`` the products compared are those of ``a - z``.
 
+    The parameters then are no longer those that the products should be of: do not follow this by
+    :func:`dovetail.control_variate` or :func:`dovetail.correct_bias`, whose exact products would be
+    those of the remapped weights.
+
     The objective is the squared error of the layer's sums over ``batches``, relative to the exact
     sums of the codes before. The map makes each product better, not surely their sum: an operation
     whose objective does not fall is left as it is, as is one whose weight is shared with another,
