@@ -88,3 +88,13 @@ def test_an_unknown_realisation_is_refused():
         using("torch-facto"),
     ):
         pass
+
+
+def test_codes_that_are_no_tensors_are_refused_by_name():
+    codes = torch.ones(1, 1, 3, dtype=torch.int8)
+    with pytest.raises(
+        dv.DovetailError, match=r"a is a tensor of integer operand values, not \[1\]"
+    ):
+        dv.ops.linear_codes([1], codes[0], "exact")
+    with pytest.raises(dv.DovetailError, match="w is a tensor of integer operand values, not None"):
+        dv.ops.conv_codes(codes, None, "exact")

@@ -6,7 +6,7 @@ recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9"))
 dv.apply_(model, recipe, example)
 """
 
-from dovetail import approximations, ops
+from dovetail import analysis, approximations, ops, zoo
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
@@ -81,6 +81,7 @@ __all__ = [
     "Rule",
     "Sparsity",
     "accumulator",
+    "analysis",
     "apply_",
     "apply_several_",
     "approximation",
@@ -133,4 +134,5 @@ __all__ = [
     "switch",
     "tune_functions",
     "unaware",
+    "zoo",
 ]

@@ -35,6 +35,7 @@ def linear_codes(
     >>> linear_codes(a, w, "mul8s_1L2H@v1.1")
     tensor([[-4]], dtype=torch.int32)
     """
+    _check_tensors(a=a, w=w)
     return _codes(a, w, mul, acc, LINEAR, 0)
 
 
@@ -59,6 +60,7 @@ def conv_codes(
     >>> conv_codes(a, torch.tensor([[[1, 2, 3]]], dtype=torch.int8), "exact", padding=1)
     tensor([[[5, 6, 3]]], dtype=torch.int32)
     """
+    _check_tensors(a=a, w=w)
     spatial = a.dim() - 2
     if not 1 <= spatial <= 3:
         raise DovetailError(
@@ -69,6 +71,15 @@ def conv_codes(
         spatial, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     return _codes(a, w, mul, acc, geometry, pad_code)
+
+
+def _check_tensors(**operands: object) -> None:
+    for name, codes in operands.items():
+        if not isinstance(codes, Tensor):
+            raise DovetailError(
+                f"{name} is a tensor of integer operand values, not {codes!r:.60}: use "
+                "torch.tensor(...)"
+            )
 
 
 def _codes(

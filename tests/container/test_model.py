@@ -313,3 +313,8 @@ def test_weights_refused_before_any_is_loaded(net, tmp_path, url, message):
         transform(net, path)
     assert torch.equal(net.fc2.weight, before)
     assert not waits(net)
+
+
+def test_a_misspelt_preset_is_told_the_nearest():
+    with pytest.raises(dv.DovetailError, match="unknown preset 'BASIK'; did you mean 'BASIC'"):
+        dv.Model(nn.Linear(2, 2)).transform("BASIK")

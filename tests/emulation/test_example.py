@@ -51,3 +51,24 @@ def test_dynamic_formats_need_no_ranges():
         model(x), nn.functional.linear(x, model[0].weight, model[0].bias), atol=0.1
     )
     assert not [name for name, _ in wanted.named_buffers()]
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (torch.ones(2, 5), r"fails on the example \(torch.float32 \(2, 5\)\): RuntimeError"),
+        ("x", r"fails on the example \(str 'x'\): TypeError"),
+        ({"wrong": 3}, r"fails on the example \(int 3\): TypeError"),
+    ],
+)
+def test_an_example_that_the_model_cannot_take_is_named(example, message):
+    model = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(dv.DovetailError, match=message):
+        dv.apply_(model, RECIPE, example)
+    assert type(model[0]) is nn.Linear
+    assert modes() == 0
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(dv.DovetailError, match=r"a model is an nn.Module, not 'net'"):
+        dv.plan("net", RECIPE)

@@ -92,7 +92,8 @@ def test_what_no_rule_reaches_is_listed():
         ),
         (
             [dv.rule(type="LSTM", **INT8)],
-            "rule 1: '*' type=LSTM matches no operation. Operations: conv, fc1, fc2, .:matmul.",
+            "rule 1: '*' type=LSTM matches no operation. Types of module here: Conv2d, Linear, "
+            "Small.",
         ),
         (
             [dv.rule("*", **INT8), dv.rule("fc2", weight="int12", mul="mul8s_1KV9")],
@@ -199,3 +200,34 @@ def test_branches_not_taken_by_the_example_are_not_in_the_plan():
 
     with pytest.raises(dv.DovetailError, match="'b' matches no operation"):
         dv.plan(build(0, Branch), dv.Recipe(dv.rule("b", **INT8)), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (dv.rule(op="softmax", output="bf16"), "Kinds of operation here: gelu, linear."),
+        (dv.rule(type="Linar", **INT8), "did you mean 'Linear'? Types of module here: Linear."),
+        (dv.rule(type="Linear", match="3", **INT8), "Operations: 0, 2."),
+    ],
+)
+def test_what_matches_nothing_is_told_what_there_is(rule, message):
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2))
+    with pytest.raises(dv.DovetailError) as raised:
+        dv.plan(model, dv.Recipe(rule), torch.ones(1, 4))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"input": "mxfp4(axis=2)"}, "0 (rule 1): input: axis=2 of 'mxfp4(axis=2)' is not an axis"),
+        ({"weight": "shaped(mxfp4, permute=(2, 0, 1))"}, "0 (rule 1): weight: permute=(2, 0, 1)"),
+        ({"output": "shaped(mxfp4, keep=(0, 0, 9))"}, "0 (rule 1): output: keep=(0, 0, 9)"),
+    ],
+)
+def test_formats_that_do_not_fit_the_shapes_of_the_example_are_refused(fields, message):
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(dv.DovetailError) as raised:
+        dv.apply_(model, dv.Recipe(dv.rule("0", **fields)), torch.ones(2, 4))
+    assert message in str(raised.value)
+    assert type(model[0]) is nn.Linear

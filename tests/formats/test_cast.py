@@ -282,3 +282,19 @@ def test_out_may_be_the_input_other_memory_or_a_shifted_view_of_it(spelling):
     assert torch.equal(cast(memory[:9], spelling, out=memory[1:]), expected)
     assert torch.equal(cast(x, spelling, out=x), expected)
     assert torch.equal(x, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fmt": ["int8"]}, r"a format is a spelling such as 'int8', not \['int8'\]"),
+        ({"fmt": "int8", "scale": "wide"}, "scale='wide' is no number"),
+        ({"fmt": "uint8", "scale": 1.0, "zero_point": 3.5}, "zero_point 3.5 is no code of 'uint8'"),
+        ({"fmt": "uint8", "scale": 1.0, "zero_point": "low"}, "zero_point='low' is no whole"),
+        ({"fmt": "bf16(rounding=Stochastic(8))", "generator": 3}, "generator=3 is no torch"),
+        ({"fmt": "shaped(mxfp4, permute=(0, 0))"}, r"permute=\(0, 0\): each axis once.*\(1, 0\)"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_by_name(arguments, message):
+    with pytest.raises(DovetailError, match=message):
+        cast(torch.ones(2, 2), **arguments)

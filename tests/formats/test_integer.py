@@ -5,7 +5,7 @@ import torch
 
 from dovetail import DovetailError
 from dovetail.formats import IntFormat, format, format_names, register_format
-from dovetail.formats.registry import _factories
+from dovetail.formats.registry import _factories, _parsed
 
 
 def _plain(name):
@@ -85,4 +85,4 @@ def test_a_registered_format_is_spelt_like_any_other():
             format("nibble(1, 2, 3)")
     finally:
         del _factories["nibble"]
-        format.cache_clear()
+        _parsed.cache_clear()

@@ -25,7 +25,7 @@ from dovetail.emulation import (
     remove_,
     state,
 )
-from dovetail.errors import DovetailError
+from dovetail.errors import DovetailError, unknown
 from dovetail.recipe import Recipe, Rule
 from dovetail.recipe.dmatrix import PRESETS, Configuration, load_configuration
 
@@ -146,6 +146,8 @@ def _read(source: Source) -> Configuration:
             f"a configuration is a file, a preset ({', '.join(PRESETS)}), a Recipe or a rule, not "
             f"{source!r}"
         )
+    if isinstance(source, str) and source.isidentifier() and not Path(source).exists():
+        raise unknown("preset", source, PRESETS)
     return load_configuration(source)
 
 

@@ -6,14 +6,18 @@ import difflib
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from dovetail.arithmetic import EXACT
+from dovetail.arithmetic import EXACT, Arithmetic
 from dovetail.emulation.block_products import how_multiplied
-from dovetail.emulation.operators import norm_offset
+from dovetail.emulation.operators import norm_offset, slot_of
 from dovetail.emulation.planned import Plan, PlannedOp
 from dovetail.emulation.trace import Seen, Trace, trace
 from dovetail.errors import DovetailError
+from dovetail.formats import Format
+from dovetail.formats.operand import check_operand
+from dovetail.formats.shaped import Shaped
 from dovetail.kinds import KINDS, block_axis
 from dovetail.recipe import OpAddress, Recipe, Rule
 
@@ -68,6 +72,7 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
             )
     try:
         arithmetic.check(address.kind)
+        _check_shapes(arithmetic, seen)
         if arithmetic.sparsity is not None and seen.weight is not None:
             axis = block_axis(address.kind, "weight")
             arithmetic.sparsity.pattern.check(tuple(seen.weight.shape), axis)
@@ -94,6 +99,22 @@ def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Plann
         max(1, seen.calls),
         how_multiplied(arithmetic, address.kind, seen.geometry) if facts.is_product else None,
     )
+
+
+def _check_shapes(arithmetic: Arithmetic, seen: Seen) -> None:
+    """Refuse axes and shapes of formats that the operands of the example have not."""
+    for slot, shape in seen.shapes.items():
+        fmt = getattr(arithmetic, slot_of(slot), None)
+        if isinstance(fmt, Format):
+            try:
+                _fit(torch.empty(shape, device="meta"), fmt)
+            except DovetailError as error:
+                raise DovetailError(f"{slot}: {error}") from None
+
+
+def _fit(x: Tensor, fmt: Format) -> Tensor:
+    check_operand("cast", x, fmt, getattr(fmt, "axis", None))
+    return fmt.cast_with(x, _fit) if isinstance(fmt, Shaped) else x
 
 
 def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) -> None:
@@ -137,12 +158,27 @@ def _missed(rule: Rule, addresses: list[OpAddress], found: Trace) -> str:
                 f"matches no product, only '{others[0].key}', which is {others[0].kind}: say "
                 f"op='{others[0].kind}', or op='*' for every kind"
             )
-    keys = [a.key for a in addresses if a.kind in rule.selector.kinds]
-    near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    shown = ", ".join(keys[:12]) + (f", ... ({len(keys)} in all)" if len(keys) > 12 else "")
     example = "" if found.has_example else " Operations called as functions need an example."
-    return f"matches no operation{hint} Operations: {shown or 'none'}.{example}"
+    of_kind = [address for address in addresses if address.kind in rule.selector.kinds]
+    if not of_kind:
+        kinds = sorted({address.kind for address in addresses})
+        return f"matches no operation. Kinds of operation here: {_some(kinds)}.{example}"
+    wanted = rule.selector.type
+    types = sorted({name for address in of_kind for name in address.types[:1]})
+    if wanted is not None and not any(wanted in address.types for address in of_kind):
+        near = difflib.get_close_matches(wanted, types, n=1, cutoff=0.5)
+        listed = f"Types of module here: {_some(types)}"
+    else:
+        keys = [address.key for address in of_kind]
+        near = difflib.get_close_matches(rule.selector.match.strip("*"), keys, n=1, cutoff=0.3)
+        listed = f"Operations: {_some(keys)}"
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"matches no operation{hint} {listed}.{example}"
+
+
+def _some(names: list[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
+    return (", ".join(names[:12]) or "none") + more
 
 
 def _aliases(model: nn.Module) -> dict[str, list[str]]:

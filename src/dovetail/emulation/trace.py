@@ -193,6 +193,8 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
     ``None``: then the modules that exist for one operation are listed, unseen. ``watch`` is shown
     every operation as it is called.
     """
+    if not isinstance(model, nn.Module):
+        raise DovetailError(f"a model is an nn.Module, not {model!r:.60}")
     for path, module in model.named_modules():
         if is_emulated(module):
             raise DovetailError(f"'{path or '.'}' is emulated already: call dv.remove_ on it first")
@@ -213,8 +215,20 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
         return named(found)
     args, kwargs = _arguments(example)
     with _recording(model, found, watch), _undisturbed(model):
-        model(*args, **kwargs)
+        try:
+            model(*args, **kwargs)
+        except (RuntimeError, TypeError) as error:
+            given = ", ".join(map(_described, (*args, *kwargs.values()))) or "no arguments"
+            raise DovetailError(
+                f"the model fails on the example ({given}): {type(error).__name__}: {error}"
+            ) from error
     return named(found)
+
+
+def _described(argument: Any) -> str:
+    if isinstance(argument, Tensor):
+        return f"{argument.dtype} {tuple(argument.shape)}"
+    return f"{type(argument).__name__} {argument!r:.40}"
 
 
 def _geometry(module: nn.Module, kind: str) -> Geometry:

@@ -147,18 +147,24 @@ def given_scale(scale: Tensor | float, x: Tensor) -> Tensor:
     >>> given_scale(0.5, torch.zeros(3))
     tensor(0.5000)
     """
-    steps = torch.as_tensor(scale, dtype=torch.float32, device=x.device)
+    try:
+        steps = torch.as_tensor(scale, dtype=torch.float32, device=x.device)
+    except (TypeError, ValueError):
+        raise DovetailError(f"scale={scale!r} is no number, nor a tensor of them") from None
     if is_eager() and not bool(((steps > 0) & (steps < torch.inf)).all()):
         raise DovetailError(f"scale {scale} must be positive and finite")
     return steps
 
 
 def _zero_point(zero_point: Tensor | int | None, fmt: IntFormat, x: Tensor) -> Tensor:
-    zero = torch.as_tensor(
-        0 if zero_point is None else zero_point, dtype=torch.int32, device=x.device
-    )
+    try:
+        zero = torch.as_tensor(
+            0 if zero_point is None else zero_point, dtype=torch.int32, device=x.device
+        )
+    except (TypeError, ValueError):
+        raise DovetailError(f"zero_point={zero_point!r} is no whole number") from None
     inside = (zero >= fmt.qmin) & (zero <= fmt.qmax)
-    if zero_point is not None and is_eager() and not bool(inside.all()):
+    if zero_point is not None and is_eager() and not bool((inside & (zero == zero_point)).all()):
         raise DovetailError(
             f"zero_point {zero_point} is no code of '{fmt}', which has {fmt.qmin}..{fmt.qmax}"
         )

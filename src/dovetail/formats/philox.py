@@ -8,9 +8,12 @@ which are also the numbers of Triton's ``tl.randint4x(seed, i >> 2)``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 
 import torch
 from torch import Tensor
+
+from dovetail.errors import DovetailError
 
 __all__ = ["random_normals", "random_words", "seed_from"]
 
@@ -63,6 +66,11 @@ def seed_from(generator: torch.Generator | None, device: torch.device) -> Tensor
     >>> seed_from(torch.Generator().manual_seed(0), torch.device("cpu")).dtype
     torch.int64
     """
+    if not isinstance(generator, (torch.Generator, NoneType)):
+        raise DovetailError(
+            f"generator={generator!r} is no torch.Generator; for a seed of your own give "
+            "torch.Generator().manual_seed(seed)"
+        )
     where = torch.device("cpu") if generator is None else generator.device
     seed = torch.randint(0, 1 << 62, (), dtype=torch.int64, generator=generator, device=where)
     return seed.to(device)

@@ -41,13 +41,12 @@ def register_format(name: str) -> Callable[[Callable[..., Format]], Callable[...
 
     def add(factory: Callable[..., Format]) -> Callable[..., Format]:
         _factories[name] = factory
-        format.cache_clear()
+        _parsed.cache_clear()
         return factory
 
     return add
 
 
-@lru_cache(maxsize=1024)
 def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own word
     """The format that ``spelling`` names; a :class:`Format` is returned as it is.
 
@@ -66,6 +65,11 @@ def format(spelling: str | Format) -> Format:  # noqa: A001 - the field's own wo
         return spelling
     if not isinstance(spelling, str):
         raise DovetailError(f"a format is a spelling such as 'int8', not {spelling!r}")
+    return _parsed(spelling)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(spelling: str) -> Format:
     if is_shorthand(spelling):
         return parse_shorthand(spelling)
     name, args, kwargs = parse_call(spelling)

@@ -132,6 +132,9 @@ def _shaped(inner: str, **arguments: Any) -> Format:
             raise unknown("argument", name, (*_SHAPINGS, "keep", "before"))
         if not _are_numbers(numbers):
             raise DovetailError(f"{name}={numbers!r}: whole numbers in parentheses, as torch has")
+        axes = range(len(numbers))
+        if name == "permute" and sorted(n % len(axes) for n in numbers) != [*axes]:
+            raise DovetailError(f"permute={numbers!r}: each axis once, such as {(*axes[::-1],)}")
     return Shaped(
         to_format(inner),
         tuple((name, tuple(numbers)) for name, numbers in arguments.items()),
