@@ -93,6 +93,25 @@ def test_classes_on_another_axis() -> None:
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("how", ["sequence", "image"])
+def test_the_classes_are_found_on_either_axis(how: str) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x)  # [B, time, classes]
+            return y if how == "sequence" else y.movedim(-1, 1)
+
+    teacher, model = Model(), Model()
+    x, y = torch.randn(4, 5, 6), torch.randint(0, 3, (4, 5))
+    apart = divergence(model.layer(x).flatten(0, 1), teacher.layer(x).flatten(0, 1), 1.0)
+    chosen = Distillation(teacher, temperature=1.0, alpha=1.0)
+    loss = fit(model, [(x, y)], distill=chosen, progress=False).losses[0]
+    assert loss == pytest.approx(apart, rel=1e-5)
+
+
 def test_it_teaches() -> None:
     torch.manual_seed(0)
     teacher = net()

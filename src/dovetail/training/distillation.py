@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dovetail._batches import classes_first
 from dovetail._spelling import parse_call
 from dovetail.emulation import remove_
 from dovetail.emulation.taps import emulation_of
@@ -33,9 +34,10 @@ class Distillation:
     mode; any other ``nn.Module`` is used as it is given, in eval mode, too. The loss is
     ``alpha * D + (1 - alpha) * loss(output, target)``. With T = ``temperature``,
     ``D = T^2 KL(softmax(teacher / T) || softmax(student / T))``, the mean over all but the classes
-    of ``class_axis`` (Hinton, Vinyals and Dean, 2015). With ``features``, globs on the paths of
-    modules, D is instead the mean over them of ``|student - teacher|^2 / |teacher|^2`` of their
-    outputs (hints; Romero et al., FitNets, 2015).
+    (Hinton, Vinyals and Dean, 2015). These are ``class_axis``: by default the second axis, or the
+    last one where the target has the shape of all others, as of language models. With ``features``,
+    globs on the paths of modules, D is instead the mean over them of
+    ``|student - teacher|^2 / |teacher|^2`` of their outputs (hints; Romero et al., FitNets, 2015).
 
     >>> Distillation("exact", temperature=4.0, alpha=0.9).temperature
     4.0
@@ -45,7 +47,7 @@ class Distillation:
     temperature: float = 2.0
     alpha: float = 0.5
     features: Sequence[str] = ()
-    class_axis: int = 1
+    class_axis: int | None = None
 
     def __post_init__(self) -> None:
         if self.teacher != "exact" and not isinstance(self.teacher, nn.Module):
@@ -54,7 +56,7 @@ class Distillation:
             raise DovetailError(f"temperature={self.temperature!r} must be a number above 0")
         if not is_number(self.alpha) or not 0 <= self.alpha <= 1:
             raise DovetailError(f"alpha={self.alpha!r} of a distillation lies between 0 and 1")
-        if not is_whole(self.class_axis):
+        if self.class_axis is not None and not is_whole(self.class_axis):
             raise DovetailError(f"class_axis={self.class_axis!r}: give the axis of the classes, 1")
         if isinstance(self.features, str):
             object.__setattr__(self, "features", (self.features,))
@@ -120,12 +122,17 @@ class Student:
             output = self.model(*inputs)
         own = criterion(output, target)
         alpha = self.how.alpha
-        return alpha * self._distance(output, taught, seen, hints) + (1 - alpha) * own
+        return alpha * self._distance(output, taught, target, seen, hints) + (1 - alpha) * own
 
-    def _distance(self, output: Any, taught: Any, seen: list[Any], hints: list[Any]) -> Tensor:
+    def _distance(
+        self, output: Any, taught: Any, target: Tensor, seen: list[Any], hints: list[Any]
+    ) -> Tensor:
         if self.pairs:
             apart = [_relative(s, t) for s, t in zip(seen, hints, strict=True)]
             return torch.stack(apart).mean()
+        return self._divergence(output, taught, target)
+
+    def _divergence(self, output: Any, taught: Any, target: Tensor) -> Tensor:
         for name, value in (("model", output), ("teacher", taught)):
             if not isinstance(value, Tensor):
                 raise DovetailError(
@@ -134,6 +141,8 @@ class Student:
                 )
         _check_shapes("the model", output, taught)
         axis, t = self.how.class_axis, self.how.temperature
+        if axis is None:
+            output, taught, axis = classes_first(output, target), classes_first(taught, target), 1
         if not -output.dim() <= axis < output.dim():
             raise DovetailError(
                 f"class_axis={axis}: the model gives logits of shape {tuple(output.shape)}"
