@@ -245,9 +245,11 @@ def test_state_copies_and_pickles():
     fresh.load_state_dict(torch.load(stored, weights_only=True))
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
         assert torch.equal(other(x), want)
+    torch._dynamo.reset()
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     with torch.no_grad():
         assert torch.equal(compiled(x), want)
+    torch._dynamo.reset()
 
 
 def test_the_clip_has_no_gradient():

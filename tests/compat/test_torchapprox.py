@@ -348,5 +348,7 @@ def test_compiled():
     x = randn(3, 9)
     net(x)
     net.apply(quant.disable_observer)
+    torch._dynamo.reset()
     with torch.no_grad():
         assert torch.equal(torch.compile(net, backend="eager", fullgraph=True)(x), net(x))
+    torch._dynamo.reset()

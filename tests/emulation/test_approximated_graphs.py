@@ -11,6 +11,14 @@ import dovetail as dv
 from helpers import build, randn
 
 
+@pytest.fixture(autouse=True)
+def afresh():
+    """What other tests had torch compile counts towards its limit."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 class Block(nn.Module):
     """A little of everything that can be approximated."""
 
