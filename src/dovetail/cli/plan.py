@@ -43,11 +43,13 @@ def plan(
 
 
 def _draw(path: Path, model: Any, recipe: Any, example: Any) -> None:
+    from dovetail._files import target
     from dovetail.analysis import graph
     from dovetail.errors import unknown
 
     if path.suffix not in (".mmd", ".dot"):
         raise unknown("kind of graph", path.suffix, (".mmd", ".dot"))
+    place = target(path)
     drawn = graph(model, recipe, example)
     text = drawn.mermaid() if path.suffix == ".mmd" else drawn.dot()
-    path.write_text(text, encoding="utf-8")
+    place.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dovetail._files import target
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.kept import KEPT_KINDS
@@ -88,6 +89,7 @@ def spell_rules(rules: Sequence[Rule], name: str = "<text>") -> str:
 
 def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
     """Write rules as a file that `load_rules` reads back as equal rules."""
+    place = target(path)
     for item in rules:
         if _names_data(item):
             raise DovetailError(
@@ -95,7 +97,7 @@ def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
                 f"memory: save its table(), such as to table.npy, and write the rule by hand with "
                 f"mul: {{file: table.npy}}"
             )
-    Path(path).write_text(spell_rules(rules, str(path)), encoding="utf-8")
+    place.write_text(spell_rules(rules, str(path)), encoding="utf-8")
 
 
 def dump(file: ExperimentFile) -> str:
@@ -133,7 +135,8 @@ def _names_data(item: Rule) -> bool:
 
 
 def _rules_text(rules: Iterable[dict[str, Any]]) -> str:
-    return "rules:\n" + "".join(f"  - {_flow(words)}\n" for words in rules)
+    lines = "".join(f"  - {_flow(words)}\n" for words in rules)
+    return f"rules:\n{lines}" if lines else "rules: []\n"
 
 
 def _flow(value: Any) -> str:

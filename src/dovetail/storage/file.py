@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dovetail._files import target
 from dovetail.errors import DovetailError
 from dovetail.formats import Format
 from dovetail.formats.codes import Codes, decode
@@ -64,6 +65,7 @@ def save_encoded(
     >>> list(load_encoded(path))
     ['weight', 'bias']
     """
+    place = target(path)
     tensors = dict(model.state_dict() if isinstance(model, nn.Module) else model)
     if isinstance(formats, Recipe) or formats is None:
         if not isinstance(model, nn.Module):
@@ -78,14 +80,13 @@ def save_encoded(
     contents = _Contents(tensors, nan)
     for name in tensors:
         contents.add(name, chosen.get(name))
-    target = Path(path)
-    unfinished = target.with_name(target.name + ".part")
+    unfinished = place.with_name(place.name + ".part")
     try:
         save_file(contents.parts, unfinished, {_KEY: json.dumps(contents.index)})
-        unfinished.replace(target)
+        unfinished.replace(place)
     finally:
         unfinished.unlink(missing_ok=True)
-    return SizeReport(tuple(contents.rows), target.stat().st_size)
+    return SizeReport(tuple(contents.rows), place.stat().st_size)
 
 
 class _Contents:
