@@ -13,7 +13,7 @@ import dovetail as dv
     [
         lambda path: dv.Recipe(dv.rule("*", weight="int8")).save(path),
         lambda path: dv.save_encoded(nn.Linear(2, 2), path, "int8"),
-        lambda path: dv.Model(nn.Linear(2, 2)).freeze(path),
+        lambda path: dv.Model(nn.Linear(2, 2)).transform(dv.rule("*", weight="int8")).freeze(path),
     ],
     ids=["recipe", "weights", "model"],
 )
