@@ -79,7 +79,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=["-".join(options) for options, _ in REFUSED]
+)
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     model = emulated()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
