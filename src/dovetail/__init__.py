@@ -45,6 +45,7 @@ from dovetail.multipliers import (
 from dovetail.recipe import Recipe, Rule, rule
 from dovetail.recovery import (
     Recovery,
+    adaround,
     awq,
     control_variate,
     correct_bias,
@@ -81,6 +82,7 @@ __all__ = [
     "Rule",
     "Sparsity",
     "accumulator",
+    "adaround",
     "analysis",
     "apply_",
     "apply_several_",

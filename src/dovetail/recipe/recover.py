@@ -68,6 +68,14 @@ class GptqOptions(_Options):
     block: int = Field(128, ge=1, description="columns brought up to date at a time")
 
 
+class AdaroundOptions(_Options):
+    """Every weight rounded down or up, as its layer's output needs it."""
+
+    steps: int = Field(500, ge=1, description="steps of the optimiser")
+    rate: float = Field(0.03, gt=0, description="its learning rate")
+    press: float = Field(1.0, gt=0, description="how strongly weights are made to choose")
+
+
 class RotateOptions(_Options):
     """Inputs and weights turned by a Hadamard matrix."""
 
@@ -106,6 +114,7 @@ class RecoverSpec(BaseModel):
     smoothquant: SmoothquantOptions | None = None
     awq: AwqOptions | None = None
     gptq: GptqOptions | None = None
+    adaround: AdaroundOptions | None = None
     rotate: RotateOptions | None = None
     slanc: SlancOptions | None = None
     tune_functions: TuneFunctionsOptions | None = None
@@ -174,6 +183,7 @@ _OPTIONS: dict[str, type[_Options]] = {
     "smoothquant": SmoothquantOptions,
     "awq": AwqOptions,
     "gptq": GptqOptions,
+    "adaround": AdaroundOptions,
     "rotate": RotateOptions,
     "slanc": SlancOptions,
     "tune_functions": TuneFunctionsOptions,

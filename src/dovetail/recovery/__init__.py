@@ -1,5 +1,6 @@
 """Post-training recipes: accuracy won back without training, each of them undoable."""
 
+from dovetail.recovery.adaround import adaround
 from dovetail.recovery.awq import awq
 from dovetail.recovery.batch_norm import fold_batch_norm, reestimate_batch_norm
 from dovetail.recovery.bias import correct_bias
@@ -16,6 +17,7 @@ from dovetail.recovery.variate import control_variate
 __all__ = [
     "Change",
     "Recovery",
+    "adaround",
     "awq",
     "control_variate",
     "correct_bias",

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dovetail.emulation.sparsifying import current_mask, sparse_weight
-from dovetail.emulation.transforms import add_transform
-from dovetail.emulation.weights import changing
+from dovetail.emulation.sparsifying import current_mask
 from dovetail.errors import DovetailError
 from dovetail.kernels.mask_library import mask_of
 from dovetail.kinds import block_axis
-from dovetail.recovery.batches import Batches, quiet
-from dovetail.recovery.columns import Columns, Sharing, sharing_of
+from dovetail.recovery.columns import Columns
 from dovetail.recovery.compensation import Layout, compensate, inverse_factor, layout_of
-from dovetail.recovery.gram import Gram, grams, weight_error
-from dovetail.recovery.handle import Recovery, Work
-from dovetail.recovery.operations import PRODUCTS, Operation, Select, operations
-from dovetail.recovery.rounding import rounded_weight, rounds_rows_alone, weight_formats
-from dovetail.sparsity import NofM, TopK
+from dovetail.recovery.handle import Recovery
+from dovetail.recovery.operations import Select
+from dovetail.recovery.rewriting import Rewriting, Rewritten, rewrite
+from dovetail.sparsity import NofM
 
 __all__ = ["gptq"]
 
@@ -69,101 +64,17 @@ def gptq(
         raise DovetailError(f"gptq: damp={damp} is a positive share of the mean square: try 0.01")
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
         raise DovetailError(f"gptq: block={block!r} is a number of columns, such as 128")
-    inputs = Batches(batches, model)
-    found = operations(model, inputs)
-    chosen = found.select("gptq", select, PRODUCTS)
-    for op in chosen:
-        if op.site is None or not (weight_formats(op) or op.site.sparsity):
-            raise DovetailError(
-                f"gptq: the weight of {op.key} has no format that it is rounded to, and no "
-                "sparsity: apply a recipe that gives it one, or select= others"
-            )
-        if "smooth_dynamic" in op.site.transforms:
-            raise DovetailError(
-                f"gptq: the weight of {op.key} is scaled by each call's own input: undo that "
-                "recipe first, or select= others"
-            )
-    shared = {op: sharing_of(op, "gptq") for op in chosen}
-    users = [id(op.weight.parameter) for op in found.by_place.values() if op.weight]
-    with Work("gptq", "squared error of the output by its weight") as work, quiet(model):
-        # The model is changed at the end, as what follows is measured on the exact one.
-        decided: list[tuple[_Layer, _Found]] = []
-        for op, gram in grams(model, inputs, chosen, "gptq"):
-            layer = _Layer(op, gram, shared[op], users)
-            with torch.no_grad():
-                decided.append((layer, layer.solve(act_order, damp, block)))
-        for layer, result in decided:
-            what = layer.place(work, result)
-            work.note(layer.op.key, what, result.before, result.after)
-    return work.result
+    return rewrite(
+        "gptq", model, batches, select, _Layer, lambda layer: layer.solve(act_order, damp, block)
+    )
 
 
-@dataclass
-class _Found:
-    """What a layer's weight becomes, ``None`` if it stays, and what that is worth."""
+class _Layer(Rewriting):
+    """One product, its weight rounded column by column."""
 
-    weight: Tensor | None
-    before: float
-    after: float
-    kept: int = 0
-
-
-class _Layer:
-    """One product: the weight that it has, and what its sparsity and formats make of one."""
-
-    def __init__(self, op: Operation, gram: Gram, sharing: Sharing, users: list[int]) -> None:
-        assert op.site is not None
-        self.op, self.gram, self.sharing, self.site = op, gram, sharing, op.site
-        held = None if op.shared or changing(op.site, "weight") else op.weight
-        #: The parameter that takes the result, if it is this operation's own and nothing changes it
-        self.held = held if held is not None and users.count(id(held.parameter)) == 1 else None
-        # The Gram matrix's weight is sparse already.
-        self.weight = gram.weight if self.held is None else self.held.read().clone()
-
-    def solve(self, act_order: bool, damp: float, block: int) -> _Found:
-        weight = self.weight
-        power = max(float(weight_error(self.gram, weight).sum()), 1e-300)
-        found, least = weight, self._errors(weight)
-        before = float(least.sum())
-        replaced = torch.zeros_like(least, dtype=torch.bool)
-        for choose in (False, True) if self._follows else (False,):
-            tried = self._written(act_order, damp, block, choose)
-            errors = self._errors(tried)
-            better = errors < least
-            if not self._rows_alone():
-                better = (errors.sum() < least.sum()).expand(len(errors))
-            found = torch.where(better.view(-1, *[1] * (weight.dim() - 1)), tried, found)
-            least, replaced = self._errors(found), replaced | better
-        self.gram = Gram()  # it is the bulk
-        if not bool(replaced.any()) or float(least.sum()) > before:
-            return _Found(None, before / power, before / power)
-        kept = int((~replaced).sum())
-        return _Found(found, before / power, float(least.sum()) / power, kept)
-
-    def place(self, work: Work, found: _Found) -> str:
-        if found.weight is None:
-            return "left, as rounding to nearest is no worse"
-        rest = f", {found.kept} outputs as they were" if found.kept else ""
-        if self.held is not None:
-            self.held.write(found.weight, work.journal)
-            return f"weight rounded{rest}"
-        work.journal.save(self.op.module)
-        add_transform(self.site, self.op.module, "weight", {"value": found.weight})
-        return f"weight rounded, in a hidden tensor{rest}"
-
-    def _errors(self, weight: Tensor) -> Tensor:
-        """The squared error of each output, with the weight as emulation multiplies it."""
-        sparse = weight
-        if self.held is not None:
-            sparse = sparse_weight(self.site, self.op.module, weight)
-        return weight_error(self.gram, rounded_weight(self.op, sparse) - self.weight)
-
-    def _rows_alone(self) -> bool:
-        chosen = self.site.sparsity
-        pattern = None if chosen is None or chosen.fixed else chosen.pattern
-        rows = pattern is None or (isinstance(pattern, NofM) and pattern.axis in (None, 1, -1))
-        rows = rows or (isinstance(pattern, TopK) and pattern.per_output)
-        return rows and rounds_rows_alone(self.op)
+    def solve(self, act_order: bool, damp: float, block: int) -> Rewritten:
+        choices = (False, True) if self._follows else (False,)
+        return self.best(self._written(act_order, damp, block, choose) for choose in choices)
 
     def _written(self, act_order: bool, damp: float, block: int, choose: bool) -> Tensor:
         """The weight with every column rounded in turn, its mask chosen anew or as it is."""
