@@ -19,6 +19,7 @@ from dovetail.formats.quantization import quantize
 from dovetail.kernels import sum_library
 from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.realisation import using
+from gradient_models import applied, backward, given_range
 from helpers import build, product_of, randn, random_table
 
 TABLE = random_table(7, -3000, 3000)
@@ -79,22 +80,6 @@ def conv_loops(f, q, h, first, second, geometry):
     return torch.tensor(gx[(slice(None), slice(None), *inner)]), torch.tensor(gw)
 
 
-def applied(layer, example, mul, input_="int8", weight="int8", grad="approx"):
-    model = nn.Sequential(layer)
-    rule = dv.rule("*", input=input_, weight=weight, mul=mul, grad=grad)
-    dv.apply_(model, dv.Recipe(rule), example)
-    return model
-
-
-def given_range(example, fmt):
-    return operand_range(example, dv.format(fmt), "input", None)
-
-
-def backward(y, *leaves):
-    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(9)).to(y.dtype)
-    return direction, torch.autograd.grad(y, leaves, direction)
-
-
 def scaled(sums, side, scale):
     return torch.where(side.inside, sums.float() * scale, 0.0)
 
@@ -112,7 +97,7 @@ def scaled(sums, side, scale):
 def test_linear(mul, formats, grad):
     layer = build(0, lambda: nn.Linear(6, 4))
     example = randn(5, 6).clamp(-1, 1)
-    model = applied(layer, example, mul, *formats, grad)
+    model = applied(layer, example, grad, mul, *formats)
     x = (randn(2, 5, 6, seed=3) * 1.5).requires_grad_()
     gy, (gx, gw, gb) = backward(model(x), x, layer.weight, layer.bias)
     rows = x.detach().reshape(-1, 6)
@@ -146,7 +131,7 @@ def test_conv(mul, fmt, name):
     make, shape = CONVS[name]
     layer = build(0, make)
     example = randn(*shape).clamp(-1, 1)
-    model = applied(layer, example, mul, fmt, fmt)
+    model = applied(layer, example, "approx", mul, fmt, fmt)
     x = (randn(*shape, seed=3) * 1.5).requires_grad_()
     gy, (gx, gw, *_) = backward(model(x), x, *layer.parameters())
     first = Side(x, fmt, "input", given_range(example, fmt))
@@ -197,14 +182,14 @@ def test_matmul(first, second):
 def test_a_transposed_convolution_is_a_plain_one_of_spread_pixels():
     layer = build(0, lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, bias=False))
     x = randn(2, 2, 4, 4)
-    model = applied(layer, x, MULTIPLIERS[0], "int8(affine)")
+    model = applied(layer, x, "approx", MULTIPLIERS[0], "int8(affine)")
     x.requires_grad_()
     _, (gx, gw) = backward(model(x), x, layer.weight)
     plain = build(0, lambda: nn.Conv2d(2, 3, 3, padding=1, bias=False))
     plain.weight.data = layer.weight.data.transpose(0, 1).flip(2, 3).contiguous()
     spread = torch.zeros(2, 2, 7, 7)
     spread[..., ::2, ::2] = x.detach()
-    other = applied(plain, x.detach(), MULTIPLIERS[0], "int8(affine)")
+    other = applied(plain, x.detach(), "approx", MULTIPLIERS[0], "int8(affine)")
     spread.requires_grad_()
     _, (wx, ww) = backward(other(spread), spread, plain.weight)
     assert torch.equal(gx, wx[..., ::2, ::2])
@@ -247,7 +232,7 @@ def test_every_realisation_gives_the_same_bits(mul):
 @pytest.mark.parametrize(("mul", "fmt"), [("mitchell(bits=16)", "int16"), ("mul12s_2QD", "int12")])
 def test_wide_operands(mul, fmt):
     layer, x = build(0, lambda: nn.Linear(6, 4)), randn(5, 6)
-    model = applied(layer, x, mul, fmt, fmt)
+    model = applied(layer, x, "approx", mul, fmt, fmt)
     gy, (gw,) = backward(model(x), layer.weight)
     first = Side(x, fmt, "input", None)
     second = Side(layer.weight, fmt, "weight", None, 4)
@@ -271,7 +256,7 @@ def test_an_exact_circuit_leaves_the_rounding_of_gradients_and_no_width_leaves_n
     for mul, grad in itertools.product(("exact", "mul8s_1KV6"), ("ste", "approx")):
         layer = build(0, lambda: nn.Conv2d(2, 3, 3, padding=1))
         x = randn(2, 2, 5, 5).requires_grad_()
-        model = applied(layer, x.detach(), mul, "int8(affine)", grad=grad)
+        model = applied(layer, x.detach(), grad, mul, "int8(affine)")
         exact[mul, grad] = backward(model(x), x, *layer.parameters())[1]
     for wanted, same, near in zip(
         exact["exact", "ste"], exact["exact", "approx"], exact["mul8s_1KV6", "approx"], strict=True
@@ -296,7 +281,7 @@ def test_double_precision_is_scaled_in_it():
 
 def test_learned_scales_get_the_gradient_too():
     layer, x = build(0, lambda: nn.Linear(6, 4)), randn(5, 6)
-    model = applied(layer, x, "mul8s_1L12", grad="approx(lsq)")
+    model = applied(layer, x, "approx(lsq)", "mul8s_1L12")
     model(x).square().sum().backward()
     assert all(p.grad.any() for p in dv.learned_parameters(model).values())
 
@@ -319,7 +304,7 @@ def test_a_recurrent_network():
 def test_what_is_not_finite_shows(bad):
     """A gradient scaler of mixed precision must see an overflow."""
     layer, x = build(0, lambda: nn.Linear(6, 4)), randn(5, 6).requires_grad_()
-    model = applied(layer, x.detach(), "mul8s_1L12")
+    model = applied(layer, x.detach(), "approx", "mul8s_1L12")
     gy = torch.ones(5, 4)
     gy[2, 1] = bad
     gx, gw = torch.autograd.grad(model(x), (x, layer.weight), gy)
@@ -330,7 +315,7 @@ def test_what_is_not_finite_shows(bad):
 @pytest.mark.parametrize("shape", [(0, 2, 5, 5), (2, 2, 3, 3)])
 def test_empty_batches_and_zero_gradients(shape):
     layer = build(0, lambda: nn.Conv2d(2, 4, 3, groups=2))
-    model = applied(layer, randn(1, 2, 5, 5), "mul8s_1KV6")
+    model = applied(layer, randn(1, 2, 5, 5), "approx", "mul8s_1KV6")
     x = randn(*shape).requires_grad_()
     y = model(x)
     gx, gw = torch.autograd.grad(y, (x, layer.weight), torch.zeros_like(y))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
+from gradient_models import Both
 from helpers import build, randn, random_table
 
 TABLE = random_table(7, -3000, 3000)
@@ -222,17 +223,6 @@ def test_double_backward():
     (second,) = torch.autograd.grad(first.square().sum(), x)
     (hoped,) = torch.autograd.grad(wanted.square().sum(), x)
     torch.testing.assert_close(second, hoped, rtol=1e-4, atol=1e-5)
-
-
-class Both(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.fc = nn.Linear(12, 4)
-
-    def forward(self, x):
-        y = torch.relu(self.conv(x)).flatten(1)
-        return torch.matmul(self.fc(y), torch.linspace(-1, 1, 8).reshape(4, 2))
 
 
 def emulated():

@@ -14,6 +14,7 @@ from dovetail.formats.quantization import quantize
 from dovetail.gradients import gradient, terms_of
 from dovetail.kernels import native, slope_library
 from dovetail.kernels.ranges import operand_range
+from gradient_models import Both, applied, backward, given_range
 from helpers import build, randn, random_table
 
 TABLE = random_table(7, -3000, 3000)
@@ -84,22 +85,6 @@ def conv_loops(gy, first, second, by_first, by_second, geometry):
     sizes = first.codes.shape[2:]
     inner = tuple(slice(low, low + n) for (low, _), n in zip(pads, sizes, strict=True))
     return gx[(slice(None), slice(None), *inner)] * first.inside, gw * second.inside
-
-
-def applied(layer, example, grad, mul, input_="int8", weight="int8"):
-    model = nn.Sequential(layer)
-    rule = dv.rule("*", input=input_, weight=weight, mul=mul, grad=grad)
-    dv.apply_(model, dv.Recipe(rule), example)
-    return model
-
-
-def given_range(example, fmt):
-    return operand_range(example, dv.format(fmt), "input", None)
-
-
-def backward(y, *leaves):
-    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(9)).to(y.dtype)
-    return direction, torch.autograd.grad(y, leaves, direction)
 
 
 def assert_near(got, wanted, rtol=2e-5):
@@ -249,17 +234,6 @@ def test_the_exact_multiplier_gives_what_ste_does():
     for others in grads[1:]:
         for got, wanted in zip(others, grads[0], strict=True):
             torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-
-
-class Both(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.fc = nn.Linear(12, 4)
-
-    def forward(self, x):
-        y = torch.relu(self.conv(x)).flatten(1)
-        return torch.matmul(self.fc(y), torch.linspace(-1, 1, 8, dtype=x.dtype).reshape(4, 2))
 
 
 def emulated(grad="lut2d(window=3)", dtype=torch.float32):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["Late", "OwnProducts", "spelling"]
 
 
-class OwnProducts(nn.Module):
+class OwnProducts(nn.Module, ABC):
     """Mixin, placed before a torch layer: ``_product`` computes each product of its forward."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the torch layer's."""
         return run_under(_ENTRY, self, super().forward, args, kwargs)
 
+    @abstractmethod
     def _product(self, index: int, call: Call) -> Tensor:
         """The ``index``-th product of one forward, in normal form."""
-        raise NotImplementedError
 
 
 class Late(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from dovetail.formats.cast import Masked, mask_of_cast
 from dovetail.kernels.weight_cache import cached
 
 __all__ = ["kept_with_gradient"]
@@ -47,18 +48,15 @@ def _made(weight: Tensor, cast: Cast) -> tuple[Tensor, Tensor] | None:
     leaf = weight.detach().requires_grad_()
     with torch.enable_grad(), saved_tensors_hooks(_same, _same):
         y = cast(leaf)
-        node: Any = y.grad_fn
-        if type(node).__name__ != "_StraightThroughBackward":
-            return None
-        (inside,) = node.saved_tensors
-    return y.detach(), inside
+        inside = mask_of_cast(y)
+    return None if inside is None else (y.detach(), inside)
 
 
 def _same(x: Tensor) -> Tensor:
     return x
 
 
-class _Kept(torch.autograd.Function):
+class _Kept(Masked):
     """A cast that was made earlier."""
 
     @staticmethod
@@ -66,13 +64,3 @@ class _Kept(torch.autograd.Function):
         ctx.save_for_backward(inside)
         ctx.save_for_forward(inside)
         return y.detach()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (inside,) = ctx.saved_tensors
-        return torch.where(inside, grad, 0.0), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        (inside,) = ctx.saved_tensors
-        return torch.where(inside, tangent, 0.0)

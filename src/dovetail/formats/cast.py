@@ -27,7 +27,15 @@ from dovetail.formats.realise import (
 from dovetail.formats.registry import known
 from dovetail.formats.shaped import Shaped
 
-__all__ = ["as_integer", "cast", "cast_by_range", "fake_quantize", "straight_through"]
+__all__ = [
+    "Masked",
+    "as_integer",
+    "cast",
+    "cast_by_range",
+    "fake_quantize",
+    "mask_of_cast",
+    "straight_through",
+]
 
 
 def as_integer(fmt: Format) -> IntFormat:
@@ -239,16 +247,8 @@ def _followed(
     return q - torch.where(torch.isfinite(fixed), fixed - passed, torch.zeros_like(fixed))
 
 
-class _StraightThrough(torch.autograd.Function):
-    """A cast whose mask comes out of the pass that rounds."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: bool, rounded: Rounding) -> Tensor:
-        report = Report(clip)
-        y = rounded(x.detach(), report)
-        ctx.save_for_backward(report.inside)
-        ctx.save_for_forward(report.inside)
-        return y
+class Masked(torch.autograd.Function):
+    """A cast whose gradient, to its first argument of three, passes where a saved mask says."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -259,6 +259,32 @@ class _StraightThrough(torch.autograd.Function):
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         (inside,) = ctx.saved_tensors
         return torch.where(inside, tangent, 0.0)
+
+
+class _StraightThrough(Masked):
+    """A cast whose mask comes out of the pass that rounds."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, clip: bool, rounded: Rounding) -> Tensor:
+        report = Report(clip)
+        y = rounded(x.detach(), report)
+        ctx.save_for_backward(report.inside)
+        ctx.save_for_forward(report.inside)
+        return y
+
+
+def mask_of_cast(y: Tensor) -> Tensor | None:
+    """Where the gradient passes through the cast that gave ``y``, if that was a single one.
+
+    >>> x = torch.tensor([1.3, 9.0], requires_grad=True)
+    >>> mask_of_cast(cast(x, "fp4_e2m1fn")), mask_of_cast(x * 2)
+    (tensor([ True, False]), None)
+    """
+    if not isinstance(y.grad_fn, _StraightThrough._backward_cls):
+        return None
+    node: Any = y.grad_fn
+    found: Tensor = node.saved_tensors[0]
+    return found
 
 
 def _is_followed(x: Tensor) -> bool:

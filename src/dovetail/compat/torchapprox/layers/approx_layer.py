@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -101,9 +102,9 @@ class ApproxLayer(OwnProducts):
         return made.train(layer.training)
 
     @staticmethod
+    @abstractmethod
     def _arguments(layer: Any) -> tuple[Any, ...]:
         """What the constructor takes before ``bias``."""
-        raise NotImplementedError
 
     @property
     def htp_model(self) -> FastModel | None:
