@@ -10,7 +10,7 @@ import pytest
 import dovetail as dv
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, check, run
-from dovetail.recipe.experiment import FitSpec
+from dovetail.recipe.sections.fit import FitSpec
 
 FILE = """\
 dovetail: 1

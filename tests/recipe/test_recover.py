@@ -7,9 +7,9 @@ import inspect
 import pytest
 
 import dovetail as dv
-from dovetail.recipe.experiment import Experiment
-from dovetail.recipe.recover import BEFORE_EMULATION, RecoverSpec, keys_under
+from dovetail.recipe.experiment import Experiment, keys_under
 from dovetail.recipe.schema import dump, loads
+from dovetail.recipe.sections.recover import BEFORE_EMULATION, RecoverSpec
 
 NAMES = tuple(RecoverSpec.model_fields)
 

@@ -7,10 +7,11 @@ import pytest
 
 import dovetail as dv
 from dovetail.errors import DovetailError
-from dovetail.recipe.experiment import Experiment, RuleSpec
+from dovetail.recipe.experiment import Experiment
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import FIELDS, rule
 from dovetail.recipe.schema import dump, load, loads
+from dovetail.recipe.sections.rules import RuleSpec
 
 GOOD = """\
 dovetail: 1

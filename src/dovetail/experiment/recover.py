@@ -11,8 +11,8 @@ from dovetail import recovery
 from dovetail._batches import device_of, inputs_and_target
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.subject import Subject
-from dovetail.recipe.recover import BEFORE_EMULATION
 from dovetail.recipe.schema import ExperimentFile
+from dovetail.recipe.sections.recover import BEFORE_EMULATION
 from dovetail.recipe.yaml_source import at
 from dovetail.recovery import Recovery
 

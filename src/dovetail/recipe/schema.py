@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from dovetail._files import target
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.kept import KEPT_KINDS
-from dovetail.recipe import experiment as spec
 from dovetail.recipe import yaml_source
-from dovetail.recipe.experiment import Experiment
+from dovetail.recipe.experiment import Experiment, keys_under
 from dovetail.recipe.recipe import Recipe
-from dovetail.recipe.recover import keys_under
 from dovetail.recipe.rule import Rule, rule
+from dovetail.recipe.sections.rules import RuleSpec
+from dovetail.recipe.sections.spelling import loaded
 from dovetail.recipe.selectors import Selector
 from dovetail.recipe.yaml_source import Document, at, describe
 
@@ -122,7 +122,7 @@ def dump(file: ExperimentFile) -> str:
     return "".join(lines)
 
 
-def _spelled(item: Rule, written: spec.RuleSpec) -> dict[str, Any]:
+def _spelled(item: Rule, written: RuleSpec) -> dict[str, Any]:
     """The rule in canonical spelling; a multiplier from a file stays the file's name."""
     words = item.spelled()
     return words | {"mul": written.mul} if _names_data(item) else words
@@ -164,7 +164,7 @@ def _checked(document: Document, overrides: Iterable[str]) -> ExperimentFile:
     return ExperimentFile(experiment, Recipe(*rules), document)
 
 
-def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) -> Rule:
+def _rule(item: RuleSpec, path: tuple[str | int, ...], document: Document) -> Rule:
     """Built piece by piece first, so that a refusal names the place of the piece at fault."""
     pieces: dict[str, dict[str, Any]] = {"match": {}}
     pieces |= {key: {key: value} for key in ("op", "type") if (value := getattr(item, key))}
@@ -173,19 +173,11 @@ def _rule(item: spec.RuleSpec, path: tuple[str | int, ...], document: Document) 
             Selector(item.match, **selection)
     for name, value in item.values().items():
         with at(document.where((*path, name))):
-            one: dict[str, Any] = {name: spec.loaded(value)}
+            one: dict[str, Any] = {name: loaded(value)}
             rule(item.match, **one)
     return item.build(document.line(path))
 
 
-_PARTS: dict[str, type[BaseModel]] = {
-    "model": spec.ModelSpec,
-    "data": spec.DataSpec,
-    "rules": spec.RuleSpec,
-    "calibrate": spec.CalibrateSpec,
-    "fit": spec.FitSpec,
-    "require": spec.RequireSpec,
-}
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",
@@ -214,16 +206,12 @@ def _sentence(item: dict[str, Any], document: Document) -> str:
     if kind in ("extra_forbidden", "missing"):
         *parent, key = loc
         place, shown = document.where(loc, key=True), ".".join(map(str, parent))
-        keys: Iterable[str] = Experiment.model_fields
-        if parent:
-            known = _PARTS.get(str(parent[0]))
-            keys = keys_under(parent) if known is None else known.model_fields
         if kind == "missing":
             problem = f"the key '{key}' is missing"
             if key == "dovetail":
                 problem += "; the first line of an experiment file is 'dovetail: 1'"
         else:
-            problem = str(unknown("key", str(key), keys))
+            problem = str(unknown("key", str(key), keys_under(parent)))
     else:
         place, shown = document.where(loc), ".".join(map(str, loc))
         problem = _problem(kind, context, item)

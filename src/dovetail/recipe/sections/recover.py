@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from dovetail.recipe.sections.base import Spec
 from dovetail.recipe.yaml_source import describe
 
-__all__ = ["BEFORE_EMULATION", "RecoverSpec", "keys_under"]
+__all__ = ["BEFORE_EMULATION", "Recipes", "RecoverSpec"]
 
 #: Those that change the model before the rules are applied to it, and so come first.
 BEFORE_EMULATION = ("fold_batch_norm",)
@@ -21,9 +22,7 @@ Patterns = Annotated[
 ]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class _Options(Spec):
     select: Patterns = "*"
 
 
@@ -103,10 +102,8 @@ class TuneFunctionsOptions(_Options):
     budget: float = Field(1.0, ge=1, description="how many times the segments, steps... may grow")
 
 
-class RecoverSpec(BaseModel):
+class RecoverSpec(Spec):
     """One recipe, by its name, with its options."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     fold_batch_norm: FoldBatchNormOptions | None = None
     reestimate_batch_norm: ReestimateBatchNormOptions | None = None
@@ -165,29 +162,14 @@ class RecoverSpec(BaseModel):
         return {self.name: options}
 
 
-def keys_under(path: Sequence[str | int]) -> Iterable[str]:
-    """The keys that may stand at a place under `recover`, for messages.
-
-    >>> list(keys_under(("recover", 0, "rotate")))
-    ['select', 'block', 'seed']
-    """
-    if len(path) < 3:
-        return RecoverSpec.model_fields
-    return _OPTIONS[str(path[2])].model_fields
+def _in_order(value: Sequence[RecoverSpec]) -> Sequence[RecoverSpec]:
+    later = False
+    for item in value:
+        if later and item.name in BEFORE_EMULATION:
+            raise ValueError(f"{item.name} changes the model before the rules do: put it first")
+        later |= item.name not in BEFORE_EMULATION
+    return value
 
 
-_OPTIONS: dict[str, type[_Options]] = {
-    "fold_batch_norm": FoldBatchNormOptions,
-    "reestimate_batch_norm": ReestimateBatchNormOptions,
-    "equalise": EqualiseOptions,
-    "smoothquant": SmoothquantOptions,
-    "awq": AwqOptions,
-    "gptq": GptqOptions,
-    "adaround": AdaroundOptions,
-    "rotate": RotateOptions,
-    "slanc": SlancOptions,
-    "tune_functions": TuneFunctionsOptions,
-    "remap_weights": RemapWeightsOptions,
-    "control_variate": ControlVariateOptions,
-    "correct_bias": CorrectBiasOptions,
-}
+#: One after the other.
+Recipes = Annotated[Sequence[RecoverSpec], AfterValidator(_in_order)]
