@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dovetail._plain import plain
 
 if TYPE_CHECKING:
     from dovetail.analysis import Interval
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from dovetail.recovery import Recovery
     from dovetail.training.fit import FitResult
 
-__all__ = ["RunResult", "Stage", "plain"]
+__all__ = ["RunResult", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,3 @@ def _facts(multiplier: Multiplier | FloatMultiplier) -> dict[str, Any]:
         "rank": None if factors is None else factors.rank,
         "cost": None if cost is None else cost.to_dict(),
     }
-
-
-def plain(value: Any) -> Any:
-    """`value` with tuples as lists and non-finite numbers as text, for strict JSON.
-
-    >>> plain({"a": (1, float("inf"))})
-    {'a': [1, 'inf']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
