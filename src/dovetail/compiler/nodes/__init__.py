@@ -1,0 +1,11 @@
+"""Library nodes: heavy and emulated operators of an SDFG, each with several expansions.
+
+``NODES`` maps the name of an operator, as FX prints it, to how it is put into a state.
+"""
+
+from __future__ import annotations
+
+from dovetail.compiler.nodes.base import Call, NodeSpec, Operand
+from dovetail.compiler.nodes.catalog import NODES
+
+__all__ = ["NODES", "Call", "NodeSpec", "Operand"]

@@ -1,0 +1,127 @@
+// What generated code needs of libtorch: views of memory as tensors, and errors as exceptions.
+#ifndef DOVETAIL_ATEN_H
+#define DOVETAIL_ATEN_H
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+
+extern "C" {
+struct AtenTensorOpaque;
+struct StableListOpaque;
+struct StringOpaque;
+using AtenTensorHandle = AtenTensorOpaque*;
+int32_t aoti_torch_device_type_cpu();
+int32_t aoti_torch_layout_strided();
+int32_t aoti_torch_dtype_bool();
+int32_t aoti_torch_dtype_uint8();
+int32_t aoti_torch_dtype_int8();
+int32_t aoti_torch_dtype_int16();
+int32_t aoti_torch_dtype_int32();
+int32_t aoti_torch_dtype_int64();
+int32_t aoti_torch_dtype_float16();
+int32_t aoti_torch_dtype_bfloat16();
+int32_t aoti_torch_dtype_float32();
+int32_t aoti_torch_dtype_float64();
+int32_t aoti_torch_dtype_complex64();
+int32_t aoti_torch_dtype_complex128();
+int32_t aoti_torch_memory_format_contiguous_format();
+int32_t aoti_torch_memory_format_channels_last();
+int32_t aoti_torch_memory_format_channels_last_3d();
+int32_t aoti_torch_memory_format_preserve_format();
+uint64_t aoti_torch_abi_version();
+int32_t aoti_torch_create_tensor_from_blob(void*, int64_t, const int64_t*, const int64_t*, int64_t,
+                                           int32_t, int32_t, int32_t, AtenTensorHandle*);
+int32_t aoti_torch_delete_tensor_object(AtenTensorHandle);
+int32_t aoti_torch_copy_(AtenTensorHandle self, AtenTensorHandle src, int32_t non_blocking);
+int32_t aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
+int32_t aoti_torch_cpu_bmm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
+int32_t aoti_torch_cpu__int_mm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
+int32_t aoti_torch_cpu_addmm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle,
+                                 AtenTensorHandle, double beta, double alpha);
+int32_t aoti_torch_cpu_baddbmm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle,
+                                   AtenTensorHandle, double beta, double alpha);
+int32_t torch_call_dispatcher(const char* name, const char* overload, uint64_t* stack,
+                              uint64_t version);
+int32_t torch_new_list_reserve_size(size_t size, StableListOpaque**);
+int32_t torch_list_push_back(StableListOpaque*, uint64_t);
+int32_t torch_new_string_handle(const char* data, size_t length, StringOpaque**);
+// Newer than the other functions: a library without it only words its errors less well.
+__attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
+}
+
+namespace dovetail_aten {
+
+inline void check(int32_t failed, const char* operation) {
+  if (!failed) return;
+  std::string message = operation;
+  if (torch_exception_get_what_without_backtrace)
+    message += std::string(": ") + torch_exception_get_what_without_backtrace();
+  throw std::runtime_error(message);
+}
+
+// Owns a handle until it is given away.
+class Tensor {
+ public:
+  explicit Tensor(AtenTensorHandle handle) : handle_(handle) {}
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+  ~Tensor() {
+    if (handle_) aoti_torch_delete_tensor_object(handle_);
+  }
+  operator AtenTensorHandle() const { return handle_; }
+  uint64_t give() {
+    const auto value = reinterpret_cast<uint64_t>(handle_);
+    handle_ = nullptr;
+    return value;
+  }
+
+ private:
+  AtenTensorHandle handle_;
+};
+
+inline AtenTensorHandle view(const void* data, int32_t dtype, std::initializer_list<int64_t> sizes,
+                             std::initializer_list<int64_t> strides) {
+  AtenTensorHandle made = nullptr;
+  check(aoti_torch_create_tensor_from_blob(
+            const_cast<void*>(data), static_cast<int64_t>(sizes.size()), sizes.begin(),
+            strides.begin(), 0, dtype, aoti_torch_device_type_cpu(), 0, &made),
+        "a view of an array");
+  return made;
+}
+
+inline void copy(AtenTensorHandle to, AtenTensorHandle from) {
+  check(aoti_torch_copy_(to, from, 0), "a copy");
+}
+
+// Arguments of a boxed call are 64-bit words; the callee owns what they point to.
+inline uint64_t word(double value) {
+  uint64_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+inline uint64_t word(int64_t value) { return static_cast<uint64_t>(value); }
+inline uint64_t word(AtenTensorHandle value) { return reinterpret_cast<uint64_t>(value); }
+inline AtenTensorHandle result(uint64_t word) { return reinterpret_cast<AtenTensorHandle>(word); }
+inline uint64_t given(uint64_t value) { return reinterpret_cast<uint64_t>(new uint64_t(value)); }
+
+inline uint64_t list(std::initializer_list<uint64_t> words) {
+  StableListOpaque* made = nullptr;
+  check(torch_new_list_reserve_size(words.size(), &made), "a list");
+  for (const uint64_t w : words) check(torch_list_push_back(made, w), "a list");
+  return reinterpret_cast<uint64_t>(made);
+}
+
+inline uint64_t text(const char* value) {
+  StringOpaque* made = nullptr;
+  check(torch_new_string_handle(value, std::strlen(value), &made), "a text");
+  return reinterpret_cast<uint64_t>(made);
+}
+
+inline void call(const char* name, const char* overload, uint64_t* stack) {
+  check(torch_call_dispatcher(name, overload, stack, aoti_torch_abi_version()), name);
+}
+
+}  // namespace dovetail_aten
+#endif

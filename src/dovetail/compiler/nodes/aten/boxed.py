@@ -1,0 +1,78 @@
+"""C++ for any operator, through torch's boxed dispatcher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dovetail.compiler.nodes.aten.schema import arguments, boxable, found, out_variant
+from dovetail.compiler.nodes.aten.text import dtype_code, number, view
+from dovetail.compiler.nodes.base import Call
+from dovetail.errors import DovetailError
+
+__all__ = ["boxed_code"]
+
+
+def boxed_code(call: Call) -> str:
+    """A tasklet's body that computes ``call`` and leaves its results in the given arrays.
+
+    An overload that writes into given tensors is taken where torch has one that is more than a
+    copy; otherwise the results are copied.
+    """
+    if (reason := boxable(call.key)) is not None:
+        raise DovetailError(reason)
+    words = [_word(call.key, kind, value) for kind, value in arguments(call)]
+    other = None if None in call.outputs else out_variant(call.key)
+    if other is not None:
+        words += [f"dovetail_aten::word({view(o)})" for o in call.outputs if o is not None]
+    called = (other or found(call.key))._schema
+    size = max(len(words), len(called.returns), 1)
+    lines = [
+        f"uint64_t stack[{size}] = {{{', '.join(words)}}};",
+        f'dovetail_aten::call("{called.name}", "{called.overload_name}", stack);',
+    ]
+    for i, output in enumerate(call.outputs):
+        lines.append(
+            f"dovetail_aten::Tensor made{i}(reinterpret_cast<AtenTensorHandle>(stack[{i}]));"
+        )
+        if other is None and output is not None:
+            lines.append(f"dovetail_aten::copy(dovetail_aten::Tensor({view(output)}), made{i});")
+    return "\n".join(lines)
+
+
+def _word(key: str, kind: str, value: Any) -> str:
+    if kind.startswith("Optional["):
+        inner = kind[len("Optional[") : -1]
+        return "0" if value is None else f"dovetail_aten::given({_word(key, inner, value)})"
+    if kind.startswith("List["):
+        inner = kind[len("List[") : -1]
+        return f"dovetail_aten::list({{{', '.join(_word(key, inner, v) for v in value)}}})"
+    if kind == "Tensor":
+        if value is None:
+            raise DovetailError(f"{key} needs a tensor where it was given none")
+        return f"dovetail_aten::word({view(value)})"
+    return _constant(key, kind, value)
+
+
+def _constant(key: str, kind: str, value: Any) -> str:
+    if kind == "float":
+        return f"dovetail_aten::word(double({number(float(value))}))"
+    if kind in ("int", "bool"):
+        return f"dovetail_aten::word(int64_t({number(value)}))"
+    if kind == "str":
+        return f"dovetail_aten::text({_quoted(value)})"
+    if kind == "ScalarType":
+        return f"dovetail_aten::word(int64_t({dtype_code(value)}))"
+    if kind == "MemoryFormat":
+        name = str(value).removeprefix("torch.")
+        return f"dovetail_aten::word(int64_t(aoti_torch_memory_format_{name}()))"
+    if kind == "Layout" and value == torch.strided:
+        return "dovetail_aten::word(int64_t(aoti_torch_layout_strided()))"
+    raise DovetailError(f"{key}: {value!r} has no C form")
+
+
+def _quoted(text: str) -> str:
+    plain = " _-.,:;()[]{}=+*/@<>|"
+    escaped = "".join(c if c.isalnum() or c in plain else f"\\{ord(c):03o}" for c in text)
+    return f'"{escaped}"'

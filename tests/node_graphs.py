@@ -1,0 +1,117 @@
+"""A tiny SDFG around library nodes: built without cmake, run on tensors, compared by tests."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("dace")
+from dovetail.compiler.engine import load_dace
+from dovetail.compiler.nodes import NODES, Operand
+
+dace = load_dace()
+if shutil.which("g++") is None:
+    pytest.skip("no g++", allow_module_level=True)
+
+DTYPES = {
+    torch.float32: dace.float32,
+    torch.float64: dace.float64,
+    torch.int8: dace.int8,
+    torch.uint8: dace.uint8,
+    torch.int16: dace.int16,
+    torch.int32: dace.int32,
+    torch.int64: dace.int64,
+    torch.bool: dace.bool_,
+}
+
+
+class Graph:
+    """Calls of operators side by side in one SDFG; ``run`` returns the results of each."""
+
+    def __init__(self) -> None:
+        self.sdfg = dace.SDFG("graph")
+        self.state = self.sdfg.add_state("calls")
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.results: list[list[torch.Tensor | None]] = []
+        self.nodes = []
+
+    def operand(self, tensor: torch.Tensor) -> Operand:
+        """An array over the tensor's whole storage."""
+        name = next((n for n, known in self.tensors.items() if known is tensor), None)
+        if name is None:
+            name = f"t{len(self.tensors)}"
+            size = max(tensor.untyped_storage().nbytes() // tensor.element_size(), 1)
+            self.sdfg.add_array(name, (size,), DTYPES[tensor.dtype])
+            self.tensors[name] = tensor
+        offset = tensor.storage_offset()
+        return Operand(name, tuple(tensor.shape), tensor.stride(), offset, tensor.dtype)
+
+    def add(self, key, inputs, expected, implementation=None, out=None, **attributes):
+        """One call; its results look like ``expected`` (or are written to ``out``)."""
+        expected = expected if isinstance(expected, (list, tuple)) else [expected]
+        outs = out or [e if e is None else torch.full_like(e, 77) for e in expected]
+        operands = [None if t is None else self.operand(t) for t in inputs]
+        results = [None if t is None else self.operand(t) for t in outs]
+        spec = NODES[key]
+        node = spec.add(self.state, self.sdfg, operands, results, attributes, implementation)
+        self.nodes.append(node)
+        self.results.append(outs)
+        return node
+
+    def generated(self):
+        """DaCe's code objects."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.sdfg.generate_code()
+
+    def run(self) -> list[list[torch.Tensor | None]]:
+        """Build, call once, and return the results of every call in order."""
+        self.sdfg.expand_library_nodes()
+        objects = self.generated()
+        with tempfile.TemporaryDirectory() as folder:
+            library = build(objects, Path(folder))
+            arguments = [
+                ctypes.c_void_p(self.tensors[n].untyped_storage().data_ptr())
+                for n in self.sdfg.arglist()
+            ]
+            start = getattr(library, "__dace_init_graph")
+            start.restype = ctypes.c_void_p
+            handle = ctypes.c_void_p(start())
+            getattr(library, "__program_graph")(handle, *arguments)
+            getattr(library, "__dace_exit_graph")(handle)
+        return self.results
+
+
+def build(objects, folder: Path) -> ctypes.CDLL:
+    """The shared library of DaCe's code objects."""
+    environments = {name for o in objects for name in o.environments}
+    sources = []
+    for o in objects:
+        if o.language == "cpp" and o.linkable:
+            sources.append(folder / f"{o.name}_{o.target.target_name}.cpp")
+            hashed = '#include "../../include/hash.h"'
+            sources[-1].write_text(o.clean_code.replace(hashed, ""))
+    command = [
+        "g++",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-w",
+        "-fopenmp",
+        "-std=c++20",
+        "-ffp-contract=off",
+    ]
+    command += [f"-I{Path(dace.__file__).parent}/runtime/include", *map(str, sources)]
+    for e in dace.library.get_environments_and_dependencies(environments):
+        command += [f"-I{i}" for i in e.cmake_includes] + list(e.cmake_libraries)
+    target = folder / "graph.so"
+    done = subprocess.run([*command, "-o", target], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]
+    return ctypes.CDLL(str(target))
