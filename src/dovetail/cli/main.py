@@ -14,15 +14,16 @@ import typer
 from dovetail import __version__
 from dovetail.cli import multiplier, plan, run, show
 from dovetail.cli.console import say, say_error
+from dovetail.cli.interrupt import Interruptible
 from dovetail.errors import DovetailError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="dovetail",
+    cls=Interruptible,
     help="How a neural network behaves on arithmetic that does not exist yet.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,7 +57,8 @@ app.add_typer(show.app, name="show")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: a condition of `require` was missed; 2: refused, the reason is on standard error.
+    0: done; 1: a condition of `require` was missed, or a check found a difference; 2: refused, the
+    reason is on standard error; 130: interrupted, the line on standard error says how to go on.
     `DOVETAIL_TRACEBACK=1` lets a refusal's traceback through.
     """
     for stream in (sys.stdout, sys.stderr):

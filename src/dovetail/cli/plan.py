@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dovetail.cli.console import say, say_json, width
-from dovetail.cli.options import File, Json, Set
+from dovetail.cli.options import Files, Json, Set, overrides
 
 __all__ = ["plan"]
 
@@ -22,7 +22,7 @@ Graph = Annotated[
 
 
 def plan(
-    file: File, set_: Set = None, tree: Tree = False, graph: Graph = None, json: Json = False
+    files: Files, set_: Set = None, tree: Tree = False, graph: Graph = None, json: Json = False
 ) -> None:
     """Show who gets what, and from which rule. Nothing is measured."""
     from dovetail.analysis import tree as drawn
@@ -30,7 +30,7 @@ def plan(
     from dovetail.experiment import subject
     from dovetail.recipe.schema import load
 
-    experiment = load(file, set_ or ())
+    experiment = load(files, overrides(set_))
     work = subject(experiment)
     resolved = plan_for(work.model, experiment.recipe, work.example)
     if graph is not None:
@@ -38,7 +38,7 @@ def plan(
     if json:
         say_json(resolved.to_dict())
         return
-    say(f"{work.name} under the {len(experiment.recipe)} rules of {file}\n")
+    say(f"{work.name} under the {len(experiment.recipe)} rules of {experiment.document.name}\n")
     say(drawn(work.model, resolved, width()) if tree else resolved.table(width()).rstrip())
 
 

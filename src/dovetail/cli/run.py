@@ -20,7 +20,7 @@ from dovetail.cli.console import (
     table,
     width,
 )
-from dovetail.cli.options import Json, Set
+from dovetail.cli.options import Json, Out, Set, Threads, overrides
 from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
@@ -34,23 +34,28 @@ _ROOM_TO_PLOT = 94  # columns; a figure cut short would lie
 
 
 def run(
-    file: Annotated[Path | None, typer.Argument(help="The experiment file.")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="The experiment file. Each further file is laid over those before it, key by "
+            "key: its keys count, its rules are appended.",
+            show_default=False,
+        ),
+    ] = None,
     set_: Set = None,
     train: Annotated[
         bool, typer.Option("--train", help="Train a built-in model from scratch first.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the report; else `report` of the file.")
-    ] = None,
+    out: Out = None,
     json: Json = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Short for --set threads=N; else torch's choice.")
-    ] = None,
+    threads: Threads = None,
     check: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
             help="Instead of a file: run a finished report again and compare every number.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -62,21 +67,19 @@ def run(
     """
     from dovetail.experiment import run as run_experiment
 
-    overrides = [*(set_ or ()), *([f"threads={threads}"] if threads else ())]
+    changes = overrides(set_, threads)
     if check is not None:
-        if file or overrides or train or out:
+        if files or changes or train or out:
             raise DovetailError("--check runs what the folder's report holds; give only the folder")
         _check(check, json)
         return
-    if file is None:
-        raise DovetailError("which experiment? Give its file, such as examples/digits.yaml")
     result = run_experiment(
-        file, overrides=overrides, from_scratch=train, out=out, progress=not json
+        files or (), overrides=changes, from_scratch=train, out=out, progress=not json
     )
     if json:
         say_json(result.to_dict())
     else:
-        _print(result, file)
+        _print(result)
     for sentence in result.missed:
         say_error(sentence)
     if result.missed:
@@ -97,10 +100,10 @@ def _check(folder: Path, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print(result: RunResult, file: Path) -> None:
+def _print(result: RunResult) -> None:
     weights = "trained here" if result.trained else "trained weights"
     say(
-        Text(str(file), style="bold"),
+        Text(result.source, style="bold"),
         f"{result.model} ({weights}) on {result.data}; seed {result.seed}",
         "",
         _layers(result),

@@ -38,7 +38,7 @@ __all__ = ["resolve", "run"]
 
 
 def run(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     overrides: Iterable[str] = (),
     from_scratch: bool = False,
@@ -48,6 +48,7 @@ def run(
 ) -> RunResult:
     """Run an experiment file: what `dovetail run` does, without the printing.
 
+    Of several files each is laid over those before it: its keys count.
     `overrides` are assignments such as `"rules.1.mul=exact"`; `from_scratch` trains a built-in
     model instead of loading its weights. Everything is refused that can be before any measuring.
     `out`, or else `report` in the file, is the folder for `report.html`, `report.json` and
@@ -61,7 +62,8 @@ def run(
     dovetail.errors.DovetailError: no file 'no-such-file.yaml'
     """
     overrides = list(overrides)
-    file = resolve(load(path, overrides), out)
+    paths = [path] if isinstance(path, (str, Path)) else list(path)
+    file = resolve(load(paths, overrides), out)
     with at(file.where("calibrate", "observer")):
         make_observer(file.spec.calibrate.observer)
     steps = Steps(show=progress)
@@ -79,7 +81,7 @@ def run(
             result = _measured(file, work, plan, steps, write)
     if write:
         with steps.step("writing the report"):
-            report.write(result.report, result, command=_command(path, overrides, from_scratch))
+            report.write(result.report, result, command=_command(paths, overrides, from_scratch))
     return result
 
 
@@ -94,9 +96,9 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _command(path: str | Path, overrides: Iterable[str], from_scratch: bool) -> str:
+def _command(paths: Sequence[str | Path], overrides: Iterable[str], from_scratch: bool) -> str:
     """The command line that repeats the run."""
-    words = ["dovetail", "run", str(path)]
+    words = ["dovetail", "run", *map(str, paths)]
     for assignment in overrides:
         words += ["--set", assignment]
     return shlex.join([*words, "--train"] if from_scratch else words)
@@ -110,7 +112,7 @@ def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFi
     'out/mine'
     """
     spec = file.spec
-    stem = file.document.name.rsplit(".", 1)[0]
+    stem = "+".join(name.rsplit(".", 1)[0] for name in file.document.name.split("+"))
     report = str(out) if out is not None else spec.report or f"out/{stem}"
     threads = spec.threads or torch.get_num_threads()
     fit = spec.fit

@@ -16,6 +16,7 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.kept import KEPT_KINDS
 from dovetail.recipe import yaml_source
 from dovetail.recipe.experiment import Experiment, keys_under
+from dovetail.recipe.overlay import overlaid
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.sections.rules import RuleSpec
@@ -39,14 +40,19 @@ class ExperimentFile:
         return self.document.where(path)
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> ExperimentFile:
+def load(path: str | Path | Sequence[str | Path], overrides: Iterable[str] = ()) -> ExperimentFile:
     """Read and check an experiment file; `overrides` such as `"rules.1.mul=exact"` come first.
+
+    Of several files each is laid over those before it (see :mod:`dovetail.recipe.overlay`).
 
     >>> load("no-such-file.yaml")
     Traceback (most recent call last):
     dovetail.errors.DovetailError: no file 'no-such-file.yaml'
     """
-    return _checked(yaml_source.read(path), overrides)
+    paths = [path] if isinstance(path, (str, Path)) else list(path)
+    if not paths:
+        raise DovetailError("which experiment? Give its file, such as examples/digits.yaml")
+    return _checked(overlaid(yaml_source.read(each) for each in paths), overrides)
 
 
 def loads(text: str, name: str = "<text>", overrides: Iterable[str] = ()) -> ExperimentFile:

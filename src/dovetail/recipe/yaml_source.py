@@ -63,6 +63,7 @@ class Dialect:
 
 
 _PLAIN = Dialect()
+_LAST = (1 << 30, 0, 0)
 #: Aliases can name one another, so that a short file holds endless data.
 _MOST_VALUES = 200_000
 
@@ -87,6 +88,8 @@ class Document:
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
     overrides: dict[Location, str] = field(default_factory=dict)
     dialect: Dialect = _PLAIN
+    #: Which file a place is in, where several are laid over one another.
+    origins: dict[Location, str] = field(default_factory=dict)
 
     def where(self, path: Sequence[Key], *, key: bool = False) -> str:
         """`file:line:column` of the value at `path` (of its key with `key=True`).
@@ -105,7 +108,7 @@ class Document:
                     return shown
             if location in marks:
                 line, column = marks[location]
-                return f"{self.name}:{line}:{column}"
+                return f"{self.origins.get(location, self.name)}:{line}:{column}"
             if not location:
                 return self.name
             location, marks = location[:-1], self.values
@@ -115,16 +118,20 @@ class Document:
         location = tuple(path)
         if location not in self.values:
             return self.where(location)
-        return f"{self.name}:{self.values[location][0]}"
+        return f"{self.origins.get(location, self.name)}:{self.values[location][0]}"
 
-    def rank(self, path: Sequence[Key]) -> tuple[int, int]:
-        """Sorts places in the order of the file; what was set from outside comes last."""
+    def rank(self, path: Sequence[Key]) -> tuple[int, int, int]:
+        """Sorts places in the order of the files; what was set from outside comes last."""
         location = tuple(path)
         while location not in self.values and location:
             if location in self.overrides:
-                return (1 << 30, 0)
+                return _LAST
             location = location[:-1]
-        return self.values.get(location, (1 << 30, 0))
+        if location not in self.values:
+            return _LAST
+        names = list(dict.fromkeys(self.origins.values()))
+        file = names.index(self.origins[location]) if location in self.origins else 0
+        return (file, *self.values[location])
 
     def override(self, assignment: str) -> None:
         """Apply one `path=value` assignment, its value read as YAML; lists count from 0.
@@ -156,8 +163,11 @@ class Document:
                 container = container[key]
         location = tuple(path)
         self.overrides[location] = shown
-        # Places inside the old value mean nothing any more.
-        for marks in (self.values, self.keys):
+        self.forget(location)
+
+    def forget(self, location: Location) -> None:
+        """The value at `location` is another now: places inside the old one mean nothing."""
+        for marks in (self.values, self.keys, self.origins):
             for old in [m for m in marks if m[: len(location)] == location]:
                 del marks[old]
 
