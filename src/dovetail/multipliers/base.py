@@ -24,6 +24,7 @@ from dovetail.multipliers.metrics import (
 from dovetail.multipliers.operands import Bits, IntArray, check_operand, operand_values, spell_bits
 
 if TYPE_CHECKING:
+    from dovetail.multipliers.circuits.circuit import Circuit
     from dovetail.multipliers.explanation import Explanation
     from dovetail.multipliers.models import Model
 
@@ -180,9 +181,24 @@ class Multiplier(ABC):
         return explain(self)
 
     @property
-    def cost(self) -> Cost | None:
-        """Energy, power, area and delay with their source, or None when nothing is known."""
+    def circuit(self) -> Circuit | None:
+        """The gates that compute this multiplier, or None where they are not known.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("drum").circuit is None, multiplier("truncate").circuit.bits
+        (True, (8, 8))
+        """
         return None
+
+    @property
+    def cost(self) -> Cost | None:
+        """Energy, power, area and delay with their source, or None when nothing is known.
+
+        Measured, or else estimated from the gates of `circuit`.
+        """
+        from dovetail.multipliers.circuits.unit_gates import estimated
+
+        return None if self.circuit is None else estimated(self.circuit)
 
     @property
     def max_abs(self) -> int:

@@ -29,14 +29,6 @@ class Cost:
         """
         return self.power_mw * self.delay_ns
 
-    def scaled(self, share: float, source: str) -> Cost:
-        """Power and area times ``share``; the delay, a critical path, is kept.
-
-        >>> Cost(0.5, 700.0, 1.5, "example").scaled(0.5, "estimated").area_um2
-        350.0
-        """
-        return Cost(self.power_mw * share, self.area_um2 * share, self.delay_ns, source)
-
     def to_dict(self) -> dict[str, Any]:
         """All figures by name, units in the names.
 

@@ -9,6 +9,8 @@ import numpy as np
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
+from dovetail.multipliers.circuits.array import array_circuit
+from dovetail.multipliers.circuits.circuit import Circuit
 from dovetail.multipliers.cost import Cost
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.facts import exact_circuit
@@ -58,9 +60,15 @@ class Exact(Multiplier):
 
     @property
     def cost(self) -> Cost | None:
-        """The catalogue's exact circuit of this width, where it has one."""
-        circuit = exact_circuit(self._width(), self.signed)
-        return None if circuit is None else circuit.cost
+        """The catalogue's exact circuit of this width, where it has one, else estimated."""
+        measured = exact_circuit(self._width(), self.signed)
+        return super().cost if measured is None else measured.cost
+
+    @property
+    def circuit(self) -> Circuit:
+        """The array of all partial products."""
+        bits = self._width()
+        return array_circuit((1 << bits[0] * bits[1]) - 1, bits, self.signed)
 
 
 def exact(bits: int | Bits | None = None, signed: bool = True) -> Exact:

@@ -23,6 +23,7 @@ __all__ = [
     "find_mask",
     "mask_factors",
     "mask_matrix",
+    "plus_constant",
     "weighted_factors",
 ]
 
@@ -85,6 +86,22 @@ def weighted_factors(matrix: IntArray, bits: Bits, signed: bool) -> Factors:
     first = _subset_values(left.T, bits[0], signed)
     second = _subset_values(right, bits[1], signed)
     return Factors(first, second)
+
+
+def plus_constant(factors: Factors, constant: int) -> Factors:
+    """The factors with one more term for a constant, its two sides of like size where they can be.
+
+    >>> plus_constant(mask_factors(0, (1, 1), False), 48).first
+    array([[4, 4]])
+    """
+    if constant == 0:
+        return factors
+    low = (constant & -constant).bit_length() - 1
+    share = 1 << min(low, abs(constant).bit_length() // 2 + 1 >> 1)
+    sides = (factors.first, share), (factors.second, constant // share)
+    return Factors(
+        *(np.concatenate([side, np.full((1, side.shape[1]), entry)]) for side, entry in sides)
+    )
 
 
 def find_mask(product: Product, bits: Bits, signed: bool) -> int | None:

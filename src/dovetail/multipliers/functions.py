@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
+from dovetail.multipliers.circuits.circuit import Circuit
 from dovetail.multipliers.factorisation import find_mask, mask_factors
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.kept import keep
@@ -54,6 +55,11 @@ class Function(Multiplier):
     def name(self) -> str:
         """The function's own name."""
         return self.label
+
+    @property
+    def circuit(self) -> Circuit | None:
+        """The function itself, where it is a circuit."""
+        return self.function if isinstance(self.function, Circuit) else None
 
     @cached_property
     def content_key(self) -> str:
@@ -126,7 +132,8 @@ def from_callable(
             raise DovetailError(
                 f"{label} reaches {int(np.abs(products).max())}, beyond max_abs={max_abs}"
             )
-        return from_table(products, signs, width, label)
+        made = from_table(products, signs, width, label)
+        return keep(replace(made, gates=function)) if isinstance(function, Circuit) else made
     bound = 1 << sum(width) if max_abs is None else max_abs
     if not isinstance(bound, int) or isinstance(bound, bool) or not 0 <= bound < 1 << 62:
         raise DovetailError(f"max_abs={max_abs!r}; give the largest product, a whole number")

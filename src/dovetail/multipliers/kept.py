@@ -28,7 +28,9 @@ def keep(multiplier: _M) -> _M:
     (1, 1)
     """
     kind, args, _ = parse_call(repr(multiplier))
-    _KEPT.setdefault((kind, args[0]), multiplier)
+    known = _KEPT.setdefault((kind, args[0]), multiplier)
+    if known.circuit is None:  # of equal ones, keep the one that knows its gates
+        _KEPT[kind, args[0]] = multiplier
     return multiplier
 
 

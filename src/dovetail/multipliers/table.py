@@ -14,6 +14,7 @@ import torch
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import MAX_TABLE_BITS, Multiplier
+from dovetail.multipliers.circuits.circuit import Circuit
 from dovetail.multipliers.kept import keep
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed, spell_bits
 
@@ -28,6 +29,7 @@ class Table(Multiplier):
     bits: Bits
     signed: bool
     label: str = "table"
+    gates: Circuit | None = None
 
     def __post_init__(self) -> None:
         self.values.setflags(write=False)
@@ -40,6 +42,11 @@ class Table(Multiplier):
     def name(self) -> str:
         """The name of the file or function the table came from, else ``table``."""
         return self.label
+
+    @property
+    def circuit(self) -> Circuit | None:
+        """The gates of the file that the table was made from, if that described any."""
+        return self.gates
 
     @cached_property
     def content_key(self) -> str:

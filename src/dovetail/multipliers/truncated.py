@@ -10,7 +10,9 @@ import numpy as np
 from dovetail._spelling import spell_call
 from dovetail.errors import unknown
 from dovetail.multipliers.base import Multiplier
-from dovetail.multipliers.factorisation import bit_weights, weighted_factors
+from dovetail.multipliers.circuits.array import weighted_circuit
+from dovetail.multipliers.circuits.circuit import Circuit
+from dovetail.multipliers.factorisation import bit_weights, plus_constant, weighted_factors
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.magnitudes import TABLE_BITS, check_whole
 from dovetail.multipliers.operands import Bits, IntArray, as_bits, as_signed, spell_bits
@@ -68,17 +70,12 @@ class Truncated(Multiplier):
 
     def _find_factors(self) -> Factors:
         factors = weighted_factors(self._times, self.bits, self.signed)
-        if not self._constant:
-            return factors
-        share = 1 << self.drop_columns // 2
-        more = [
-            np.full(1 << self.bits[0], share),
-            np.full(1 << self.bits[1], self._constant // share),
-        ]
-        return Factors(
-            np.concatenate([factors.first, more[0][None]]),
-            np.concatenate([factors.second, more[1][None]]),
-        )
+        return plus_constant(factors, self._constant)
+
+    @property
+    def circuit(self) -> Circuit:
+        """The array's gates: see `dovetail.multipliers.circuits.array`."""
+        return weighted_circuit(self._times, self.bits, self.signed, self._constant)
 
     def _find_max_abs(self) -> int:
         if self._tabulable(TABLE_BITS):

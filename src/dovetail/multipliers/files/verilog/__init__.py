@@ -1,7 +1,7 @@
-"""Multipliers from combinational Verilog: read, elaborated into gates, evaluated bit-parallel."""
+"""Multipliers from combinational Verilog: read and elaborated into gates."""
 
 from __future__ import annotations
 
-from dovetail.multipliers.files.verilog.circuit import Circuit, load_circuit
+from dovetail.multipliers.files.verilog.circuit import load_circuit
 
-__all__ = ["Circuit", "load_circuit"]
+__all__ = ["load_circuit"]

@@ -1,82 +1,20 @@
-"""A multiplier's gates, evaluated on many operand pairs at once: one bit of a byte for each."""
+"""`load_circuit`: the multiplier that a file of combinational Verilog describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.circuits.circuit import Circuit, circuit_of
+from dovetail.multipliers.circuits.gates import OPEN, Gates, Word
 from dovetail.multipliers.files.verilog.elaborate import elaborate
-from dovetail.multipliers.files.verilog.gates import AND, NOT, OPEN, OR, WIRE, XOR, Gates, Word
 from dovetail.multipliers.files.verilog.modules import read_modules
 from dovetail.multipliers.files.verilog.tree import Module
 from dovetail.multipliers.files.words import named_circuit, read_text
-from dovetail.multipliers.operands import Bits, IntArray
 
-__all__ = ["Circuit", "load_circuit"]
+__all__ = ["load_circuit"]
 
-_PAIRS = 1 << 16  # at once: 8 KiB a net, so that what is alive stays in the cache
 _MOST_BITS = 63
-
-Plane = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Circuit:
-    """``f(a, w)`` of a combinational circuit, over int64 arrays.
-
-    ``program`` lists the gates in the order of evaluation: (net, kind, first, second, the nets that
-    nothing reads afterwards). ``first``, ``second`` and ``result`` are the nets of the operands and
-    of the product, the lowest bit first; nets 0 and 1 are the constants.
-    """
-
-    program: tuple[tuple[int, int, int, int, tuple[int, ...]], ...]
-    first: tuple[int, ...]
-    second: tuple[int, ...]
-    result: tuple[int, ...]
-    signed: bool
-    __name__: str
-
-    @property
-    def bits(self) -> Bits:
-        """The operands' widths."""
-        return len(self.first), len(self.second)
-
-    def __call__(self, first: IntArray, second: IntArray) -> IntArray:
-        a, w = np.broadcast_arrays(np.asarray(first), np.asarray(second))
-        shape, a, w = a.shape, a.ravel(), w.ravel()
-        products = np.empty(a.size, dtype=np.int64)
-        for at in range(0, a.size, _PAIRS):
-            part = slice(at, at + _PAIRS)
-            products[part] = self._some(a[part], w[part])
-        return products.reshape(shape)
-
-    def _some(self, first: IntArray, second: IntArray) -> IntArray:
-        size = (first.size + 7) // 8
-        planes: dict[int, Plane] = {0: np.zeros(size, np.uint8), 1: np.full(size, 255, np.uint8)}
-        for nets, values in ((self.first, first), (self.second, second)):
-            for place, net in enumerate(nets):
-                planes[net] = np.packbits((values >> place & 1).astype(np.uint8))
-        for net, kind, a, b, dead in self.program:
-            if kind == AND:
-                planes[net] = planes[a] & planes[b]
-            elif kind == OR:
-                planes[net] = planes[a] | planes[b]
-            elif kind == XOR:
-                planes[net] = planes[a] ^ planes[b]
-            else:
-                planes[net] = ~planes[a] if kind == NOT else planes[a]
-            for unread in dead:
-                del planes[unread]
-        products = np.zeros(first.size, dtype=np.int64)
-        for place, net in enumerate(self.result):
-            bit = np.unpackbits(planes[net], count=first.size).astype(np.int64) << place
-            top = self.signed and place == len(self.result) - 1
-            products += -bit if top else bit
-        return products
 
 
 def load_circuit(
@@ -118,14 +56,7 @@ def _circuit(
     gates, ports, names = elaborate(modules, top.name, str(path))
     operands = [ports[port] for port in inputs]
     order = _ordered(gates, operands, ports[output], names, path)
-    return Circuit(
-        _program(gates, order, operands, ports[output]),
-        tuple(operands[0]),
-        tuple(operands[1]),
-        tuple(ports[output]),
-        signed,
-        top.name,
-    )
+    return circuit_of(gates, order, operands, ports[output], signed, top.name)
 
 
 def _top(modules: dict[str, Module], name: str | None, path: Path) -> Module:
@@ -196,17 +127,3 @@ def _ordered(
         open_.add(net)
         stack += missing
     return order
-
-
-def _program(
-    gates: Gates, order: list[int], operands: list[Word], result: Word
-) -> tuple[tuple[int, int, int, int, tuple[int, ...]], ...]:
-    kept = {0, 1, *operands[0], *operands[1], *result}
-    program = []
-    for net in reversed(order):
-        kind, a, b = gates.driven[net]
-        dead = tuple({read for read in (a, b) if read not in kept})
-        kept.update(dead)
-        program.append((net, kind, a, b, dead))
-    assert all(kind in (WIRE, NOT, AND, OR, XOR) for _, kind, *_ in program)
-    return tuple(reversed(program))

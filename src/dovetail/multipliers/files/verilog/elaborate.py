@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dovetail.errors import DovetailError, unknown
+from dovetail.multipliers.circuits.gates import OPEN, WIRE, Gates, Word
 from dovetail.multipliers.files.verilog.expressions import REDUCTIONS
-from dovetail.multipliers.files.verilog.gates import OPEN, WIRE, Gates, Word
 from dovetail.multipliers.files.verilog.tree import (
     Binary,
     Cast,
