@@ -19,12 +19,12 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.cpp' 'native/*.h')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cpp' '*.h')
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'native/*.cpp' 'native/*.h')
+	$(BIN)/clang-format -i $$(git ls-files '*.cpp' '*.h')
 
 # Editable: Python changes are live, a change under native/ reinstalls (and so recompiles).
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/* native/*/*)

@@ -22,7 +22,7 @@ class _Nodes(Mapping[str, NodeSpec]):
             return NodeSpec(key, self._own[key])
         if (reason := boxable(key)) is not None:
             raise KeyError(reason)
-        return NodeSpec(key, ("aten",))
+        return NodeSpec(key, ("native-op",) if key.startswith("dovetail.") else ("aten",))
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and (key in self._own or boxable(key) is None)

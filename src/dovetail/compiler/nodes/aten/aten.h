@@ -54,7 +54,8 @@ __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 namespace dovetail_aten {
 
 inline void check(int32_t failed, const char* operation) {
-  if (!failed) return;
+  if (!failed)
+    return;
   std::string message = operation;
   if (torch_exception_get_what_without_backtrace)
     message += std::string(": ") + torch_exception_get_what_without_backtrace();
@@ -63,12 +64,13 @@ inline void check(int32_t failed, const char* operation) {
 
 // Owns a handle until it is given away.
 class Tensor {
- public:
+public:
   explicit Tensor(AtenTensorHandle handle) : handle_(handle) {}
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
   ~Tensor() {
-    if (handle_) aoti_torch_delete_tensor_object(handle_);
+    if (handle_)
+      aoti_torch_delete_tensor_object(handle_);
   }
   operator AtenTensorHandle() const { return handle_; }
   uint64_t give() {
@@ -77,7 +79,7 @@ class Tensor {
     return value;
   }
 
- private:
+private:
   AtenTensorHandle handle_;
 };
 
@@ -109,7 +111,8 @@ inline uint64_t given(uint64_t value) { return reinterpret_cast<uint64_t>(new ui
 inline uint64_t list(std::initializer_list<uint64_t> words) {
   StableListOpaque* made = nullptr;
   check(torch_new_list_reserve_size(words.size(), &made), "a list");
-  for (const uint64_t w : words) check(torch_list_push_back(made, w), "a list");
+  for (const uint64_t w : words)
+    check(torch_list_push_back(made, w), "a list");
   return reinterpret_cast<uint64_t>(made);
 }
 
@@ -123,5 +126,5 @@ inline void call(const char* name, const char* overload, uint64_t* stack) {
   check(torch_call_dispatcher(name, overload, stack, aoti_torch_abi_version()), name);
 }
 
-}  // namespace dovetail_aten
+} // namespace dovetail_aten
 #endif

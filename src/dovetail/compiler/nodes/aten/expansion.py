@@ -52,3 +52,10 @@ def aten(node: Operator, state: Any, sdfg: Any) -> Any:
     call = node.call
     code = product_code(call) if call.key in PRODUCTS else boxed_code(call)
     return tasklet(node, code)
+
+
+@expands("native-op", [Torch])
+def native_op(node: Operator, state: Any, sdfg: Any) -> Any:
+    """The registered operator of dovetail, called as torch calls it: the same kernel as in eager
+    mode, at the price of a Python call."""
+    return aten(node, state, sdfg)

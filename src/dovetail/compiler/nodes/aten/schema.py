@@ -38,11 +38,15 @@ def boxable(key: str) -> str | None:
     if schema.is_mutable or any(r.alias_info is not None for r in schema.returns):
         return f"{key} changes or aliases its arguments"
     for argument in schema.arguments:
-        if not _known(str(argument.type)):
-            return f"{key} takes '{argument.name}', a {argument.type}, which has no C form"
+        if not _known(kind := _kind(argument)):
+            return f"{key} takes '{argument.name}', a {kind}, which has no C form"
     if any(str(r.type) != "Tensor" for r in schema.returns):
         return f"{key} returns more than tensors"
     return None
+
+
+def _kind(argument: Any) -> str:
+    return str(argument.real_type).replace("SymInt", "int")
 
 
 def _known(kind: str) -> bool:
@@ -58,11 +62,11 @@ def out_variant(key: str) -> Any:
     """The overload that writes into given tensors and is more than a copy, or None."""
     overload = found(key)
     schema = overload._schema
-    plain = [(a.name, str(a.type)) for a in schema.arguments]
+    plain = [(a.name, _kind(a)) for a in schema.arguments]
     for name in overload.overloadpacket.overloads():
         other = getattr(overload.overloadpacket, name)
         outs = [a for a in other._schema.arguments if a.is_out]
-        rest = [(a.name, str(a.type)) for a in other._schema.arguments if not a.is_out]
+        rest = [(a.name, _kind(a)) for a in other._schema.arguments if not a.is_out]
         if rest == plain and outs and len(outs) == len(schema.returns):
             return None if torch.Tag.generated in other.tags else other
     return None
@@ -71,7 +75,7 @@ def out_variant(key: str) -> Any:
 def arguments(call: Call) -> list[tuple[str, Any]]:
     """Every argument in the order of the schema: its type, and its operands or its constant."""
     schema = found(call.key)._schema
-    kinds = [str(a.type) for a in schema.arguments]
+    kinds = [_kind(a) for a in schema.arguments]
     single = sum(kind in _TENSORS for kind in kinds)
     inputs = list(call.inputs)
     made: list[tuple[str, Any]] = []
