@@ -9,12 +9,13 @@ a nested call such as ``observer=percentile(99.9)`` is kept as its text, for its
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from dovetail._reader import Reader
-from dovetail.errors import DovetailError
+from dovetail.errors import DovetailError, unknown
 
-__all__ = ["parse_call", "spell_call"]
+__all__ = ["named_arguments", "parse_call", "spell_call"]
 
 #: A word, or a ratio such as that of ``2:4(axis=0)``.
 _NAME = re.compile(r"[0-9]+:[0-9]+|[A-Za-z_][\w@.:+-]*")
@@ -52,6 +53,26 @@ def spell_call(name: str, *args: Any, **kwargs: Any) -> str:
     parts = [_spell(value) for value in args]
     parts += [f"{key}={_spell(value)}" for key, value in kwargs.items()]
     return f"{name}({', '.join(parts)})" if parts else name
+
+
+def named_arguments(
+    what: str, text: str, known: Collection[str], example: str
+) -> tuple[str, dict[str, Any]]:
+    """The name and the arguments of a text whose arguments must all be named, and be known.
+
+    >>> named_arguments("schedule ", "cosine(warmup=0.1)", ["warmup", "end"], "warmup=0.1")
+    ('cosine', {'warmup': 0.1})
+    >>> named_arguments("schedule ", "cosine(0.1)", ["warmup", "end"], "warmup=0.1")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: schedule 'cosine(0.1)': name its arguments, as in ...
+    """
+    name, args, named = parse_call(text)
+    if args:
+        raise DovetailError(f"{what}'{text}': name its arguments, as in {name}({example})")
+    for key in named:
+        if key not in known:
+            raise unknown(f"argument in '{text}':", key, known)
+    return name, named
 
 
 def _spell(value: Any) -> str:

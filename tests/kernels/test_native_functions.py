@@ -11,7 +11,7 @@ import torch
 
 from dovetail.approximations import FUNCTIONS, Norm, Softmax, approximation, function
 from dovetail.approximations.door import NormOf
-from dovetail.approximations.piecewise import Table
+from dovetail.approximations.units import Table
 from dovetail.errors import DovetailError
 from dovetail.formats import format as to_format
 from dovetail.kernels import native

@@ -8,7 +8,6 @@ from dovetail.approximations.integer import IBert
 from dovetail.approximations.newton import IntegerRoot, Newton
 from dovetail.approximations.norm import Norm
 from dovetail.approximations.pieces import Pieces
-from dovetail.approximations.piecewise import Base2, Poly, Pwl, Table
 from dovetail.approximations.registry import (
     approximation,
     approximation_names,
@@ -16,6 +15,7 @@ from dovetail.approximations.registry import (
     register_approximation,
 )
 from dovetail.approximations.softmax import Softmax
+from dovetail.approximations.units import Base2, Poly, Pwl, Table
 
 __all__ = [
     "FUNCTIONS",

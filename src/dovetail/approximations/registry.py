@@ -13,8 +13,8 @@ from dovetail.approximations.base import Approximation
 from dovetail.approximations.integer import IBert
 from dovetail.approximations.newton import IntegerRoot, Newton
 from dovetail.approximations.norm import Norm
-from dovetail.approximations.piecewise import Base2, Poly, Pwl, Table
 from dovetail.approximations.softmax import Softmax
+from dovetail.approximations.units import Base2, Poly, Pwl, Table
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats import Format
 from dovetail.formats import format as to_format

@@ -11,6 +11,7 @@ import torch
 
 from dovetail._arguments import built
 from dovetail._eager import constant
+from dovetail._numbers import is_whole
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.formats.base import ElementFormat, Format
@@ -163,7 +164,7 @@ def _integer(
         raise DovetailError(f"'{spelling}': affine and symmetric exclude each other")
     for key, meaning in (("channel", "an axis number"), ("group", "a number of values")):
         value = kwargs.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        if value is not None and not is_whole(value):
             raise DovetailError(f"'{spelling}': {key} is {meaning}, not {value!r}")
     observer = kwargs.get("observer")
     if observer is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from dovetail._numbers import is_whole
 from dovetail._spelling import parse_call, spell_call
 from dovetail.errors import DovetailError, unknown
 
@@ -58,7 +59,7 @@ class Gradient:
             raise DovetailError(
                 f"window={self.window}: {self.product} smooths nothing; 'lut2d' has a window"
             )
-        if not isinstance(self.window, int) or isinstance(self.window, bool) or self.window < 0:
+        if not is_whole(self.window) or self.window < 0:
             raise DovetailError(f"window={self.window!r}: give a whole number of codes, 0 or more")
 
     def __repr__(self) -> str:

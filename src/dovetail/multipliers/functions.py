@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dovetail._numbers import is_whole
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
@@ -135,7 +136,7 @@ def from_callable(
         made = from_table(products, signs, width, label)
         return keep(replace(made, gates=function)) if isinstance(function, Circuit) else made
     bound = 1 << sum(width) if max_abs is None else max_abs
-    if not isinstance(bound, int) or isinstance(bound, bool) or not 0 <= bound < 1 << 62:
+    if not is_whole(bound) or not 0 <= bound < 1 << 62:
         raise DovetailError(f"max_abs={max_abs!r}; give the largest product, a whole number")
     return keep(Function(function, width, signs, bound, vectorised, label))
 

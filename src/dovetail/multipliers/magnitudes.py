@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dovetail._numbers import is_whole
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.factors import Factors
@@ -115,5 +116,5 @@ def check_whole(name: str, value: Any, low: int, high: int) -> None:
     Traceback (most recent call last):
     dovetail.errors.DovetailError: k=9; give a whole number from 2 to 8
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_whole(value) or not low <= value <= high:
         raise DovetailError(f"{name}={value!r}; give a whole number from {low} to {high}")

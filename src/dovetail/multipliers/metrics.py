@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dovetail._numbers import is_whole
 from dovetail.errors import DovetailError
 from dovetail.multipliers.operands import IntArray, check_operand, operand_values
 
@@ -63,7 +64,7 @@ class ErrorMetrics:
         >>> multiplier("mul8s_1KVM").errors().summed(64)
         SumErrors(mean=16.0, variance=174764.0)
         """
-        if not isinstance(terms, int) or isinstance(terms, bool) or terms < 0:
+        if not is_whole(terms) or terms < 0:
             raise DovetailError(f"terms={terms!r}; give the number of products, a whole number")
         return SumErrors(terms * self.bias, terms * self.variance)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dovetail._numbers import is_whole
 from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.operands import IntArray, check_operand, operand_values
@@ -194,7 +195,7 @@ def _pairs(m: Multiplier, seed: int) -> tuple[IntArray, IntArray, IntArray]:
 def _polynomial(m: Multiplier, e: int | None = None) -> Polynomial:
     """The best ``e`` of 1 to the narrower width - 1, unless one is given."""
     most = max(min(m._width()) - 1, 1)
-    if e is not None and (not isinstance(e, int) or isinstance(e, bool) or not 1 <= e <= most):
+    if e is not None and (not is_whole(e) or not 1 <= e <= most):
         raise DovetailError(f"e={e!r}; give a whole number from 1 to {most}, or leave it out")
     fits = [_fit(m, power) for power in (range(1, most + 1) if e is None else [e])]
     # Equal up to rounding counts as equal: the smallest power then.
@@ -227,7 +228,7 @@ def _noise(
 
 def _low_rank(m: Multiplier, rank: int) -> LowRank:
     most = min(m._products.shape)
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= most:
+    if not is_whole(rank) or not 0 <= rank <= most:
         raise DovetailError(f"rank={rank!r}; give a whole number from 0 to {most}")
     left, size, right = np.linalg.svd(m._products.astype(np.float64), full_matrices=False)
     root = np.sqrt(size[:rank])

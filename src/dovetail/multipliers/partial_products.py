@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dovetail._numbers import is_whole
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError
 from dovetail.multipliers.base import Multiplier
@@ -107,7 +108,7 @@ def array(
     """
     width = as_bits(bits)
     count = width[0] * width[1]
-    if not isinstance(mask, int) or isinstance(mask, bool) or not 0 <= mask < 1 << count:
+    if not is_whole(mask) or not 0 <= mask < 1 << count:
         shown = hex(mask) if isinstance(mask, int) else repr(mask)
         raise DovetailError(
             f"mask={shown} is not a mask of {width[0]} x {width[1]} partial products; "

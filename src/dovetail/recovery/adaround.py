@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dovetail._numbers import is_whole
 from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.sparsifying import current_mask
 from dovetail.errors import DovetailError
@@ -61,7 +62,7 @@ def adaround(
     >>> net(x)  # the exact sum is 1.8, that of nearest weights 1
     tensor([[2.]], grad_fn=<MmBackward0>)
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_whole(steps) or steps < 1:
         raise DovetailError(f"adaround: steps={steps!r} is a number of steps, such as 500")
     for name, value in (("rate", rate), ("press", press)):
         if isinstance(value, bool) or not 0 < value < float("inf"):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dovetail._numbers import is_whole
 from dovetail.emulation.transforms import add_transform, clipped, multiplied
 from dovetail.errors import DovetailError
 from dovetail.recovery.batches import Batches, quiet
@@ -57,7 +58,7 @@ def awq(
     """
     check_fuse(fuse)
     check_observer(observer)
-    if isinstance(grid, bool) or not isinstance(grid, int) or grid < 1:
+    if not is_whole(grid) or grid < 1:
         raise DovetailError(f"awq: grid={grid!r} is a number of values to try, such as 20")
     inputs = Batches(batches, model)
     found = operations(model, inputs)

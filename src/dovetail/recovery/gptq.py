@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dovetail._numbers import is_whole
 from dovetail.emulation.sparsifying import current_mask
 from dovetail.errors import DovetailError
 from dovetail.kernels.mask_library import mask_of
@@ -62,7 +63,7 @@ def gptq(
     """
     if isinstance(damp, bool) or not 0 < damp < float("inf"):
         raise DovetailError(f"gptq: damp={damp} is a positive share of the mean square: try 0.01")
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
+    if not is_whole(block) or block < 1:
         raise DovetailError(f"gptq: block={block!r} is a number of columns, such as 128")
     return rewrite(
         "gptq", model, batches, select, _Layer, lambda layer: layer.solve(act_order, damp, block)

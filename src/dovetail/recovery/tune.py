@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dovetail._numbers import is_whole
 from dovetail._optional import optional
 from dovetail.emulation import PlannedOp, Watched, tap
 from dovetail.emulation.operate import cast_operands
@@ -55,9 +56,9 @@ def tune_functions(
     Traceback (most recent call last):
     dovetail.errors.DovetailError: tune_functions: trials=0 is a number of trials, such as 50
     """
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+    if not is_whole(trials) or trials < 1:
         raise DovetailError(f"tune_functions: trials={trials!r} is a number of trials, such as 50")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if not is_whole(seed) or not 0 <= seed < 2**32:
         raise DovetailError(f"tune_functions: seed={seed!r} is a whole number such as 0")
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget >= 1:
         raise DovetailError(f"tune_functions: budget={budget!r} is a factor of 1 or more")

@@ -9,8 +9,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from dovetail.sparsity.chance import Bernoulli
 from dovetail.sparsity.drawing import draw, save_png
-from dovetail.sparsity.patterns import Bernoulli, Blocks, Dense, NofM, Pattern, TopK
+from dovetail.sparsity.pattern import Pattern
+from dovetail.sparsity.patterns import Blocks, Dense, NofM, TopK
 from dovetail.sparsity.registry import pattern_names, register_sparsity, sparsity
 from dovetail.sparsity.schedules import Schedule, schedule
 from dovetail.sparsity.scores import register_score, score, score_names

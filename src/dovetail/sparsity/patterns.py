@@ -1,71 +1,20 @@
-"""Which weights a sparsity can keep: the patterns, each a frozen value that makes masks."""
+"""Which weights a sparsity can keep by their scores: patterns, frozen values that make masks."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dovetail.errors import DovetailError
-from dovetail.formats.philox import random_words
 from dovetail.sparsity.order import largest
+from dovetail.sparsity.pattern import Pattern, share_count, share_of
 
-__all__ = ["Bernoulli", "Blocks", "Dense", "NofM", "Pattern", "TopK"]
-
-
-@dataclass(frozen=True)
-class Pattern(ABC):
-    """What a mask must look like. Subclasses are frozen dataclasses.
-
-    ``axis`` arguments are the axis that the pattern runs along where it does not fix one itself:
-    the input axis of the weight.
-    """
-
-    @property
-    @abstractmethod
-    def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-        """Name, arguments and named arguments of its canonical spelling."""
-
-    @abstractmethod
-    def mask(self, scores: Tensor, axis: int = -1, stream: int = 0) -> Tensor:
-        """A bool tensor of the scores' shape, true where a weight is kept.
-
-        ``stream`` tells the random numbers of one tensor from those of another.
-        """
-
-    def check(self, shape: Sequence[int], axis: int = -1) -> None:
-        """Refuse a tensor of a shape that the pattern does not fit."""
-        del shape, axis
-
-    def kept(self, shape: Sequence[int], axis: int = -1) -> int | None:
-        """How many weights of a tensor are kept, or ``None`` where chance decides."""
-        del shape, axis
-        return None
-
-    def at_density(self, density: float) -> Pattern:
-        """This pattern with more weights kept, for a schedule on its way to the pattern itself."""
-        raise DovetailError(f"'{self}' has no density that a schedule could change (to {density})")
-
-    @property
-    def density(self) -> float | None:
-        """The share of the weights that it keeps; ``None`` where the scores decide."""
-        return None
-
-    @property
-    def takes_probabilities(self) -> bool:
-        """Whether scores are probabilities, 0 to 1."""
-        return False
-
-    @property
-    def draws(self) -> bool:
-        """Whether training draws a new mask at every call."""
-        return False
+__all__ = ["Blocks", "Dense", "NofM", "TopK"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +59,7 @@ class TopK(Pattern):
     per_output: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "share", _share(self.share))
+        object.__setattr__(self, "share", share_of(self.share))
 
     @property
     def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
@@ -127,15 +76,15 @@ class TopK(Pattern):
         del axis
         size = math.prod(shape)
         if not self.per_output or not size:
-            return _count(self.share, size)
-        return shape[0] * _count(self.share, size // shape[0])
+            return share_count(self.share, size)
+        return shape[0] * share_count(self.share, size // shape[0])
 
     def mask(self, scores: Tensor, axis: int = -1, stream: int = 0) -> Tensor:
         del axis, stream
         lines = scores.flatten(1) if self.per_output and scores.dim() > 1 else scores.flatten()
         if scores.numel() == 0:
             return torch.zeros_like(scores, dtype=torch.bool)
-        return largest(lines, _count(self.share, lines.shape[-1])).view(scores.shape)
+        return largest(lines, share_count(self.share, lines.shape[-1])).view(scores.shape)
 
 
 @dataclass(frozen=True)
@@ -172,7 +121,7 @@ class NofM(Pattern):
         return self.keep / self.of
 
     def at_density(self, density: float) -> NofM:
-        return NofM(min(self.of, max(self.keep, _count(density, self.of))), self.of, self.axis)
+        return NofM(min(self.of, max(self.keep, share_count(density, self.of))), self.of, self.axis)
 
     def check(self, shape: Sequence[int], axis: int = -1) -> None:
         along = self._axis(shape, axis)
@@ -227,7 +176,7 @@ class Blocks(Pattern):
         for size in (self.rows, self.columns):
             if not isinstance(size, int) or size < 1:
                 raise DovetailError(f"blocks of {self.rows} x {self.columns}: sizes are 1 or more")
-        object.__setattr__(self, "share", _share(self.share))
+        object.__setattr__(self, "share", share_of(self.share))
 
     @property
     def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
@@ -258,7 +207,7 @@ class Blocks(Pattern):
     def kept(self, shape: Sequence[int], axis: int = -1) -> int:
         self.check(shape, axis)
         size = self.rows * self.columns
-        return _count(self.share, math.prod(shape) // size) * size
+        return share_count(self.share, math.prod(shape) // size) * size
 
     def mask(self, scores: Tensor, axis: int = -1, stream: int = 0) -> Tensor:
         del stream
@@ -273,83 +222,8 @@ class Blocks(Pattern):
         for r in range(self.rows):
             for c in range(self.columns):
                 sums = sums + tiles[:, r, :, c]
-        kept = largest(sums.flatten(), _count(self.share, sums.numel())).view(sums.shape)
+        kept = largest(sums.flatten(), share_count(self.share, sums.numel())).view(sums.shape)
         return kept[:, None, :, None].expand(tiles.shape).reshape(scores.shape)
-
-
-@dataclass(frozen=True)
-class Bernoulli(Pattern):
-    """Each weight by itself with a probability: ``probability``, or its score.
-
-    Drawn with Philox4x32-10 under ``seed`` (element i of the row-major order takes word i), so the
-    mask is the same on every device and for any number of threads. ``redraw``: while a module
-    trains, every call draws anew from torch's generator. Scores are clamped to 0..1.
-
-    >>> Bernoulli(0.5, seed=1).mask(torch.zeros(8)).int().tolist()
-    [0, 0, 0, 0, 0, 0, 1, 0]
-    """
-
-    probability: float | None = None
-    seed: int = 0
-    redraw: bool = False
-
-    def __post_init__(self) -> None:
-        if self.probability is not None:
-            object.__setattr__(self, "probability", _share(self.probability))
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
-            raise DovetailError(f"seed={self.seed}: a seed is a whole number of 32 bits")
-
-    @property
-    def call(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-        given = [] if self.probability is None else [self.probability]
-        named = {"seed": self.seed} if self.seed else {}
-        return "bernoulli", (*given, *(["redraw"] if self.redraw else [])), named
-
-    @property
-    def density(self) -> float | None:
-        return self.probability
-
-    def at_density(self, density: float) -> Bernoulli:
-        if self.probability is None:
-            return super().at_density(density)  # type: ignore[return-value]
-        return Bernoulli(density, self.seed, self.redraw)
-
-    @property
-    def takes_probabilities(self) -> bool:
-        return self.probability is None
-
-    @property
-    def draws(self) -> bool:
-        return self.redraw
-
-    def mask(self, scores: Tensor, axis: int = -1, stream: int = 0) -> Tensor:
-        del axis
-        key = self.seed | stream << 32
-        key = key - (1 << 64) if key >= 1 << 63 else key
-        return self.drawn(scores, torch.tensor(key, dtype=torch.int64, device=scores.device))
-
-    def drawn(self, scores: Tensor, key: Tensor) -> Tensor:
-        """The mask under a key of 64 bits, an int64 scalar tensor.
-
-        >>> Bernoulli(1.0).drawn(torch.zeros(2), torch.tensor(7))
-        tensor([True, True])
-        """
-        chance = scores.to(torch.float64)
-        if self.probability is not None:
-            chance = torch.full_like(chance, self.probability)
-        words = random_words(scores.shape, key)
-        return torch.isnan(chance) | (words < chance.clamp(0, 1) * 2.0**32)
-
-
-def _share(share: float) -> float:
-    if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
-        raise DovetailError(f"{share!r} is no share of the weights: that lies between 0 and 1")
-    return float(share)
-
-
-def _count(share: float, size: int) -> int:
-    """``ceil(share * size)``, of the decimal number that ``share`` is written as."""
-    return math.ceil(Fraction(repr(float(share))) * size)
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:

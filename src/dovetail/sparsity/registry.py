@@ -12,7 +12,9 @@ from typing import Any
 from dovetail._plugins import load_plugins
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
-from dovetail.sparsity.patterns import Bernoulli, Blocks, Dense, NofM, Pattern, TopK
+from dovetail.sparsity.chance import Bernoulli
+from dovetail.sparsity.pattern import Pattern
+from dovetail.sparsity.patterns import Blocks, Dense, NofM, TopK
 from dovetail.sparsity.scores import Score, register_score
 from dovetail.sparsity.shorthand import is_shorthand, parse_shorthand
 from dovetail.sparsity.value import Sparsity

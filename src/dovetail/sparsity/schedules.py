@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dovetail._spelling import parse_call, spell_call
+from dovetail._numbers import is_number, is_whole
+from dovetail._spelling import named_arguments, spell_call
 from dovetail.errors import DovetailError, unknown
 
 __all__ = ["Schedule", "schedule"]
 
 SHAPES = {"linear": 1, "cubic": 3}
+_DEFAULTS = {"begin": 0.0, "end": 0.75, "every": 1, "initial": 1.0}
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,13 +39,12 @@ class Schedule:
             raise unknown("schedule", self.shape, SHAPES)
         for name in ("begin", "end", "initial"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise DovetailError(f"{name}={value!r} of a schedule lies between 0 and 1")
             object.__setattr__(self, name, float(value))
         if self.begin > self.end:
             raise DovetailError(f"a schedule cannot begin at {self.begin} and end at {self.end}")
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
+        if not is_whole(self.every) or self.every < 1:
             raise DovetailError(f"every={self.every!r} of a schedule is a number of steps")
 
     def density(self, progress: float, final: float) -> float:
@@ -62,7 +63,7 @@ class Schedule:
     def __repr__(self) -> str:
         changed = {
             name: getattr(self, name)
-            for name, default in (("begin", 0.0), ("end", 0.75), ("every", 1), ("initial", 1.0))
+            for name, default in _DEFAULTS.items()
             if getattr(self, name) != default
         }
         return spell_call(self.shape, **changed)
@@ -79,11 +80,5 @@ def schedule(spec: str | Schedule) -> Schedule:
     """
     if isinstance(spec, Schedule):
         return spec
-    name, args, named = parse_call(spec)
-    if args:
-        raise DovetailError(f"schedule '{spec}': name its arguments, as in {name}(end=0.5)")
-    known = ("begin", "end", "every", "initial")
-    for key in named:
-        if key not in known:
-            raise unknown(f"argument in '{spec}':", key, known)
+    name, named = named_arguments("schedule ", spec, _DEFAULTS, "end=0.5")
     return Schedule(name, **named)

@@ -16,7 +16,9 @@ import re
 
 from dovetail._reader import Reader
 from dovetail.errors import DovetailError
-from dovetail.sparsity.patterns import Bernoulli, Dense, NofM, Pattern, TopK
+from dovetail.sparsity.chance import Bernoulli
+from dovetail.sparsity.pattern import Pattern
+from dovetail.sparsity.patterns import Dense, NofM, TopK
 from dovetail.sparsity.value import Sparsity
 
 __all__ = ["aliases", "is_shorthand", "parse_shorthand", "to_shorthand"]

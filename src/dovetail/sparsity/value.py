@@ -7,7 +7,8 @@ from typing import Any
 
 from dovetail._spelling import spell_call
 from dovetail.errors import DovetailError, unknown
-from dovetail.sparsity.patterns import Dense, Pattern
+from dovetail.sparsity.pattern import Pattern
+from dovetail.sparsity.patterns import Dense
 from dovetail.sparsity.scores import score_names
 
 __all__ = ["BACKWARD", "Sparsity"]

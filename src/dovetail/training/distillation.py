@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dovetail._batches import classes_first
-from dovetail._spelling import parse_call
+from dovetail._numbers import is_number, is_whole
+from dovetail._spelling import named_arguments
 from dovetail.emulation import remove_
 from dovetail.emulation.taps import emulation_of
-from dovetail.errors import DovetailError, unknown
+from dovetail.errors import DovetailError
 from dovetail.training.group import unwrapped
-from dovetail.training.options import is_number, is_whole
 
 __all__ = ["Distillation", "distillation"]
 
@@ -96,12 +96,7 @@ def distillation(spec: str | nn.Module | Distillation) -> Distillation:
         raise DovetailError(
             f"distill={spec!r}: give 'exact', a teacher (an nn.Module), or a Distillation"
         )
-    name, args, named = parse_call(spec)
-    if args:
-        raise DovetailError(f"distill='{spec}': name its arguments, as in {name}(temperature=4)")
-    for key in named:
-        if key not in _OPTIONS:
-            raise unknown(f"argument in '{spec}':", key, _OPTIONS)
+    name, named = named_arguments("distill=", spec, _OPTIONS, "temperature=4")
     return Distillation(name, **named)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from dovetail._batches import mode
+from dovetail._numbers import is_number
 from dovetail.emulation.taps import exact
 from dovetail.errors import DovetailError, unknown
 from dovetail.training.group import Group, unwrapped
-from dovetail.training.options import is_number
 
 __all__ = ["Evaluation"]
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dovetail._batches import cross_entropy, device_of, mode
+from dovetail._numbers import is_whole
 from dovetail.emulation.state import sites
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
@@ -25,7 +26,7 @@ from dovetail.training.group import Group, group_of, is_sharded
 from dovetail.training.loggers import loggers
 from dovetail.training.loop import Loop
 from dovetail.training.optimizers import optimizer_for
-from dovetail.training.options import function, is_whole, whole
+from dovetail.training.options import function, whole
 from dovetail.training.pace import Pace
 from dovetail.training.pruning import Pruning
 from dovetail.training.rates import LearningRate

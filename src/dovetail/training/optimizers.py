@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from dovetail._numbers import is_number
 from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
-from dovetail.training.options import is_number
 
 __all__ = ["named_optimizer", "optimizer_for"]
 

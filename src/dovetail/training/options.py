@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from typing import Any
 
+from dovetail._numbers import is_whole
 from dovetail.errors import DovetailError
 
-__all__ = ["function", "is_number", "is_whole", "whole"]
-
-
-def is_whole(value: Any) -> bool:
-    """Whether ``value`` is an integer, of NumPy's too, and no truth value."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite real number, of NumPy's too, and no truth value.
-
-    >>> is_number(0.5), is_number("0.5"), is_number(True), is_number(float("inf"))
-    (True, False, False, False)
-    """
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+__all__ = ["function", "whole"]
 
 
 def whole(name: str, value: Any, why: str) -> None:

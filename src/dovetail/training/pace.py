@@ -8,8 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dovetail._numbers import is_number
 from dovetail.errors import DovetailError
-from dovetail.training.options import is_number
 from dovetail.training.rates import LearningRate, learning_rate
 
 __all__ = ["Pace"]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dovetail._spelling import parse_call, spell_call
+from dovetail._numbers import is_number
+from dovetail._spelling import named_arguments, spell_call
 from dovetail.errors import DovetailError, unknown
-from dovetail.training.options import is_number
 
 __all__ = ["LearningRate", "learning_rate"]
 
@@ -79,10 +79,5 @@ def learning_rate(spec: str | LearningRate) -> LearningRate:
             f"schedule={spec!r}: give a name, such as 'cosine', a LearningRate, or a function from "
             "progress (0 to 1) to the share of lr"
         )
-    name, args, named = parse_call(spec)
-    if args:
-        raise DovetailError(f"schedule '{spec}': name its arguments, as in {name}(warmup=0.1)")
-    for key in named:
-        if key not in _DEFAULTS:
-            raise unknown(f"argument in '{spec}':", key, _DEFAULTS)
+    name, named = named_arguments("schedule ", spec, _DEFAULTS, "warmup=0.1")
     return LearningRate(name, **named)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dovetail._numbers import is_number
 from dovetail.errors import DovetailError, unknown
-from dovetail.training.options import is_number, whole
+from dovetail.training.options import whole
 
 __all__ = ["Stepper"]
 
