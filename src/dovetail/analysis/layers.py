@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail._batches import device_of, mode
+from dovetail.analysis.energy import mean_energy, op_energy
 from dovetail.analysis.metrics import decibels, powers, sqnr_db
 from dovetail.analysis.products import Changed, changed_products
 from dovetail.arithmetic import Arithmetic
@@ -17,7 +18,7 @@ from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.taps import MacCall, Watched, exact, tap
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS, Kind
-from dovetail.multipliers import FloatMultiplier, Multiplier, relative_energy
+from dovetail.multipliers import FloatMultiplier, Multiplier
 
 __all__ = ["LayerRow", "LayerTable", "Total", "arguments", "layers", "shown"]
 
@@ -128,7 +129,7 @@ def layers(model: nn.Module, batch: Any) -> LayerTable:
             macs=sum(row.macs for row in rows),
             changed=_share(tally.changed for tally in tallies.values()),
             output_db=sqnr_db(reference, output) if tensors else None,
-            energy=_mean_energy(rows),
+            energy=mean_energy((row.energy, row.macs) for row in rows),
         ),
     )
 
@@ -176,7 +177,7 @@ class _Tally:
             changed=None if self.changed is None else self.changed.share,
             isolated_db=decibels(*self.isolated),
             accumulated_db=None if self.accumulated is None else decibels(*self.accumulated),
-            energy=relative_energy(arithmetic.code_multiplier) if self.multiplies_codes else None,
+            energy=op_energy(self.op),
         )
 
 
@@ -227,15 +228,6 @@ def _sources(labels: Iterable[str]) -> str:
 def _share(counts: Iterable[Changed | None]) -> float | None:
     known = [count for count in counts if count is not None]
     return sum(known, Changed(0, 0)).share if known else None
-
-
-def _mean_energy(rows: tuple[LayerRow, ...]) -> float | None:
-    """Weighted by products; unknown as soon as that of one row with products is."""
-    macs = sum(row.macs for row in rows)
-    known = [(row.energy, row.macs) for row in rows if row.energy is not None]
-    if not macs or sum(count for _, count in known) < macs:
-        return None
-    return sum(energy * count for energy, count in known) / macs
 
 
 def arguments(batch: Any, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,7 +24,7 @@ from dovetail.formats.quantization import scale_zero_point
 from dovetail.kernels.learned_steps import first_step
 from dovetail.recipe import OpAddress, Recipe
 
-__all__ = ["SEVERAL", "Fitting", "apply_", "fitting", "remove_", "swap_all"]
+__all__ = ["SEVERAL", "Fitting", "apply_", "apply_traced_", "fitting", "remove_", "swap_all"]
 
 _HOOK = "_dovetail_hook"
 _NESTED = "_dovetail_nested"
@@ -48,7 +48,11 @@ def apply_(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
     (torch.Size([1, 2]), 2)
     >>> remove_(net)
     """
-    found = trace(model, example)
+    return apply_traced_(model, recipe, trace(model, example))
+
+
+def apply_traced_(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
+    """:func:`apply_` for an example that was run before, when the model was not emulated."""
     fitted = fitting(model, recipe, found)
     swap_all(model, fitted.entries, fitted.emulation)
     try:

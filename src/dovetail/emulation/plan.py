@@ -21,7 +21,7 @@ from dovetail.formats.shaped import Shaped
 from dovetail.kinds import KINDS, block_axis
 from dovetail.recipe import OpAddress, Recipe, Rule
 
-__all__ = ["plan", "resolve"]
+__all__ = ["aliases_of", "check_matches", "plan", "planned", "resolve"]
 
 
 def plan(model: nn.Module, recipe: Recipe, example: Any = None) -> Plan:
@@ -47,11 +47,11 @@ def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
     """The plan for what an example run found."""
     if not isinstance(recipe, Recipe):
         raise DovetailError(f"a recipe is dv.Recipe(dv.rule(...), ...), not {recipe!r}")
-    aliases = _aliases(model)
-    _check_matches(recipe, found, aliases)
+    aliases = aliases_of(model)
+    check_matches(recipe, found, aliases)
     ops, left = [], []
     for seen in found.seen.values():
-        op = _planned(recipe, seen, aliases)
+        op = planned(recipe, seen, aliases)
         if op.arithmetic.is_exact:
             left.append(op.address)
         else:
@@ -60,7 +60,8 @@ def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
     return Plan(recipe, tuple(ops), tuple(left), tuple(sorted(found.uncovered)), ranges)
 
 
-def _planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> PlannedOp:
+def planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> PlannedOp:
+    """One operation as the recipe has it; refuses what cannot be."""
     address = seen.address
     arithmetic, origin = recipe.resolve(address)
     for other in aliases.get(address.path, ()):
@@ -117,7 +118,7 @@ def _fit(x: Tensor, fmt: Format) -> Tensor:
     return fmt.cast_with(x, _fit) if isinstance(fmt, Shaped) else x
 
 
-def _check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) -> None:
+def check_matches(recipe: Recipe, found: Trace, aliases: dict[str, list[str]]) -> None:
     addresses = [
         replace(seen.address, path=path)
         for seen in found.seen.values()
@@ -181,7 +182,7 @@ def _some(names: list[str]) -> str:
     return (", ".join(names[:12]) or "none") + more
 
 
-def _aliases(model: nn.Module) -> dict[str, list[str]]:
+def aliases_of(model: nn.Module) -> dict[str, list[str]]:
     """For each module's first path, its other paths."""
     first: dict[int, str] = {}
     others: dict[str, list[str]] = {}

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dovetail._batches import classes_first, cross_entropy, device_of, inputs_and_target, mode
 from dovetail.analysis import accuracy, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
-from dovetail.calibration import calibrate
+from dovetail.analysis.outputs import outputs
+from dovetail.calibration.batches import calibrate_on
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
-from dovetail.errors import DovetailError
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.result import RunResult, Stage
@@ -130,7 +127,7 @@ def _measured(
 ) -> RunResult:
     spec = file.spec
     with steps.step("measuring fp32"):
-        reference, target = _logits(work.model, steps.over(work.test))
+        reference, target = outputs(work.model, steps.over(work.test), spec.seed)
     stages = [_stage("fp32", reference, reference, target, None)]
     formats = _formats(plan)
 
@@ -139,7 +136,7 @@ def _measured(
         exact = file.recipe + Recipe(rule("*", mul="exact", source="exact products"))
         model, _ = _emulated(file, exact, work, steps)
         with steps.step(f"measuring {formats} with exact products"):
-            logits, _ = _logits(model, steps.over(work.test))
+            logits, _ = outputs(model, steps.over(work.test), spec.seed)
         integers = all(op.arithmetic.multiplies_codes for op in plan.ops)
         stages.append(
             _stage(f"{formats}, exact", logits, reference, target, 1.0 if integers else None)
@@ -147,7 +144,7 @@ def _measured(
 
     model, plan = _emulated(file, file.recipe, work, steps)
     with steps.step("measuring the recipe"):
-        logits, _ = _logits(model, steps.over(work.test))
+        logits, _ = outputs(model, steps.over(work.test), spec.seed)
     with steps.step("comparing layer by layer"):
         table = layers(model, work.example)
     energy = table.total.energy
@@ -157,14 +154,14 @@ def _measured(
     recovered = recover(file, model, work, steps)
     if recovered:
         with steps.step("measuring the recovered network"):
-            logits, _ = _logits(model, steps.over(work.test))
+            logits, _ = outputs(model, steps.over(work.test), spec.seed)
         stages.append(_stage("recovered", logits, reference, target, energy))
 
     fitted = None
     if spec.fit is not None:
         fitted = retrain(model, work, file, progress=steps.shown, write=write)
         with steps.step("measuring the retrained network"):
-            logits, _ = _logits(model, steps.over(work.test))
+            logits, _ = outputs(model, steps.over(work.test), spec.seed)
         stages.append(_stage("retrained", logits, reference, target, energy))
 
     table, stages = _asked_for(spec.measure, table, stages)
@@ -202,21 +199,9 @@ def _emulated(
     """A copy of the model with the recipe applied and calibrated."""
     model = copy.deepcopy(work.model)
     plan = apply_(model, recipe, work.example)
-    device = device_of(model)
-    batches = itertools.islice(work.calibration, file.spec.calibrate.batches)
-    backward = any(op.arithmetic.scores_gradients for op in plan)
-    with (
-        steps.step("calibrating"),
-        mode(model, training=False),
-        torch.set_grad_enabled(backward),
-        calibrate(model, observer=file.spec.calibrate.observer),
-    ):
-        for batch in batches:
-            inputs, target = inputs_and_target(batch, device)
-            output = model(*inputs)
-            if backward:
-                cross_entropy(output, target).backward()
-    model.zero_grad(set_to_none=True)
+    how = file.spec.calibrate
+    with steps.step("calibrating"):
+        calibrate_on(model, work.calibration, how.batches, how.observer)
     return model, plan
 
 
@@ -237,21 +222,6 @@ def _asked_for(
         table = replace(table, rows=rows, total=replace(table.total, output_db=None))
         stages = [replace(stage, sqnr_db=math.nan) for stage in stages]
     return table, stages
-
-
-def _logits(model: nn.Module, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """The model's outputs and the targets for all batches."""
-    device = device_of(model)
-    outputs: list[Tensor] = []
-    targets: list[Tensor] = []
-    with mode(model, training=False), torch.no_grad():
-        for batch in batches:
-            inputs, target = inputs_and_target(batch, device)
-            outputs.append(classes_first(model(*inputs), target))
-            targets.append(target)
-    if not outputs:
-        raise DovetailError("the test data has no batch: there is nothing to measure")
-    return torch.cat(outputs), torch.cat(targets)
 
 
 def _stage(

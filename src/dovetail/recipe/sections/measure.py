@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from dovetail.recipe.sections.base import Spec
 from dovetail.recipe.yaml_source import describe
 
-__all__ = ["Condition", "Measures", "RequireSpec"]
+__all__ = ["COMPARISONS", "Condition", "Measures", "RequireSpec", "condition_of"]
 
 Measure = Literal["accuracy", "perplexity", "sqnr", "energy"]
 
@@ -27,7 +27,7 @@ def _with_accuracy(value: Sequence[str]) -> Sequence[str]:
 #: What a report shows.
 Measures = Annotated[Sequence[Measure], AfterValidator(_with_accuracy)]
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
@@ -40,6 +40,17 @@ def _condition(value: Any) -> Any:
     if isinstance(value, str) and _CONDITION.fullmatch(value.strip()):
         return value.strip()
     raise ValueError(f'expected a condition such as ">=0.95" or "<= 60%", got {describe(value)}')
+
+
+def condition_of(text: str) -> tuple[str, float]:
+    """The comparison and the number of a condition.
+
+    >>> condition_of(">= 95%")
+    ('>=', 0.95)
+    """
+    match = _CONDITION.fullmatch(_condition(text))
+    assert match is not None
+    return match[1], float(match[2]) / (100 if match[3] else 1)
 
 
 Condition = Annotated[str, BeforeValidator(_condition)]
@@ -62,13 +73,11 @@ class RequireSpec(Spec):
         met: list[str] = []
         missed: list[str] = []
         for name, condition in self.model_dump(exclude_none=True).items():
-            match = _CONDITION.fullmatch(condition)
-            assert match is not None
-            bound = float(match[2]) / (100 if match[3] else 1)
+            comparison, bound = condition_of(condition)
             value = measured.get(name)
             if value is None or math.isnan(value):
                 missed.append(f"{name} was not measured, so it misses {condition}")
-            elif _COMPARISONS[match[1]](value, bound):
+            elif COMPARISONS[comparison](value, bound):
                 met.append(f"{name} {value:.4g} meets {condition}")
             else:
                 missed.append(f"{name} {value:.4g} misses {condition}")
