@@ -10,6 +10,7 @@ from dovetail.formats.realise.powers import shared_exponents
 from dovetail.formats.realise.ranged import register_ranged, round_by_range, round_groups
 from dovetail.formats.realise.report import Report
 from dovetail.formats.realise.stochastic import is_stochastic
+from dovetail.formats.realise.whole import register_whole, whole_casts
 
 __all__ = [
     "Report",
@@ -19,9 +20,11 @@ __all__ = [
     "register_cast",
     "register_integers",
     "register_ranged",
+    "register_whole",
     "round_by_range",
     "round_groups",
     "round_integers",
     "round_values",
     "shared_exponents",
+    "whole_casts",
 ]

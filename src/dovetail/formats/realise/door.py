@@ -23,6 +23,7 @@ from dovetail.formats.realise.powers import round_power_scaled
 from dovetail.formats.realise.ratios import round_scaled
 from dovetail.formats.realise.report import Report
 from dovetail.formats.realise.stochastic import words_of
+from dovetail.formats.realise.whole import whole
 from dovetail.formats.scaled import NVFP4, ScaledBlock
 
 __all__ = ["in_torch", "register_cast", "round_values"]
@@ -69,6 +70,8 @@ def round_values(
             y = kernel(x, fmt, axis, seed, out, scale, report)
             if y is not None:
                 return y
+    elif (form := whole("values")) is not None:
+        return form(x, fmt, (axis, seed, scale), out, report)  # type: ignore[no-any-return]
     if report is not None:
         report.fill(x, lambda v: inside(v, fmt, axis, scale))
     y = in_torch(x, fmt, axis, seed, scale)

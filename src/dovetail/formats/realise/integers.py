@@ -14,6 +14,7 @@ from dovetail.formats.integer import IntFormat
 from dovetail.formats.quantization import dequantize, quantize, unclipped
 from dovetail.formats.realise.report import Report
 from dovetail.formats.realise.stochastic import words_of
+from dovetail.formats.realise.whole import whole
 
 __all__ = ["in_torch", "register_integers", "round_integers"]
 
@@ -69,6 +70,8 @@ def round_integers(
             y = kernel(x, fmt, scale, zero_point, axis, out, report, seed)
             if y is not None:
                 return y
+    elif not scale.requires_grad and (form := whole("integers")) is not None:
+        return form(x, fmt, (scale, zero_point, axis, seed), out, report)  # type: ignore[no-any-return]
     return in_torch(x, fmt, scale, zero_point, axis, out, report, words_of(x, fmt, seed))
 
 

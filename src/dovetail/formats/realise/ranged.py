@@ -14,6 +14,7 @@ from dovetail.formats.quantization import scale_zero_point
 from dovetail.formats.realise.integers import in_torch, round_integers
 from dovetail.formats.realise.report import Report
 from dovetail.formats.realise.stochastic import words_of
+from dovetail.formats.realise.whole import whole
 
 __all__ = ["register_ranged", "round_by_range", "round_groups"]
 
@@ -64,6 +65,8 @@ def round_by_range(
             y = kernel(x, fmt, axis, channel, out, report, seed)
             if y is not None:
                 return y
+    elif x.numel() and not is_eager() and (form := whole("ranged")) is not None:
+        return form(x, fmt, (axis, channel, seed), out, report)  # type: ignore[no-any-return]
     if fmt.group is not None:
         return round_groups(x, fmt, grid_of(x, fmt, axis), out, report, seed)
     ends = scale_zero_point(fmt, *own_range(x, fmt, channel))
