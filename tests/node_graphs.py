@@ -115,3 +115,55 @@ def build(objects, folder: Path) -> ctypes.CDLL:
     done = subprocess.run([*command, "-o", target], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
     return ctypes.CDLL(str(target))
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    """The patterns of floating-point numbers; NaN is one number."""
+    if not x.is_floating_point():
+        return x
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return torch.where(x.isnan(), torch.nan, x).contiguous().view(kinds[x.element_size()])
+
+
+class Compared:
+    """A graph whose calls are known from the operators themselves."""
+
+    def __init__(self, implementation: str | None = None) -> None:
+        self.implementation = implementation
+        self.graph, self.expected, self.calls = Graph(), [], []
+
+    def call(self, key, *args, **attributes):
+        namespace, packet, overload = key.split(".")
+        op = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
+        names = [a.name for a in op._schema.arguments]
+        given = dict(zip(names, args, strict=False)) | attributes
+        value = op(**given)
+        self.calls.append(f"{key} {attributes} {[a for a in args if not torch.is_tensor(a)]}")
+        self.expected.append(list(value) if isinstance(value, tuple) else [value])
+        tensors, rest = [], {}
+        for argument in op._schema.arguments:
+            kind = str(argument.type)
+            if "Tensor" not in kind:
+                if argument.name in given:
+                    rest[argument.name] = given[argument.name]
+            elif kind.startswith("List"):
+                tensors += given[argument.name]
+            else:
+                tensors.append(given.get(argument.name))
+        wanted = [v if isinstance(v, torch.Tensor) else None for v in self.expected[-1]]
+        self.graph.add(key, tensors, wanted, self.implementation, **rest)
+        return value
+
+    def check(self, **tolerance):
+        for got, want in zip(self.graph.run(), self.expected, strict=True):
+            for g, e in zip(got, want, strict=True):
+                if e is not None:
+                    torch.testing.assert_close(g, e, equal_nan=True, **tolerance)
+
+    def check_bits(self):
+        """Every result to the last bit, signs of zeros and NaN included."""
+        for node, got, want in zip(self.calls, self.graph.run(), self.expected, strict=True):
+            for g, e in zip(got, want, strict=True):
+                if e is not None:
+                    assert g.shape == e.shape, node
+                    assert bits(g).equal(bits(e)), node

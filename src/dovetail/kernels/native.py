@@ -22,10 +22,12 @@ from torch import Tensor
 from dovetail.errors import DovetailError, unknown
 
 __all__ = [
+    "Shape",
     "available",
     "fingerprint",
     "isa",
     "levels",
+    "library_path",
     "quantize",
     "set_isa",
 ]
@@ -33,7 +35,9 @@ __all__ = [
 _CODE_BYTES = {torch.int8: 1, torch.uint8: 1, torch.int16: 2, torch.int32: 4}
 
 
-class _Shape(ctypes.Structure):
+class Shape(ctypes.Structure):
+    """``dv_shape``: the sizes of one op."""
+
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("batch", "channels", "outputs", "groups")),
         *((name, ctypes.c_int64 * 3) for name in ("size", "kernel", "stride", "dilation")),
@@ -45,8 +49,12 @@ class _Shape(ctypes.Structure):
     )
 
 
-def _library_path() -> Path | None:
-    """Beside the package, or where an editable install put it."""
+def library_path() -> Path | None:
+    """The core's file, beside the package or where an editable install put it; None if not built.
+
+    >>> (library_path() is not None) == available()
+    True
+    """
     here = Path(__file__).parent.parent / "_core.so"
     if here.exists():
         return here
@@ -59,7 +67,7 @@ def _library_path() -> Path | None:
 
 @cache
 def _core() -> ctypes.CDLL | None:
-    path = _library_path()
+    path = library_path()
     if path is None:
         return None
     core = ctypes.CDLL(str(path))

@@ -8,6 +8,8 @@ instruction-set level and for any number of threads.
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,9 +40,9 @@ from dovetail.kernels.cast_structs import (
     sizes_of,
     tensor_of,
 )
-from dovetail.kernels.cast_tables import is_stepwise, octaves_of, steps_of
+from dovetail.kernels.cast_tables import Table, is_stepwise, octaves_of, steps_of
 
-__all__ = ["cast_into", "supports"]
+__all__ = ["CastPlan", "bounds_of", "cast_into", "plan_of", "supports"]
 
 _SCALE_MODES = ("FLOOR", "CEIL", "EVEN", "RCEIL")
 _NVFP4_SCALE = FloatFormat(4, 3, specials="fn")
@@ -114,14 +116,19 @@ def cast_into(
     dense = x.is_contiguous() or (not is_stochastic(fmt) and is_dense(x))
     given = x if dense else x.contiguous()
     result = torch.empty_like(given) if out is None or out.stride() != given.stride() else out
-    asked = report_on(report, given, _bounds(fmt, x.dtype))
+    asked = report_on(report, given, bounds_of(fmt, x.dtype))
     if x.numel():
         _call(given, result, fmt, axis, seed, scale, asked)
     return result if out is None or result is out else out.copy_(result)
 
 
-def _bounds(fmt: Format, dtype: torch.dtype) -> tuple[float, float]:
-    """Between what a value, or an element of a block, does not clip."""
+def bounds_of(fmt: Format, dtype: torch.dtype) -> tuple[float, float]:
+    """Between what a value, or an element of a block, does not clip.
+
+    >>> from dovetail.formats import format
+    >>> bounds_of(format("fixed(4, 0)"), torch.float32)
+    (-8.5, 7.5)
+    """
     if isinstance(fmt, BlockFormat):
         return fmt.element.bounds
     assert isinstance(fmt, ElementFormat)
@@ -131,6 +138,52 @@ def _bounds(fmt: Format, dtype: torch.dtype) -> tuple[float, float]:
     if dtype != torch.float64:  # comparisons are of float32 numbers
         low, high = torch.tensor((low, high), dtype=torch.float32).tolist()
     return low, high
+
+
+class CastPlan(NamedTuple):
+    """A function of the core and what it takes after the tensor; None is a null pointer."""
+
+    function: str
+    structs: tuple[ctypes.Structure | None, ...]
+    tables: tuple[Table, ...] = ()  # whose structs are among those
+
+
+@lru_cache(maxsize=512)
+def plan_of(fmt: Format) -> CastPlan:
+    """How the core casts to a format that it :func:`supports`.
+
+    >>> from dovetail.formats import format
+    >>> plan_of(format("fp8_e4m3")).function
+    'dv_cast_element'
+    """
+    if isinstance(fmt, PositFormat):
+        return CastPlan("dv_cast_posit", (Posit(mode_of(fmt.rounding)[0], fmt.width, fmt.es),))
+    if isinstance(fmt, CodebookFormat):
+        octaves = octaves_of(fmt)
+        table = octaves or steps_of(fmt)
+        name = "dv_cast_octaves" if octaves else "dv_cast_steps"
+        return CastPlan(name, (table.struct,), (table,))
+    if isinstance(fmt, PowerScaled):
+        bits, mode = fmt.mantissa_bits, _SCALE_MODES.index(fmt.mode)
+        blocks = Blocks(fmt.block, mode, fmt.element.emax, bits, *fmt.exponents)
+        return CastPlan("dv_cast_blocks", (_need(fmt.element), blocks))
+    if isinstance(fmt, ScaledBlock):
+        scaled = Scaled(fmt.block, fmt.elements.max, 0, 1.0)
+        return _scaled_plan(fmt.elements, fmt.scale, scaled)
+    if isinstance(fmt, NVFP4):  # the tensor's own scale is known when it is cast
+        return _scaled_plan(fmt.element, _NVFP4_SCALE, Scaled(fmt.block, 6.0, 1, 1.0))
+    return CastPlan("dv_cast_element", (_need(fmt),))
+
+
+def _scaled_plan(
+    elements: ElementFormat, scale: FloatFormat | FixedFormat, rule: Scaled
+) -> CastPlan:
+    table = steps_of(elements) if isinstance(elements, CodebookFormat) else None
+    element = _need(FixedFormat(8) if table else elements)
+    steps = table and table.struct
+    return CastPlan(
+        "dv_cast_scaled", (element, steps, _need(scale), rule), (table,) if table else ()
+    )
 
 
 def _call(
@@ -144,45 +197,13 @@ def _call(
 ) -> None:
     sizes = sizes_of(x, axis if isinstance(fmt, BlockFormat) else None)
     tensor = tensor_of(x, out, sizes, seed, report)
-    if isinstance(fmt, CodebookFormat):
-        _cast_listed(tensor, fmt)
-    elif isinstance(fmt, PowerScaled):
-        bits, mode = fmt.mantissa_bits, _SCALE_MODES.index(fmt.mode)
-        blocks = Blocks(fmt.block, mode, fmt.element.emax, bits, *fmt.exponents)
-        _run("dv_cast_blocks", tensor, _need(fmt.element), blocks)
-    elif isinstance(fmt, ScaledBlock):
-        scaled = Scaled(fmt.block, fmt.elements.max, 0, 1.0)
-        _cast_scaled(tensor, fmt.elements, fmt.scale, scaled)
-    elif isinstance(fmt, NVFP4):
-        scaled = Scaled(
-            fmt.block, 6.0, 1, _whole_scale(tensor, fmt.block) if scale is None else scale
-        )
-        _cast_scaled(tensor, fmt.element, _NVFP4_SCALE, scaled)
-    else:
-        _run("dv_cast_element", tensor, _need(fmt))
-
-
-def _run(function: str, tensor: TensorStruct, *structs: ctypes.Structure | None) -> None:
-    """A function of the core with pointers to structures; None is a null pointer."""
+    plan = plan_of(fmt)
+    structs = plan.structs
+    if isinstance(fmt, NVFP4):
+        whole = _whole_scale(tensor, fmt.block) if scale is None else scale
+        structs = (*structs[:-1], Scaled(fmt.block, 6.0, 1, whole))
     pointers = (None if s is None else ctypes.byref(s) for s in structs)
-    native._check(getattr(native._loaded(), function)(ctypes.byref(tensor), *pointers))
-
-
-def _cast_listed(tensor: TensorStruct, fmt: CodebookFormat) -> None:
-    if isinstance(fmt, PositFormat):
-        _run("dv_cast_posit", tensor, Posit(mode_of(fmt.rounding)[0], fmt.width, fmt.es))
-    elif (octaves := octaves_of(fmt)) is not None:
-        _run("dv_cast_octaves", tensor, octaves.struct)
-    else:
-        _run("dv_cast_steps", tensor, steps_of(fmt).struct)
-
-
-def _cast_scaled(
-    tensor: TensorStruct, elements: ElementFormat, scale: FloatFormat | FixedFormat, rule: Scaled
-) -> None:
-    steps = steps_of(elements).struct if isinstance(elements, CodebookFormat) else None
-    element = _need(FixedFormat(8) if steps else elements)
-    _run("dv_cast_scaled", tensor, element, steps, _need(scale), rule)
+    native._check(getattr(native._loaded(), plan.function)(ctypes.byref(tensor), *pointers))
 
 
 def _whole_scale(tensor: TensorStruct, block: int) -> float:

@@ -29,16 +29,25 @@ from dovetail.kernels.cast_structs import (
     tensor_of,
 )
 
-__all__ = ["fake_quantize", "look_up", "range_of", "round_by_range", "round_integers"]
+__all__ = [
+    "CODED",
+    "SHORT",
+    "fake_quantize",
+    "integers_of",
+    "look_up",
+    "range_of",
+    "round_by_range",
+    "round_integers",
+]
 
 # Channels of up to so many values stay in the second cache between the two looks at them.
-_SHORT = 1 << 17
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+SHORT = 1 << 17
+CODED = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def _takes(x: Tensor, fmt: IntFormat, seed: Tensor | None) -> bool:
     drawn = fmt.rounding.is_stochastic and seed is None
-    return x.device.type == "cpu" and x.dtype in _DTYPES and not drawn and native.available()
+    return x.device.type == "cpu" and x.dtype in CODED and not drawn and native.available()
 
 
 @register_integers
@@ -119,7 +128,7 @@ def fake_quantize(
             ctypes.c_int64(len(scales)),
             ctypes.c_void_p(scales.data_ptr()),
             ctypes.c_void_p(zeros.data_ptr()),
-            ctypes.byref(_codes(fmt)),
+            ctypes.byref(integers_of(fmt)),
         )
     )
     return result if out is None or result is out else out.copy_(result)
@@ -154,7 +163,7 @@ def look_up(
                 ctypes.c_int64(len(scales)),
                 ctypes.c_void_p(scales.data_ptr()),
                 ctypes.c_void_p(zeros.data_ptr()),
-                ctypes.byref(_codes(fmt)),
+                ctypes.byref(integers_of(fmt)),
                 ctypes.c_void_p(table.data_ptr()),
                 int(scaled),
             )
@@ -177,7 +186,12 @@ def _key(seed: Tensor | None) -> int:
 
 
 @lru_cache(maxsize=256)
-def _codes(fmt: IntFormat) -> Integers:
+def integers_of(fmt: IntFormat) -> Integers:
+    """The format's codes as the core takes them.
+
+    >>> integers_of(IntFormat(4)).qmax
+    7
+    """
     rounding = mode_of(fmt.rounding)
     return Integers(*rounding, fmt.qmin, fmt.qmax, fmt.affine, fmt.signed, fmt.po2)
 
@@ -198,7 +212,7 @@ def range_of(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     """
     if not is_eager() or not x.numel():
         return observed_range(x, axis)
-    if x.device.type != "cpu" or x.dtype not in _DTYPES or not native.available():
+    if x.device.type != "cpu" or x.dtype not in CODED or not native.available():
         return observed_range(x, axis)
     given = x.detach()
     given = given if axis is None and is_dense(given) else given.contiguous()
@@ -238,7 +252,7 @@ def round_by_range(
         given = x if x.is_contiguous() or (seed is None and is_dense(x)) else x.contiguous()
         return _in_runs(given, fmt, sizes_of(given, axis), fmt.group, out, report, seed)
     sizes = _sizes(x, channel)
-    if channel is not None and sizes[0] == 1 and 1 < sizes[2] <= _SHORT:
+    if channel is not None and sizes[0] == 1 and 1 < sizes[2] <= SHORT:
         whole = (1, x.numel(), 1)
         return _in_runs(x.contiguous(), fmt, whole, sizes[2], out, report, seed)
     ends = scale_zero_point(fmt, *range_of(x, channel))
@@ -260,7 +274,7 @@ def _in_runs(
         native._loaded().dv_cast_integers(
             ctypes.byref(tensor_of(x, result, sizes, _key(seed), report_on(report, x))),
             ctypes.c_int64(run),
-            ctypes.byref(_codes(fmt)),
+            ctypes.byref(integers_of(fmt)),
         )
     )
     return result if out is None or result is out else out.copy_(result)

@@ -35,7 +35,7 @@ class Packed:
     geometry: Geometry
     shape: tuple[int, ...]  # of the weight codes
     data: Tensor  # uint8
-    sizes: dict[torch.Size, tuple[native._Shape, tuple[int, ...]]] = field(default_factory=dict)
+    sizes: dict[torch.Size, tuple[native.Shape, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -245,7 +245,7 @@ class NativeMac:
         self._run(x, packed, shape, source, target)
         return out
 
-    def _sizes(self, a: Tensor, packed: Packed) -> tuple[native._Shape, tuple[int, ...]]:
+    def _sizes(self, a: Tensor, packed: Packed) -> tuple[native.Shape, tuple[int, ...]]:
         """The call's sizes, and its result's shape; those of the latest shapes are kept."""
         if packed.mac is not self:
             raise DovetailError("these weights were packed for another multiplier")
@@ -260,7 +260,7 @@ class NativeMac:
         return found
 
     def _run(
-        self, a: Tensor, packed: Packed, shape: native._Shape, source: Input, target: Output
+        self, a: Tensor, packed: Packed, shape: native.Shape, source: Input, target: Output
     ) -> None:
         if a.numel() == 0:
             return

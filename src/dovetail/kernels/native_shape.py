@@ -28,7 +28,7 @@ def address(tensor: Tensor) -> ctypes.c_void_p:
 
 def running_shape(
     a: Tensor, weight: tuple[int, ...], geometry: Geometry, rank: int = 0, lookups: int = 0
-) -> native._Shape:
+) -> native.Shape:
     """Of ``a [..., K]`` or ``[B, C, *spatial]`` against a weight of shape ``weight``.
 
     >>> import torch
@@ -43,7 +43,7 @@ def running_shape(
 
 def packing_shape(
     weight: tuple[int, ...], geometry: Geometry, rank: int = 0, lookups: int = 0
-) -> native._Shape:
+) -> native.Shape:
     """Of the smallest input that has an output: for packing, only the weight's own sizes matter.
 
     >>> list(packing_shape((4, 2, 3), Geometry.conv(1, dilation=2)).size)
@@ -61,13 +61,13 @@ def _shape(
     geometry: Geometry,
     rank: int,
     lookups: int,
-) -> native._Shape:
+) -> native.Shape:
     def three(values: Sequence[int], rest: int) -> Any:
         return (ctypes.c_int64 * 3)(*[rest] * (3 - len(values)), *values)
 
     if geometry.spatial > 3:
         raise DovetailError(f"{geometry.spatial} spatial dimensions; the core handles 3")
-    return native._Shape(
+    return native.Shape(
         *(batch, channels, weight[0], geometry.groups),
         *(three(size, 1), three(weight[2:], 1)),
         *(three(geometry.stride, 1), three(geometry.dilation, 1)),

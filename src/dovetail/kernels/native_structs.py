@@ -13,10 +13,12 @@ from dovetail.errors import DovetailError
 from dovetail.multipliers.classes import Lookups
 from dovetail.multipliers.operands import IntArray
 
-__all__ = ["Input", "Output", "Products", "Role"]
+__all__ = ["Input", "Multiplier", "Output", "Products", "Role"]
 
 
-class _Multiplier(ctypes.Structure):
+class Multiplier(ctypes.Structure):
+    """``dv_multiplier``: the forms of a multiplier."""
+
     _fields_ = (
         *((n, ctypes.c_void_p) for n in ("first", "second", "constant", "entry", "classes")),
         *((n, ctypes.c_void_p) for n in ("step", "table")),
@@ -90,7 +92,7 @@ class Role:
         self.rank = 0 if products is None else len(products.first)
         self.lookups = 0 if lookups is None else lookups.count
         self._kept: list[npt.NDArray[Any]] = []
-        struct = _Multiplier(table=table)
+        struct = Multiplier(table=table)
         if products is not None:
             constant = products.constant
             if lookups is not None:
@@ -108,6 +110,6 @@ class Role:
         self._struct = struct
         self.reference = ctypes.byref(struct)
 
-    def _keep(self, struct: _Multiplier, name: str, values: npt.NDArray[Any]) -> None:
+    def _keep(self, struct: Multiplier, name: str, values: npt.NDArray[Any]) -> None:
         self._kept.append(values)
         setattr(struct, name, values.ctypes.data)

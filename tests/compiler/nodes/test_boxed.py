@@ -7,45 +7,11 @@ import torch
 import dovetail as dv
 from dovetail.arithmetic import Arithmetic
 from dovetail.multipliers import multiplier
-from node_graphs import Graph
+from node_graphs import Compared
 
 
 def rule_of(first, second, **others):
     return Arithmetic(input=dv.format(first), weight=dv.format(second), **others).spelling
-
-
-class Compared:
-    """A graph whose calls are known from the operators themselves."""
-
-    def __init__(self) -> None:
-        self.graph, self.expected = Graph(), []
-
-    def call(self, key, *args, implementation=None, **attributes):
-        namespace, packet, overload = key.split(".")
-        op = getattr(getattr(getattr(torch.ops, namespace), packet), overload)
-        names = [a.name for a in op._schema.arguments]
-        given = dict(zip(names, args, strict=False)) | attributes
-        value = op(**given)
-        self.expected.append(list(value) if isinstance(value, tuple) else [value])
-        tensors, rest = [], {}
-        for argument in op._schema.arguments:
-            kind = str(argument.type)
-            if "Tensor" not in kind:
-                if argument.name in given:
-                    rest[argument.name] = given[argument.name]
-            elif kind.startswith("List"):
-                tensors += given[argument.name]
-            else:
-                tensors.append(given.get(argument.name))
-        wanted = [v if isinstance(v, torch.Tensor) else None for v in self.expected[-1]]
-        self.graph.add(key, tensors, wanted, implementation, **rest)
-        return value
-
-    def check(self, **tolerance):
-        for got, want in zip(self.graph.run(), self.expected, strict=True):
-            for g, e in zip(got, want, strict=True):
-                if e is not None:
-                    torch.testing.assert_close(g, e, equal_nan=True, **tolerance)
 
 
 def test_operators_of_networks_give_what_torch_gives():

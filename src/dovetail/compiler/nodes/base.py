@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -59,6 +59,24 @@ class NodeSpec:
 
     key: str
     implementations: tuple[str, ...]
+    refusals: Mapping[str, Callable[[Call], str | None]] = field(default_factory=dict)
+
+    def refusal(self, call: Call, implementation: str) -> str | None:
+        """Why ``implementation`` cannot compute this call; None where it can."""
+        if implementation not in self.implementations:
+            known = ", ".join(self.implementations)
+            return f"{self.key} has no implementation '{implementation}': {known}"
+        why = self.refusals.get(implementation)
+        return why(call) if why else None
+
+    def choose(self, call: Call, implementation: str | None = None) -> str:
+        """The implementation asked for, or the first that can compute this call."""
+        asked = self.implementations if implementation is None else (implementation,)
+        reasons = {name: self.refusal(call, name) for name in asked}
+        for name, reason in reasons.items():
+            if reason is None:
+                return name
+        raise DovetailError("; ".join(f"{name}: {why}" for name, why in reasons.items()))
 
     def add(
         self,
@@ -72,14 +90,10 @@ class NodeSpec:
         """Put the operator into ``state`` and wire it to arrays that ``sdfg`` already has.
 
         ``attributes`` holds FX constants by the name of the argument; one that is missing has its
-        default. Without ``implementation`` the first of ``implementations`` is taken. The state's
+        default. Without ``implementation`` it is the first that can compute this call. The state's
         newest access node of an array is read, and written unless the same call reads it.
         """
         from dovetail.compiler.nodes.operator import add_operator
 
-        if implementation is not None and implementation not in self.implementations:
-            known = ", ".join(self.implementations)
-            raise DovetailError(f"{self.key} has no implementation '{implementation}': {known}")
-        chosen = implementation or self.implementations[0]
         call = Call(self.key, tuple(inputs), tuple(outputs), dict(attributes))
-        return add_operator(state, sdfg, call, chosen)
+        return add_operator(state, sdfg, call, self.choose(call, implementation))

@@ -7,31 +7,40 @@ from collections.abc import Iterator, Mapping
 from dovetail.compiler.nodes.aten.products import PRODUCTS
 from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
+from dovetail.compiler.nodes.native.casts import cast_refusal
 
 __all__ = ["NODES"]
+
+
+_CASTS = [
+    f"dovetail.{name}{masked}.default"
+    for name in ("cast", "cast_integers", "cast_by_range")
+    for masked in ("", "_masked")
+]
+_OWN = {
+    **{key: NodeSpec(key, ("aten",)) for key in PRODUCTS},
+    **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _CASTS},
+}
 
 
 class _Nodes(Mapping[str, NodeSpec]):
     """``NodeSpec`` by operator; iteration shows those with an implementation of their own."""
 
-    def __init__(self, own: dict[str, tuple[str, ...]]) -> None:
-        self._own = own
-
     def __getitem__(self, key: str) -> NodeSpec:
-        if key in self._own:
-            return NodeSpec(key, self._own[key])
+        if key in _OWN:
+            return _OWN[key]
         if (reason := boxable(key)) is not None:
             raise KeyError(reason)
         return NodeSpec(key, ("native-op",) if key.startswith("dovetail.") else ("aten",))
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and (key in self._own or boxable(key) is None)
+        return isinstance(key, str) and (key in _OWN or boxable(key) is None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._own)
+        return iter(_OWN)
 
     def __len__(self) -> int:
-        return len(self._own)
+        return len(_OWN)
 
 
-NODES: Mapping[str, NodeSpec] = _Nodes(dict.fromkeys(PRODUCTS, ("aten",)))
+NODES: Mapping[str, NodeSpec] = _Nodes()

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dovetail.compiler.nodes.aten import expansion as aten
+from dovetail.compiler.nodes.native import expansion as native
 
-__all__ = ["aten"]
+__all__ = ["aten", "native"]

@@ -8,34 +8,21 @@ from typing import Any
 
 import torch
 
-from dovetail.compiler.engine import load_dace
 from dovetail.compiler.nodes.aten.boxed import boxed_code
 from dovetail.compiler.nodes.aten.products import PRODUCTS, product_code
+from dovetail.compiler.nodes.environments import library
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 
 __all__ = ["Torch", "aten", "aten_header"]
 
 
-@load_dace().library.environment
-class Torch:
-    """The library that generated code is linked with: the one this process has loaded."""
-
-    cmake_minimum_version = None
-    cmake_packages: list[str] = []  # noqa: RUF012
-    cmake_variables: dict[str, str] = {}  # noqa: RUF012
-    cmake_includes: list[str] = []  # noqa: RUF012
-    cmake_libraries = [  # noqa: RUF012
-        str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"),
-        str(Path(torch.__file__).parent / "lib" / "libc10.so"),
-    ]
-    cmake_compile_flags: list[str] = []  # noqa: RUF012
-    cmake_link_flags: list[str] = []  # noqa: RUF012
-    cmake_files: list[str] = []  # noqa: RUF012
-    headers: list[str] = []  # noqa: RUF012
-    state_fields: list[str] = []  # noqa: RUF012
-    init_code = ""
-    finalize_code = ""
-    dependencies: list[Any] = []  # noqa: RUF012
+Torch = library(
+    "Torch",
+    __name__,
+    lambda: [
+        str(Path(torch.__file__).parent / "lib" / name) for name in ("libtorch_cpu.so", "libc10.so")
+    ],
+)
 
 
 @lru_cache(maxsize=1)

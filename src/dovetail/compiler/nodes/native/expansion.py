@@ -1,0 +1,32 @@
+"""The ``native`` expansion of an operator node: one C++ tasklet that calls dovetail's core."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dovetail.compiler.nodes.environments import library
+from dovetail.compiler.nodes.native.casts import cast_code
+from dovetail.compiler.nodes.native.structs import declarations
+from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
+from dovetail.kernels import native as core
+
+__all__ = ["Core", "core_header", "native"]
+
+Core = library("Core", __name__, lambda: [str(core.library_path())])
+
+
+@lru_cache(maxsize=1)
+def core_header() -> str:
+    """The declarations that every ``native`` tasklet relies on."""
+    rest = Path(__file__).with_name("core.h").read_text()
+    return f"#ifndef DOVETAIL_CORE\n#define DOVETAIL_CORE\n{declarations()}\n{rest}\n#endif"
+
+
+@expands("native", [Core])
+def native(node: Operator, state: Any, sdfg: Any) -> Any:
+    """Dovetail's own kernel, called without torch or Python in between."""
+    del state
+    declare(sdfg, core_header())
+    return tasklet(node, cast_code(node.call))
