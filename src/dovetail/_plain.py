@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["plain"]
+__all__ = ["number", "plain"]
 
 
 def plain(value: Any) -> Any:
@@ -22,3 +22,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def number(value: Any) -> float | None:
+    """A number that :func:`plain` has written, read back; ``None`` stays ``None``.
+
+    >>> number("inf"), number(2), number(None)
+    (inf, 2.0, None)
+    """
+    return None if value is None else float(value)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -26,8 +25,7 @@ class PlannedOp:
     Shapes are those of the example, ``None`` without one; ``macs`` counts its products over the
     whole example batch, ``reduction`` the products summed into one output. ``product`` says how a
     product is computed, in the words of
-    :func:`dovetail.emulation.block_products.how_multiplied`. ``elements`` counts those of every
-    operand and of the output, over all calls; ``dtype`` is the output's.
+    :func:`dovetail.emulation.block_products.how_multiplied`.
     """
 
     address: OpAddress
@@ -41,8 +39,6 @@ class PlannedOp:
     reduction: int | None = None
     calls: int = 1
     product: str | None = None
-    elements: Mapping[str, int] = field(default_factory=dict)
-    dtype: torch.dtype | None = None
 
     @property
     def key(self) -> str:
@@ -89,25 +85,20 @@ class PlannedOp:
 class Plan:
     """Every addressed operation, and what stays exact.
 
-    ``exact`` are the operations that no rule asks anything of, ``left`` their addresses and
-    ``left_exact`` their keys; ``uncovered`` are operations that no rule can reach yet; ``ranges``
-    says where the activations' ranges came from when the plan was made (``example`` or
-    ``missing``).
+    ``left`` are the addresses of operations that no rule asks anything of, ``left_exact`` their
+    keys; ``uncovered`` are operations that no rule can reach yet; ``ranges`` says where the
+    activations' ranges came from when the plan was made (``example`` or ``missing``).
     """
 
     recipe: Recipe
     ops: tuple[PlannedOp, ...]
-    exact: tuple[PlannedOp, ...] = ()
+    left: tuple[OpAddress, ...] = ()
     uncovered: tuple[str, ...] = ()
     ranges: str = "missing"
 
     @property
-    def left(self) -> tuple[OpAddress, ...]:
-        return tuple(op.address for op in self.exact)
-
-    @property
     def left_exact(self) -> tuple[str, ...]:
-        return tuple(op.key for op in self.exact)
+        return tuple(address.key for address in self.left)
 
     def __iter__(self) -> Iterator[PlannedOp]:
         return iter(self.ops)

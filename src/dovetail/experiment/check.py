@@ -12,8 +12,8 @@ from dovetail.experiment.run import run
 
 __all__ = ["check", "differences"]
 
-#: What says where the numbers came from, and may differ when they do not.
-_ORIGIN = frozenset({"command", "versions", "source", "experiment", "rule", "from"})
+#: What says where the numbers came from, or draws them, and may differ when they do not.
+_ORIGIN = frozenset({"command", "versions", "source", "experiment", "rule", "from", "pictures"})
 
 
 def check(folder: str | Path, *, progress: bool = False) -> list[str]:

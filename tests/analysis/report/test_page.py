@@ -14,10 +14,11 @@ import yaml
 
 from dovetail.analysis import report
 from dovetail.analysis.metrics import wilson
+from dovetail.analysis.report import words
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, run
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.yaml"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "digits.yaml"
 
 
 class Page(html.parser.HTMLParser):
@@ -51,16 +52,6 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("report") / "digits"
-
-
-@pytest.fixture(scope="module")
-def result(folder: Path) -> RunResult:
-    return run(EXAMPLE, out=folder)
-
-
 @pytest.fixture
 def source(result: RunResult, folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -69,7 +60,8 @@ def source(result: RunResult, folder: Path) -> str:
 def test_the_page_is_small_and_asks_for_nothing_from_outside(source: str) -> None:
     page = Page(source)
     assert len(source.encode()) < 1_000_000
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1
     for name, value in page.attributes:
         if name in {"src", "href"}:
             assert (value or "").startswith("data:")
@@ -135,7 +127,7 @@ def test_everything_is_escaped(result: RunResult, tmp_path: Path) -> None:
     )
     source = (report.write(tmp_path, bad, command=evil) / "report.html").read_text("utf-8")
     page = Page(source)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert page.text.count(evil) >= 8
 
 
@@ -175,7 +167,7 @@ def _html(folder: Path) -> str:
 def test_headline(result: RunResult, hits: list[int], fitted: bool, headline: str) -> None:
     stages = tuple(dataclasses.replace(result.stages[0], accuracy=wilson(hit, 100)) for hit in hits)
     told = dataclasses.replace(result, stages=stages, fit=result.fit if fitted else None)
-    assert report._headline(told) == headline
+    assert words.headline(report.Contents(run=report.numbers_of(told))) == headline
 
 
 def test_without_jinja_the_message_says_what_to_install(

@@ -1,0 +1,102 @@
+"""What a report is made of: plain values, from a result or read back from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dovetail.analysis.figures import Design
+from dovetail.analysis.heatmap import heat_map
+from dovetail.analysis.layers import shown
+from dovetail.errors import DovetailError
+from dovetail.multipliers import Multiplier
+
+if TYPE_CHECKING:
+    from dovetail.experiment.result import RunResult
+
+__all__ = ["Contents", "Search", "numbers_of", "read"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The designs of a search, and what each objective asks for, ``max`` or ``min``."""
+
+    designs: Sequence[Design]
+    directions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Each part is there or is not: ``run`` as in ``report.json``, ``attribution`` as
+    :meth:`dovetail.analysis.Attribution.to_dict` gives it.
+    """
+
+    run: Mapping[str, Any] | None = None
+    attribution: Mapping[str, Any] | None = None
+    search: Search | None = None
+
+
+def numbers_of(result: RunResult) -> dict[str, Any]:
+    """``result.to_dict()`` with what is shown of the multipliers besides their numbers."""
+    pictures: dict[str, dict[str, Any]] = {}
+    for spelling, mul in result.multipliers.items():
+        pictures[spelling] = {"name": shown(mul)}
+        if isinstance(mul, Multiplier) and mul.errors().wce:
+            picture = heat_map(mul)
+            pictures[spelling] |= {
+                "data": picture.data_uri(),
+                "limit": picture.limit,
+                "inputs": list(picture.inputs),
+                "weights": list(picture.weights),
+                "sampled": picture.sampled,
+            }
+    return {**result.to_dict(), "pictures": pictures}
+
+
+def read(folder: str | Path) -> Contents:
+    """The parts that stand in ``folder``: those of ``report.json`` and ``attribution.json``.
+
+    >>> read("no/such/folder")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: 'no/such/folder' holds no report.json, attribution.json ...
+    """
+    place = Path(folder)
+    parts: dict[str, Any] = {
+        name: _mapping(place / file) for name, file in _FILES.items() if (place / file).is_file()
+    }
+    if not parts:
+        raise DovetailError(
+            f"'{folder}' holds no {', '.join(_FILES.values())}; give the folder that a run wrote"
+        )
+    contents = Contents(**parts)
+    _same_network(contents, place)
+    return contents
+
+
+_FILES = {"run": "report.json", "attribution": "attribution.json"}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DovetailError(f"'{path}' cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise DovetailError(f"'{path}' is no file of dovetail's: it should hold a mapping")
+    return value
+
+
+def _same_network(contents: Contents, place: Path) -> None:
+    """A page must not join the numbers of two networks."""
+    if contents.run is None or contents.attribution is None:
+        return
+    known = {op["op"] for op in contents.run["plan"]["ops"]}
+    for row in contents.attribution["rows"]:
+        if row["op"] not in known:
+            raise DovetailError(
+                f"'{place / _FILES['attribution']}' speaks of '{row['op']}', which the run of "
+                f"'{place / _FILES['run']}' has not: they are of two experiments"
+            )

@@ -1,0 +1,62 @@
+"""`dovetail report`: the page of a finished run drawn again, and its figures for papers."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dovetail.cli.console import say, say_json
+from dovetail.cli.options import Folder, Json
+
+__all__ = ["report"]
+
+
+class Kind(str, Enum):
+    """Files that figures are written as."""
+
+    svg = "svg"
+    png = "png"
+    pdf = "pdf"
+
+
+def report(
+    folder: Folder,
+    figures: Annotated[
+        bool,
+        typer.Option("--figures", help="Write every figure to FOLDER/figures, with CSV and LaTeX."),
+    ] = False,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(
+            help="What figures are written as; png and pdf need matplotlib. Repeatable.",
+            show_default="svg",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw the report of a finished run again, with all that its folder holds by now.
+
+    The page shows the run (report.json) and, where they are there, an attribution
+    (attribution.json) and a search (pareto.csv).
+
+    \b
+    Examples:
+      dovetail report out/digits
+      dovetail report out/digits --figures --kind svg --kind pdf
+    """
+    from dovetail.analysis.report import page, read, save_figures
+
+    contents = read(folder)
+    place = Path(folder) / "report.html"
+    place.write_text(page(contents), encoding="utf-8")
+    written = [place]
+    if figures or kind:
+        kinds = [each.value for each in kind or (Kind.svg,)]
+        written += save_figures(contents, folder / "figures", kinds)
+    if json:
+        say_json({"written": [str(path) for path in written]})
+    else:
+        say(*map(str, written))

@@ -1,0 +1,165 @@
+"""Figures: valid SVG in which every value has its mark, and the same as PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from dovetail.analysis.figures import (
+    Drawing,
+    change_map,
+    fit_curve,
+    histogram,
+    layer_bars,
+    noise_map,
+    pareto,
+    save_picture,
+)
+from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Line, Words
+from dovetail.analysis.figures.histogram import grid
+from dovetail.analysis.figures.scale import Scale, short, ticks
+from report_contents import attribution, search
+from report_contents import histogram as found
+
+ROW = {"key": "conv1", "isolated_db": 30.0, "accumulated_db": 10.0}
+
+
+def drawings() -> dict[str, Drawing]:
+    designs = search()
+    fit = {"losses": [1.0, "nan", 0.25], "metrics": [0.5, 0.75, 0.7, 0.8]}
+    odd = {"key": "<odd>", "isolated_db": "inf", "accumulated_db": None}
+    under = {"key": "x", "isolated_db": -5.0, "accumulated_db": "-inf"}
+    return {
+        "change": change_map(attribution()),
+        "noise": noise_map(attribution(), 330),
+        "histogram": histogram(found("conv1", "input", "int8", 2.5)),
+        "far": histogram(found("conv1", "input", "fp8_e4m3fn", 448.0)),
+        "exact": histogram(found("conv1", "input", None, None)),
+        "layers": layer_bars([ROW, odd, under]),
+        "none": layer_bars([]),
+        "pareto": pareto(designs.designs, "energy", "accuracy", directions=designs.directions),
+        "empty": pareto([], "energy", "accuracy", directions=designs.directions),
+        "fit": fit_curve(fit),
+    }
+
+
+@pytest.mark.parametrize("name", drawings())
+@pytest.mark.parametrize("inline", [False, True])
+def test_svg_is_well_formed_and_finite(name: str, inline: bool) -> None:
+    text = drawings()[name].svg(inline=inline)
+    root = ET.fromstring(text)
+    assert root.get("aria-label")
+    assert "nan" not in re.sub(r">[^<]*<", "><", text)
+    assert "inf" not in re.sub(r">[^<]*<", "><", text).replace("font-family", "")
+    assert ("var(--" in text) == inline
+    assert not re.search(r"https?://(?!www.w3.org/2000/svg)", text)
+
+
+def test_a_cell_is_as_full_as_its_change_is_large() -> None:
+    drawing = change_map(attribution())
+    cells = [mark for mark in drawing.marks if isinstance(mark, Box) and mark.tip]
+    told = {mark.tip.splitlines()[0]: mark for mark in cells}
+    assert len(told) == 24
+    worst = told["head: mul mul8s_1L2N@v2022"]
+    assert (worst.fill, worst.opacity) == ("orange", max(mark.opacity for mark in cells))
+    assert "95 % −0.16 to −0.14" in worst.tip
+    assert told["conv1: input int8"].fill == "blue"
+    assert told["conv3: acc int32"].opacity == 0
+    words = [mark.text for mark in drawing.marks if isinstance(mark, Words)]
+    assert "−15" in words  # percentage points of accuracy
+
+
+def test_what_harms_depends_on_the_metric() -> None:
+    loss = attribution() | {"metric": "loss", "higher_is_better": False}
+    cells = {
+        m.tip.splitlines()[0]: m for m in change_map(loss).marks if isinstance(m, Box) and m.tip
+    }
+    assert cells["head: mul mul8s_1L2N@v2022"].fill == "blue"
+    assert cells["conv1: input int8"].fill == "orange"
+
+
+def test_counts_outside_the_range_are_orange() -> None:
+    given = found("conv1", "input", "int8", 2.5)
+    bars = [m for m in histogram(given).marks if isinstance(m, Box) and "%" in m.tip]
+    outside = [count for count, a in zip(given["counts"], given["edges"], strict=False)
+               if count and not -2.5 <= a + 0.055 <= 2.5]  # fmt: skip
+    assert sum(bar.fill == "orange" for bar in bars) == len(outside) > 0
+    assert len(bars) == sum(count > 0 for count in given["counts"])
+
+
+def test_a_far_end_is_told_in_words_and_a_near_one_drawn() -> None:
+    far = [m.text for m in drawings()["far"].marks if isinstance(m, Words)]
+    assert "← to −448" in far
+    assert "to 448 →" in far
+    dashed = [m for m in drawings()["histogram"].marks if isinstance(m, Line) and m.dashed]
+    assert len(dashed) == 2
+
+
+def test_the_grid_is_that_of_the_format() -> None:
+    assert grid("int8", -2.54, 2.54)[:2] == [-2.54, pytest.approx(-2.52)]
+    assert len(grid("int8", -1.0, 1.0)) == 255
+    assert grid("fp4_e2m1fn", -6.0, 6.0) == sorted(
+        s * v for s in (-1, 1) for v in (0, 0.5, 1, 1.5, 2, 3, 4, 6) if v or s > 0
+    )
+    assert list(grid("no-such-format", 0.0, 1.0)) == []
+
+
+def test_the_front_is_joined_in_order() -> None:
+    drawing = drawings()["pareto"]
+    (front,) = [m for m in drawing.marks if isinstance(m, Line) and m.stroke == "blue"]
+    assert len(front.points) == 4
+    assert list(front.points) == sorted(front.points)
+    dots = [m for m in drawing.marks if isinstance(m, Dot)]
+    assert {(d.x, d.y) for d in dots if d.fill == "blue"} == set(front.points)
+    assert len(dots) == 8
+
+
+def test_designs_without_a_value_are_left_out() -> None:
+    designs = search()
+    broken = [
+        *designs.designs[:3],
+        type(designs.designs[0])("x", {"accuracy": math.nan, "energy": 1}),
+    ]
+    drawing = pareto(broken, "energy", "accuracy", directions=designs.directions)
+    assert "of 3 designs" in drawing.label
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-3.2, 47.0), (1e-9, 5e-9), (-1e12, 3e12), (2, 2)]
+)
+@pytest.mark.parametrize("most", [2, 3, 6])
+def test_ticks_are_round_and_inside(low: float, high: float, most: int) -> None:
+    found = ticks(low, high, most)
+    assert 1 <= len(found) <= most
+    assert all(low - 1e-9 * abs(low) <= t <= high + 1e-9 * abs(high) for t in found)
+
+
+def test_scales_and_short_numbers() -> None:
+    assert Scale(2, 2, 10, 20)(2) == 10
+    texts = [short(v) for v in (0, -0.00001, 12345, 999, 1e6, 2.5e9, -0.5)]
+    assert texts == ["0", "−1.0e-05", "12.3k", "999", "1M", "2.5G", "−0.5"]
+
+
+@pytest.mark.parametrize("name", ["change", "histogram", "pareto"])
+def test_a_picture_shows_every_mark(tmp_path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    drawing = drawings()[name]
+    path = tmp_path / "figure.png"
+    save_picture(drawing, path, dpi=96)
+    pixels = np.asarray(image.open(io.BytesIO(path.read_bytes())).convert("RGB")).astype(int)
+    assert pixels.shape[:2] == (int(drawing.height), int(drawing.width))
+    blue = [int(COLOURS["blue"][i : i + 2], 16) for i in (1, 3, 5)]
+    for mark in drawing.marks:
+        if isinstance(mark, Dot) and mark.fill == "blue":
+            assert np.abs(pixels[int(mark.y), int(mark.x)] - blue).max() < 8
+    again = tmp_path / "again.png"
+    save_picture(drawing, again, dpi=96)
+    assert again.read_bytes() == path.read_bytes()
+    save_picture(drawing, tmp_path / "figure.pdf")
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
