@@ -6,12 +6,13 @@ recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9"))
 dv.apply_(model, recipe, example)
 """
 
-from dovetail import analysis, approximations, ops, zoo
+from dovetail import analysis, approximations, multipliers, ops, zoo
 from dovetail.accumulators import Accumulator, accumulator
 from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
 from dovetail.container import Model, aware, monitoring, unaware
+from dovetail.costs import cost
 from dovetail.emulation import (
     Plan,
     apply_,
@@ -97,6 +98,7 @@ __all__ = [
     "checkpoint_context",
     "control_variate",
     "correct_bias",
+    "cost",
     "counters",
     "decode",
     "encode",
@@ -114,6 +116,7 @@ __all__ = [
     "load_state",
     "monitoring",
     "multiplier",
+    "multipliers",
     "ops",
     "plan",
     "recipes",

@@ -1,6 +1,5 @@
 """What an emulation costs and where: accuracy, per-layer noise and energy, and the report."""
 
-from dovetail.analysis.costs import CostRow, Costs, costs
 from dovetail.analysis.graph import Edge, Graph, Node, graph
 from dovetail.analysis.layers import LayerRow, LayerTable, Total, layers
 from dovetail.analysis.masks import MaskRow, MaskTable, masks
@@ -9,8 +8,6 @@ from dovetail.analysis.operands import OperandCounts, operand_counts
 from dovetail.analysis.tree import tree
 
 __all__ = [
-    "CostRow",
-    "Costs",
     "Edge",
     "Graph",
     "Interval",
@@ -22,7 +19,6 @@ __all__ = [
     "OperandCounts",
     "Total",
     "accuracy",
-    "costs",
     "graph",
     "layers",
     "masks",

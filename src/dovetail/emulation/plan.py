@@ -53,7 +53,7 @@ def resolve(model: nn.Module, recipe: Recipe, found: Trace) -> Plan:
     for seen in found.seen.values():
         op = planned(recipe, seen, aliases)
         if op.arithmetic.is_exact:
-            left.append(op.address)
+            left.append(op)
         else:
             ops.append(op)
     ranges = "example" if found.has_example else "missing"
@@ -99,6 +99,8 @@ def planned(recipe: Recipe, seen: Seen, aliases: dict[str, list[str]]) -> Planne
         seen.reduction or None,
         max(1, seen.calls),
         how_multiplied(arithmetic, address.kind, seen.geometry) if facts.is_product else None,
+        dict(seen.elements),
+        seen.dtype,
     )
 
 

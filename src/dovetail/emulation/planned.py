@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +26,8 @@ class PlannedOp:
     Shapes are those of the example, ``None`` without one; ``macs`` counts its products over the
     whole example batch, ``reduction`` the products summed into one output. ``product`` says how a
     product is computed, in the words of
-    :func:`dovetail.emulation.block_products.how_multiplied`.
+    :func:`dovetail.emulation.block_products.how_multiplied`. ``elements`` counts those of every
+    operand and of the output, over all calls; ``dtype`` is the output's.
     """
 
     address: OpAddress
@@ -39,6 +41,8 @@ class PlannedOp:
     reduction: int | None = None
     calls: int = 1
     product: str | None = None
+    elements: Mapping[str, int] = field(default_factory=dict)
+    dtype: torch.dtype | None = None
 
     @property
     def key(self) -> str:
@@ -85,20 +89,25 @@ class PlannedOp:
 class Plan:
     """Every addressed operation, and what stays exact.
 
-    ``left`` are the addresses of operations that no rule asks anything of, ``left_exact`` their
-    keys; ``uncovered`` are operations that no rule can reach yet; ``ranges`` says where the
-    activations' ranges came from when the plan was made (``example`` or ``missing``).
+    ``exact`` are the operations that no rule asks anything of, ``left`` their addresses and
+    ``left_exact`` their keys; ``uncovered`` are operations that no rule can reach yet; ``ranges``
+    says where the activations' ranges came from when the plan was made (``example`` or
+    ``missing``).
     """
 
     recipe: Recipe
     ops: tuple[PlannedOp, ...]
-    left: tuple[OpAddress, ...] = ()
+    exact: tuple[PlannedOp, ...] = ()
     uncovered: tuple[str, ...] = ()
     ranges: str = "missing"
 
     @property
+    def left(self) -> tuple[OpAddress, ...]:
+        return tuple(op.address for op in self.exact)
+
+    @property
     def left_exact(self) -> tuple[str, ...]:
-        return tuple(address.key for address in self.left)
+        return tuple(op.key for op in self.exact)
 
     def __iter__(self) -> Iterator[PlannedOp]:
         return iter(self.ops)

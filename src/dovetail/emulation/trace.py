@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,11 +63,16 @@ class Seen:
     ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     weight: Tensor | None = None
     geometry: Geometry = LINEAR
+    elements: Counter[str] = field(default_factory=Counter)
+    dtype: torch.dtype | None = None
 
     def add(self, call: Call | OpCall, y: Tensor) -> None:
         values = {**call.operands, "output": y}
         self.shapes = {slot: tuple(value.shape) for slot, value in values.items()}
         self.calls += 1
+        for name, value in values.items():
+            self.elements[slot_of(name)] += value.numel()
+        self.dtype = y.dtype
         if KINDS[call.kind].takes("sparsity"):
             self.weight = weight_of(call).detach()
         if isinstance(call, Call):

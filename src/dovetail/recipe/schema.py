@@ -18,6 +18,7 @@ from dovetail.recipe import yaml_source
 from dovetail.recipe.experiment import Experiment, keys_under
 from dovetail.recipe.overlay import overlaid
 from dovetail.recipe.recipe import Recipe
+from dovetail.recipe.refusals import problem
 from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.spelling import loaded
@@ -184,20 +185,6 @@ def _rule(item: RuleSpec, path: tuple[str | int, ...], document: Document) -> Ru
     return item.build(document.line(path))
 
 
-_EXPECTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "list": "a list",
-    "sequence": "a list",
-    "is": "a list",
-    "tuple": "a list",
-    "model": "a mapping such as {key: value}",
-    "dict": "a mapping such as {key: value}",
-}
-
-
 def _refusal(error: ValidationError, document: Document) -> DovetailError:
     """All that pydantic found, in the order of the file, one line each, with its place."""
     found = sorted(
@@ -208,37 +195,17 @@ def _refusal(error: ValidationError, document: Document) -> DovetailError:
 
 def _sentence(item: dict[str, Any], document: Document) -> str:
     loc: tuple[str | int, ...] = item["loc"]
-    kind, context = item["type"], item.get("ctx", {})
+    kind = item["type"]
     if kind in ("extra_forbidden", "missing"):
         *parent, key = loc
         place, shown = document.where(loc, key=True), ".".join(map(str, parent))
         if kind == "missing":
-            problem = f"the key '{key}' is missing"
+            text = f"the key '{key}' is missing"
             if key == "dovetail":
-                problem += "; the first line of an experiment file is 'dovetail: 1'"
+                text += "; the first line of an experiment file is 'dovetail: 1'"
         else:
-            problem = str(unknown("key", str(key), keys_under(parent)))
+            text = str(unknown("key", str(key), keys_under(parent)))
     else:
         place, shown = document.where(loc), ".".join(map(str, loc))
-        problem = _problem(kind, context, item)
-    return f"{place}: {shown}: {problem}" if shown else f"{place}: {problem}"
-
-
-def _problem(kind: str, context: dict[str, Any], item: dict[str, Any]) -> str:
-    given = describe(item["input"])
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        if isinstance(item["input"], str) and item["input"] not in choices:
-            return str(unknown("value", item["input"], choices))
-        return f"expected {' or '.join(choices)}, got {given}"
-    if kind in ("greater_than", "greater_than_equal"):
-        words = f"more than {context['gt']}" if "gt" in context else f"at least {context['ge']}"
-        return f"must be {words}, got {given}"
-    if kind in ("too_short", "string_too_short"):
-        return "must not be empty"
-    if kind == "string_pattern_mismatch":
-        return f"expected 'package.module:function', got {given}"
-    stem = kind.split("_")[0]
-    return f"expected {_EXPECTED[stem]}, got {given}" if stem in _EXPECTED else item["msg"]
+        text = problem(item)
+    return f"{place}: {shown}: {text}" if shown else f"{place}: {text}"

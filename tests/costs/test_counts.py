@@ -1,4 +1,4 @@
-"""Multiplications, bit operations and weight storage; d-Matrix's own figures among them."""
+"""Multiplications, bit operations and bytes; d-Matrix's own figures among them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 import dovetail as dv
-from dovetail.analysis import costs
 
 
 def applied(net, x, *rules):
     dv.apply_(net, dv.Recipe(*rules), x)
-    return costs(net)
+    return dv.cost(net)
 
 
 def test_a_halved_linear_layer_in_blocks():
@@ -54,12 +53,15 @@ def test_what_has_no_format_counts_its_dtype_and_a_product_stores_nothing():
     assert table["fc"].weight_bytes == 32
     assert table[".:matmul"].weights == 0
     assert table.total("macs") == 2 * 16 + 2 * 2 * 4
+    assert table["fc"].activation_bytes == 2 * 4 * 2 + 2 * 4  # bfloat16 in, fp8 out
+    assert table[".:matmul"].activation_bytes == 2 * 2 * 4 * 2 + 2 * 2
     assert json.loads(json.dumps(table.to_dict()))["total"]["weights"] == 16
-    assert str(table).splitlines()[-1].split() == ["total", "48", "48", "12,288", "16", "32"]
+    totals = next(line.split() for line in str(table).splitlines() if line.startswith("total"))
+    assert totals == ["total", "48", "48", "12,288", "16", "32", "60"]
 
 
 def test_what_chance_keeps_is_unknown():
     row = applied(nn.Linear(4, 4), torch.ones(1, 4), dv.rule(sparsity="BERN"))["."]
-    assert row.density is None
-    assert row.flops is None
+    assert (row.density, row.flops, row.energy_pj) == (None, None, None)
+    assert row.missing == ("declare 'sparsity' with a fixed share of weights",)
     assert row.macs == 16

@@ -1,0 +1,126 @@
+"""Tables of a user's own: what wins, what is scaled, what is refused and how."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import dovetail as dv
+from dovetail.costs.files import load_table
+
+HEAD = "dovetail-cost: 1\nname: mine\nsource: measured\n"
+
+
+@pytest.fixture
+def priced(tmp_path):
+    def run(text, **fields):
+        path = tmp_path / "mine.yaml"
+        path.write_text(HEAD + text, encoding="utf-8")
+        rule = dv.rule(**{"input": "int8", "weight": "int8", "acc": "int32", **fields})
+        return dv.cost(dv.plan(nn.Linear(4, 4), dv.Recipe(rule), torch.zeros(1, 4)), tables=path)
+
+    return run
+
+
+def test_declared_figures_win_and_the_rest_is_scaled(priced):
+    text = (
+        "node: 22\nbased_on: horowitz2014\n"
+        "scale: {energy: 0.5, area: 0.25, source: our foundry}\nmultiply: {int8: 0.07}\n"
+    )
+    found = priced(text)
+    assert (found["."].multiply_pj, found["."].accumulate_pj) == pytest.approx(
+        (16 * 0.07, 16 * 0.05)
+    )
+    assert found.node == 22
+    assert found.area_um2 is None  # that of the declared product is not
+    assert "figures of horowitz2014 in mine: energy x 0.5, area x 0.25 (our foundry)" in (
+        found.assumptions
+    )
+    assert found["."].memory_pj == pytest.approx((16 + 4 + 16) * 1.25 * 0.5)  # output in float32
+    assert found.delay_ns is None  # the circuits' is of 45 nm
+
+
+def test_circuits_adders_functions(priced):
+    text = (
+        "circuits: {drum(k=4): {energy_pj: 0.01, area_um2: 5, delay_ns: 0.5}}\nadd: {int32: 0.1}\n"
+    )
+    found = priced(text + "multiply: {int8: 0.04}\n", mul="drum(k=4)")
+    assert found["."].multiply_pj == pytest.approx(0.16)
+    assert found.relative == pytest.approx(0.25)
+    assert found.delay_ns == 0.5
+    text = "adders: {'eta(bits=24, low=8)': 0.02}\nmultiply: {int8: 0.04}\n"
+    assert priced(text, acc="eta(bits=24, low=8)")["."].accumulate_pj == pytest.approx(0.32)
+    table = load_table("horowitz2014").model_copy(
+        update={"functions": {"relu": load_table("horowitz2014").add["int8"]}}
+    )
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    found = dv.cost(net, torch.zeros(2, 4), tables=table)
+    assert found["1"].energy_pj == pytest.approx(8 * 0.03)
+    assert found.uncounted == ()
+
+
+def test_operands_pass_the_register_file_where_that_is_declared(priced):
+    text = (
+        "based_on: horowitz2014\nmemory: {rf: {bytes: 64, energy_pj_per_byte: 0.1}}\n"
+        "placement: {operands: rf, weights: dram, activations: sram_8KB}\n"
+    )
+    found = priced(text, output="int8")
+    moved = 16 * 162.5 + (4 + 4) * 1.25
+    assert found.memory_pj == pytest.approx(moved + 16 * (8 + 8 + 64) / 8 * 0.1)
+
+
+def test_the_first_of_several_tables_wins(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(HEAD + "multiply: {int8: 1}\n", encoding="utf-8")
+    rule = dv.rule(input="int8", weight="int8", acc="int32")
+    plan = dv.plan(nn.Linear(4, 4), dv.Recipe(rule), torch.zeros(1, 4))
+    found = dv.cost(plan, tables=[path, "horowitz2014"])["."]
+    assert (found.multiply_pj, found.accumulate_pj) == pytest.approx((16, 1.6))
+    without = dv.cost(plan, tables=path)["."]
+    assert (without.multiply_pj, without.accumulate_pj, without.memory_pj) == (16, None, None)
+    assert without.missing == ("declare 'add: {int32: <pJ>}' in a table of costs",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("multiplies: {}\n", r"mine.yaml:4:1: unknown key 'multiplies'; did you mean 'multiply'"),
+        (
+            "multiply: {int8: {energy: 3}}\n",
+            r":4:19: unknown key 'energy'; did you mean 'energy_pj'",
+        ),
+        (
+            "multiply: {int8: -1}\n",
+            r"multiply.int8.energy_pj: must be at least 0.0, got the number -1",
+        ),
+        ("multiply: {int8: cheap}\n", r"multiply.int8: .*got the text 'cheap'"),
+        ("multiply: {int99x: 1}\n", r"int99x"),
+        ("functions: {softmaks: 1}\n", r"unknown function 'softmaks'; did you mean 'softmax'"),
+        ("circuits: {drumm(k=4): 1}\n", r"unknown multiplier 'drumm'; did you mean 'drum'"),
+        ("scale: {energy: 2, source: x}\n", "name that table"),
+        ("node: 28\nbased_on: horowitz2014\n", "declare 'scale: {energy: <factor>"),
+        ("based_on: horowitz\n", "unknown table of costs 'horowitz'; did you mean 'horowitz2014'"),
+        ("based_on: mine.yaml\n", "leads back to 'mine'"),
+        ("placement: {weights: rom}\n", "weights live in 'rom', which no table declares"),
+        ("memory: {rom: {energy_pj_per_byte: 1, size: 3}}\n", "unknown key 'size'"),
+    ],
+)
+def test_refusals_teach(priced, text, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(dv.DovetailError, match=words):
+        priced(text)
+
+
+def test_a_table_is_a_mapping_with_a_version(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: x\nsource: y\n", encoding="utf-8")
+    with pytest.raises(dv.DovetailError, match="the key 'dovetail-cost' is missing"):
+        load_table(path)
+    path.write_text("- 3\n", encoding="utf-8")
+    with pytest.raises(dv.DovetailError, match="begins with 'dovetail-cost: 1'"):
+        load_table(path)
+    with pytest.raises(dv.DovetailError, match="no file"):
+        load_table(tmp_path / "none.yaml")
+    with pytest.raises(dv.DovetailError, match="not 3"):
+        load_table(3)
