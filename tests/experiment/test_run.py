@@ -112,6 +112,7 @@ def test_without_a_multiplier_there_is_no_approximate_stage(folder) -> None:
     )
     assert [s.name for s in found.stages] == ["fp32", "int4/int8"]
     assert found.stages[1].energy is None
+    assert found.cost is None
     assert found.layers.total.output_db is None
 
 

@@ -25,6 +25,7 @@ from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.analysis import Interval
+    from dovetail.costs import CostReport
     from dovetail.experiment import RunResult
 
 __all__ = ["run"]
@@ -111,9 +112,22 @@ def _print(result: RunResult) -> None:
         _stages(result),
         "",
     )
+    if result.cost is not None:
+        say(_energy(result.cost))
     say(f"Report: {result.report / 'report.html'} (beside it report.json and recipe.yaml)")
     for sentence in result.met:
         say(f"Required: {sentence}")
+
+
+def _energy(cost: CostReport) -> str:
+    """The energies of one batch on one line; 'dovetail cost' tells them by layer."""
+    parts = (
+        ("multiplying", cost.total("multiply_pj")),
+        ("accumulating", cost.total("accumulate_pj")),
+        ("in memory", cost.memory_pj),
+    )
+    shown = (f"{'–' if pj is None else f'{pj / 1000:,.4g} nJ'} {what}" for what, pj in parts)
+    return f"Energy of a batch: {', '.join(shown)} ('dovetail cost' tells by which tables)"
 
 
 def _layers(result: RunResult) -> Table:

@@ -12,6 +12,7 @@ from dovetail._plain import plain
 if TYPE_CHECKING:
     from dovetail.analysis import Interval
     from dovetail.analysis.layers import LayerTable
+    from dovetail.costs import CostReport
     from dovetail.emulation import Plan
     from dovetail.multipliers import FloatMultiplier, Multiplier
     from dovetail.recovery import Recovery
@@ -42,7 +43,8 @@ class Stage:
 class RunResult:
     """Everything that `dovetail run` prints and writes.
 
-    `layers` is the per-layer analysis of the recipe before recovery and retraining; `recovered` are
+    `layers` is the per-layer analysis of the recipe before recovery and retraining, `cost` what the
+    operations take on one batch (None unless energy is measured); `recovered` are
     the post-training recipes as carried out; `met` and `missed` hold one sentence for each
     condition of `require`, judged on the last stage; `resolved` is the experiment file with every
     default spelled out; `report` the folder for its files.
@@ -57,6 +59,7 @@ class RunResult:
     seed: int
     stages: tuple[Stage, ...]
     layers: LayerTable
+    cost: CostReport | None
     plan: Plan
     multipliers: Mapping[str, Multiplier | FloatMultiplier]
     recovered: tuple[Recovery, ...]
@@ -80,6 +83,7 @@ class RunResult:
             "seed": self.seed,
             "stages": [plain(_stage(stage)) for stage in self.stages],
             "layers": plain(self.layers.to_dict()),
+            "cost": None if self.cost is None else plain(self.cost.to_dict()),
             "plan": plain(self.plan.to_dict()),
             "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
             "recovered": [plain(done.to_dict()) for done in self.recovered],

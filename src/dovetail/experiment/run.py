@@ -17,6 +17,7 @@ from dovetail.analysis import accuracy, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
 from dovetail.analysis.outputs import outputs
 from dovetail.calibration.batches import calibrate_on
+from dovetail.costs import CostReport, cost
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
 from dovetail.experiment.progress import Steps
@@ -70,6 +71,7 @@ def run(
             check_options(work, file)
         before_emulation(file, work, steps)
         plan = plan_for(work.model, file.recipe, work.example)
+        _cost(file, plan)  # refuses tables that are none
         if from_scratch:
             train(work, file, progress=steps.shown)
             before_emulation(file, work, steps)
@@ -148,6 +150,7 @@ def _measured(
     with steps.step("comparing layer by layer"):
         table = layers(model, work.example)
     energy = table.total.energy
+    spent = _cost(file, plan) if "energy" in spec.measure else None
     name = f"{formats}, approximate" if approximate else formats
     stages.append(_stage(name, logits, reference, target, energy))
 
@@ -183,6 +186,7 @@ def _measured(
         seed=spec.seed,
         stages=tuple(stages),
         layers=table,
+        cost=spent,
         plan=plan,
         multipliers={repr(op.arithmetic.mul): op.arithmetic.mul for op in plan.ops},
         recovered=recovered,
@@ -191,6 +195,12 @@ def _measured(
         missed=tuple(missed),
         report=Path(str(spec.report)),
     )
+
+
+def _cost(file: ExperimentFile, plan: Plan) -> CostReport:
+    declared = file.spec.cost
+    with at(file.where("cost")):
+        return cost(plan, tables=list(declared.tables) or None, node=declared.node)
 
 
 def _emulated(

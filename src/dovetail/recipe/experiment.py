@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from dovetail.recipe.sections.base import Spec
 from dovetail.recipe.sections.calibrate import CalibrateSpec
+from dovetail.recipe.sections.cost import CostSpec
 from dovetail.recipe.sections.fit import FitSpec
 from dovetail.recipe.sections.measure import Measures, RequireSpec
 from dovetail.recipe.sections.recover import Recipes
@@ -53,6 +54,7 @@ class Experiment(Spec):
     measure: Measures = Field(
         ("accuracy", "sqnr", "energy"), description="what the report shows; accuracy always"
     )
+    cost: CostSpec = CostSpec()
     require: RequireSpec = RequireSpec()
     report: str | None = Field(None, min_length=1, description="folder for the run's files")
 
