@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -124,3 +127,14 @@ def test_a_table_is_a_mapping_with_a_version(tmp_path):
         load_table(tmp_path / "none.yaml")
     with pytest.raises(dv.DovetailError, match="not 3"):
         load_table(3)
+
+
+def test_the_table_of_the_documentation(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
+    path = tmp_path / "ours.yaml"
+    path.write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8")
+    rule = dv.rule(input="int8", weight="int4", acc="int24")
+    plan = dv.plan(nn.Linear(4, 4), dv.Recipe(rule), torch.zeros(1, 4))
+    found = dv.cost(plan, tables=path)
+    assert found.energy_pj == pytest.approx(16 * (0.035 + 0.02))
+    assert found.node == 22
