@@ -122,12 +122,12 @@ def _print(result: RunResult) -> None:
 def _energy(cost: CostReport) -> str:
     """The energies of one batch on one line; 'dovetail cost' tells them by layer."""
     parts = (
-        ("multiplying", cost.total("multiply_pj")),
-        ("accumulating", cost.total("accumulate_pj")),
-        ("in memory", cost.memory_pj),
+        ("products", cost.total("multiply_pj")),
+        ("sums", cost.total("accumulate_pj")),
+        ("memory", cost.memory_pj),
     )
-    shown = (f"{'–' if pj is None else f'{pj / 1000:,.4g} nJ'} {what}" for what, pj in parts)
-    return f"Energy of a batch: {', '.join(shown)} ('dovetail cost' tells by which tables)"
+    shown = (f"{what} {NONE if pj is None else f'{pj / 1000:,.4g} nJ'}" for what, pj in parts)
+    return f"Energy of a batch: {', '.join(shown)}; 'dovetail cost' tells more"
 
 
 def _layers(result: RunResult) -> Table:
