@@ -9,6 +9,7 @@ each operation rounded separately, ``float(sum) * (x_scale * w_scale) + bias``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,11 +31,11 @@ from dovetail.kernels.realisation import MacKernel, Operands, forced
 from dovetail.kernels.weight_cache import cached
 from dovetail.multipliers import multiplier
 
-__all__ = ["code_range", "emulate", "integer", "weight_codes"]
+__all__ = ["Way", "code_range", "emulate", "integer", "way_of", "weight_codes"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Way:
+class Way:
     """How layers of one arithmetic, geometry and reduction are computed."""
 
     kernel: MacKernel
@@ -85,7 +86,7 @@ def emulate(
     ``[O, C/groups, *kernel]``. A range of ``None`` is taken from the tensor itself.
     """
     geometry.out_shape(x.shape, weight.shape)  # refuses shapes that do not fit
-    way = _way(arithmetic, geometry, weight, x.device.type)
+    way = way_of(arithmetic, geometry, weight.shape, x.device.type)
     w = _weight(weight, w_range, way)
     scale, zero = operand_range(x, way.input, "input", x_range)
     if (y := _fused(x, bias, scale, zero, w, way)) is not None:
@@ -104,10 +105,20 @@ def weight_codes(weight: Tensor, fmt: IntFormat, given: Range | None) -> tuple[T
     return quantize(weight, fmt, scale, zero, axis), (scale, zero)
 
 
-def _way(arithmetic: Arithmetic, geometry: Geometry, weight: Tensor, device: str) -> _Way:
+def way_of(
+    arithmetic: Arithmetic, geometry: Geometry, weight: Sequence[int], device: str = "cpu"
+) -> Way:
+    """How a layer whose weight has this shape is computed, on this machine as it is set now.
+
+    >>> from dovetail.kernels.geometry import LINEAR
+    >>> from dovetail.formats import format
+    >>> rule = Arithmetic(format("int8"), format("int8"))
+    >>> way_of(rule, LINEAR, (3, 4)).fuses
+    True
+    """
     # Packed weights belong to one instruction-set level and one realisation.
     level = native.isa() if native.available() else None
-    return _planned(arithmetic, geometry, geometry.reduction(weight.shape), device, forced(), level)
+    return _planned(arithmetic, geometry, geometry.reduction(weight), device, forced(), level)
 
 
 @lru_cache(maxsize=1024)
@@ -118,7 +129,7 @@ def _planned(
     device: str,
     _forced: str | None,
     _level: str | None,
-) -> _Way:
+) -> Way:
     fmt, w_fmt, acc = integer(arithmetic.input), integer(arithmetic.weight), arithmetic.acc
     operands = Operands(*arithmetic.code_ranges, device)
     kernel = plan_accumulated(arithmetic.code_multiplier, operands, acc, reduction)
@@ -126,7 +137,7 @@ def _planned(
     shift = max(map(abs, operands.first)) * max(map(abs, operands.second)) * reduction
     most = bound if acc is None or acc.holds(bound) else acc.most(bound)
     fuses = most is not None and most + shift < 2**kernel.sum_bits and not w_fmt.affine
-    return _Way(kernel, fmt, w_fmt, geometry, fuses)
+    return Way(kernel, fmt, w_fmt, geometry, fuses)
 
 
 def integer(fmt: object) -> IntFormat:
@@ -136,7 +147,7 @@ def integer(fmt: object) -> IntFormat:
     return fmt
 
 
-def _weight(weight: Tensor, given: Range | None, way: _Way) -> _Weight:
+def _weight(weight: Tensor, given: Range | None, way: Way) -> _Weight:
     fmt = way.weight
 
     def make() -> _Weight:
@@ -151,7 +162,7 @@ def _weight(weight: Tensor, given: Range | None, way: _Way) -> _Weight:
 
 
 def _fused(
-    x: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor, w: _Weight, way: _Way
+    x: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor, w: _Weight, way: Way
 ) -> Tensor | None:
     """The whole layer in one pass, where the kernel offers it and nothing can overflow.
 

@@ -30,7 +30,7 @@ from dovetail.kernels.realisation import MacKernel, Operands, register_realisati
 from dovetail.kernels.torch_kernels import TorchFactored, TorchProducts
 from dovetail.multipliers import Multiplier
 
-__all__ = ["NativeClasses", "NativeFactored", "NativeTable"]
+__all__ = ["NativeClasses", "NativeFactored", "NativeKernel", "NativeTable"]
 
 
 class Costs(NamedTuple):
@@ -88,7 +88,7 @@ def _for_rows(packed: Any, a: Tensor) -> Any:
     return packed.one if a.numel() == a.shape[-1] else packed.many
 
 
-class _Native(MacKernel):
+class NativeKernel(MacKernel):
     """What all share: the core's byte interface, and the way out where 32 bits do not suffice."""
 
     def __init__(self, mul: Multiplier, operands: Operands, mac: NativeMac) -> None:
@@ -144,7 +144,7 @@ def _factored_cost(mul: Multiplier, operands: Operands) -> float:
 
 
 @register_realisation("mac", when=_factored_holds, cost=_factored_cost, name="native-factored")
-class NativeFactored(_Native):
+class NativeFactored(NativeKernel):
     """An int8 product over the factors of both operands.
 
     A single row takes as long as its weights take to read: a byte for every factor. Where
@@ -184,7 +184,7 @@ def _classes_cost(mul: Multiplier, operands: Operands) -> float:
 
 
 @register_realisation("mac", when=_classes_hold, cost=_classes_cost, name="native-classes")
-class NativeClasses(_Native):
+class NativeClasses(NativeKernel):
     """An int8 product, and a byte per class of one operand's codes.
 
     That operand is the weight in linear layers, the activation in convolutions. Where it has too
@@ -214,7 +214,7 @@ def _table_cost(mul: Multiplier, operands: Operands) -> float:
 
 
 @register_realisation("mac", when=_table_holds, cost=_table_cost, name="native-table")
-class NativeTable(_Native):
+class NativeTable(NativeKernel):
     """Every product looked up, many at a time."""
 
     name = "native-table"

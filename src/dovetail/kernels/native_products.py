@@ -73,8 +73,8 @@ class NativeMac:
         buffer = torch.empty(size + 64, dtype=torch.uint8)
         start = -buffer.data_ptr() % 64
         self._table = buffer[start : start + size]
-        source = np.ascontiguousarray(table)
-        core.dv_prepare_table(ctypes.c_void_p(source.ctypes.data), address(self._table))
+        self.products = np.ascontiguousarray(table)
+        core.dv_prepare_table(ctypes.c_void_p(self.products.ctypes.data), address(self._table))
         # Linear layers have the weights as lanes, convolutions the activations. A role that lacks
         # the lookups which the other one has is served by the table.
         self._roles = tuple(
@@ -154,7 +154,7 @@ class NativeMac:
             raise DovetailError(
                 f"{geometry.reduction(w.shape)} products of up to {self.max_abs} overflow 32 bits"
             )
-        role = self._role(geometry)
+        role = self.role(geometry)
         shape = packing_shape(tuple(w.shape), geometry, role.rank, role.lookups)
         size = core.dv_packed_bytes(ctypes.byref(shape))
         if size < 0:
@@ -251,7 +251,7 @@ class NativeMac:
             raise DovetailError("these weights were packed for another multiplier")
         found = packed.sizes.get(a.shape)
         if found is None:
-            geometry, role = packed.geometry, self._role(packed.geometry)
+            geometry, role = packed.geometry, self.role(packed.geometry)
             out_shape = geometry.out_shape(a.shape, packed.shape)
             shape = running_shape(a, packed.shape, geometry, role.rank, role.lookups)
             if len(packed.sizes) >= _KEPT:
@@ -267,12 +267,17 @@ class NativeMac:
         native._check(
             native._loaded().dv_run(
                 ctypes.byref(shape),
-                self._role(packed.geometry).reference,
+                self.role(packed.geometry).reference,
                 address(packed.data),
                 ctypes.byref(source),
                 ctypes.byref(target),
             )
         )
 
-    def _role(self, geometry: Geometry) -> Role:
+    def role(self, geometry: Geometry) -> Role:
+        """The multiplier as layers of this geometry take it.
+
+        >>> NativeMac.table(np.ones((256, 256)), signed=True).role(LINEAR).rank
+        0
+        """
         return self._roles[int(geometry.spatial > 0)]

@@ -91,7 +91,7 @@ class Role:
     def __init__(self, products: Products | None, lookups: Lookups | None, table: int) -> None:
         self.rank = 0 if products is None else len(products.first)
         self.lookups = 0 if lookups is None else lookups.count
-        self._kept: list[npt.NDArray[Any]] = []
+        self.tables: dict[str, npt.NDArray[Any]] = {}  # what the struct points to
         struct = Multiplier(table=table)
         if products is not None:
             constant = products.constant
@@ -107,9 +107,9 @@ class Role:
             self._keep(struct, "second", products.second)
             self._keep(struct, "constant", constant)
             struct.second_unsigned = int(products.second_unsigned)
-        self._struct = struct
+        self.struct = struct
         self.reference = ctypes.byref(struct)
 
     def _keep(self, struct: Multiplier, name: str, values: npt.NDArray[Any]) -> None:
-        self._kept.append(values)
+        self.tables[name] = values
         setattr(struct, name, values.ctypes.data)

@@ -8,6 +8,7 @@ from dovetail.compiler.nodes.aten.products import PRODUCTS
 from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
 from dovetail.compiler.nodes.native.casts import cast_refusal
+from dovetail.compiler.nodes.native.layers import layer_refusal
 
 __all__ = ["NODES"]
 
@@ -17,9 +18,11 @@ _CASTS = [
     for name in ("cast", "cast_integers", "cast_by_range")
     for masked in ("", "_masked")
 ]
+_LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
 _OWN = {
     **{key: NodeSpec(key, ("aten",)) for key in PRODUCTS},
     **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _CASTS},
+    **{key: NodeSpec(key, ("native", "native-op"), {"native": layer_refusal}) for key in _LAYERS},
 }
 
 

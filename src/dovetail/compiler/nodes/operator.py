@@ -102,7 +102,7 @@ def declare(sdfg: Any, text: str) -> None:
     while sdfg.parent_sdfg is not None:
         sdfg = sdfg.parent_sdfg
     if text not in str(sdfg.global_code["frame"].as_string if "frame" in sdfg.global_code else ""):
-        sdfg.append_global_code(text, "frame")
+        sdfg.append_global_code(f"{text}\n", "frame")
 
 
 def _connectors(operands: tuple[Operand | None, ...], prefix: str) -> dict[str, str]:

@@ -3,6 +3,9 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -21,6 +24,14 @@ int32_t dv_extremes(const dv_tensor*, float* low, float* high);
 int32_t dv_cast_affine(const dv_tensor*, int64_t channels, const float*, const int32_t*,
                        const dv_integers*);
 int32_t dv_cast_integers(const dv_tensor*, int64_t block, const dv_integers*);
+int32_t dv_quantize(const float*, int64_t outer, int64_t channels, int64_t inner, const float*,
+                    const int32_t*, int32_t qmin, int32_t qmax, int32_t bytes, void* out);
+int64_t dv_table_bytes();
+void dv_prepare_table(const int32_t* table, void* out);
+int64_t dv_packed_bytes(const dv_shape*);
+int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes, int32_t is_signed, void*);
+int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
+               const dv_output*);
 }
 
 namespace dovetail_core {

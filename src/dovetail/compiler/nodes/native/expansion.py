@@ -8,6 +8,7 @@ from typing import Any
 
 from dovetail.compiler.nodes.environments import library
 from dovetail.compiler.nodes.native.casts import cast_code
+from dovetail.compiler.nodes.native.layers import layer_code
 from dovetail.compiler.nodes.native.structs import declarations
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 from dovetail.kernels import native as core
@@ -20,7 +21,7 @@ Core = library("Core", __name__, lambda: [str(core.library_path())])
 @lru_cache(maxsize=1)
 def core_header() -> str:
     """The declarations that every ``native`` tasklet relies on."""
-    rest = Path(__file__).with_name("core.h").read_text()
+    rest = "\n".join(Path(__file__).with_name(n).read_text() for n in ("core.h", "layers.h"))
     return f"#ifndef DOVETAIL_CORE\n#define DOVETAIL_CORE\n{declarations()}\n{rest}\n#endif"
 
 
@@ -29,4 +30,9 @@ def native(node: Operator, state: Any, sdfg: Any) -> Any:
     """Dovetail's own kernel, called without torch or Python in between."""
     del state
     declare(sdfg, core_header())
-    return tasklet(node, cast_code(node.call))
+    call = node.call
+    if call.key.startswith("dovetail.cast"):
+        return tasklet(node, cast_code(call))
+    declared, code = layer_code(call)
+    declare(sdfg, declared)
+    return tasklet(node, code)

@@ -1,0 +1,121 @@
+// Emulated layers: multipliers, packed weights, and the layer itself.
+#include <memory>
+#include <mutex>
+
+extern "C" {
+int32_t dv_quantize(const float*, int64_t outer, int64_t channels, int64_t inner, const float*,
+                    const int32_t*, int32_t qmin, int32_t qmax, int32_t bytes, void* out);
+int64_t dv_table_bytes();
+void dv_prepare_table(const int32_t* table, void* out);
+int64_t dv_packed_bytes(const dv_shape*);
+int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes, int32_t is_signed, void*);
+int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
+               const dv_output*);
+}
+
+namespace dovetail_core {
+
+// A multiplier with its table of all products, in the kernels' form.
+class Products {
+public:
+  Products(dv_multiplier forms, const int32_t* table) : forms_(forms) { prepare(table); }
+
+  // The products follow from the forms: constant[w] + sum of first * second + looked-up bytes.
+  Products(dv_multiplier forms, int rank, int lookups, bool lanes_are_second) : forms_(forms) {
+    std::vector<int32_t> table(65536);
+    const auto* first = static_cast<const uint8_t*>(forms.first);
+    const auto* second = static_cast<const uint8_t*>(forms.second);
+    const auto* entry = static_cast<const uint8_t*>(forms.entry);
+    const auto* classes = static_cast<const uint8_t*>(forms.classes);
+    const auto* step = static_cast<const uint8_t*>(forms.step);
+    for (int a = 0; a < 256; ++a)
+      for (int w = 0; w < 256; ++w) {
+        int32_t sum = static_cast<const int32_t*>(forms.constant)[w];
+        for (int r = 0; r < rank; ++r) {
+          const uint8_t x = first[r * 256 + a], y = second[r * 256 + w];
+          sum += forms.second_unsigned ? int8_t(x) * y : x * int8_t(y);
+        }
+        const int row = lanes_are_second ? a : w, lane = lanes_are_second ? w : a;
+        for (int l = 0; l < lookups; ++l)
+          sum += step[l] * entry[(l * 256 + row) * 16 + classes[l * 256 + lane]];
+        table[size_t(a * 256 + w)] = sum;
+      }
+    prepare(table.data());
+  }
+  const dv_multiplier& forms() const { return forms_; }
+
+private:
+  void prepare(const int32_t* table) {
+    kept_.resize(size_t(dv_table_bytes()) + 64); // its rows are whole cache lines
+    auto* start = kept_.data() + (-reinterpret_cast<uintptr_t>(kept_.data()) & 63);
+    dv_prepare_table(table, start);
+    forms_.table = start;
+  }
+  dv_multiplier forms_;
+  std::vector<uint8_t> kept_;
+};
+
+// A weight in the kernels' order, and its scale: one, or one per output.
+struct Packed {
+  std::vector<float> scale;
+  std::vector<uint8_t> data;
+};
+
+// What a layer keeps of a weight that does not change, by where it lies.
+struct Kept {
+  std::mutex lock;
+  const void* weight = nullptr;
+  std::shared_ptr<const Packed> packed;
+};
+
+// `given` are the weight's scales, if it has any of its own: `channels` of them.
+inline std::shared_ptr<const Packed> pack(const dv_shape& shape, const dv_multiplier& multiplier,
+                                          const float* weight, int64_t channels, const float* given,
+                                          const dv_integers& codes, bool is_signed) {
+  auto made = std::make_shared<Packed>();
+  int64_t depth = shape.channels / shape.groups;
+  for (const int64_t size : shape.kernel)
+    depth *= size;
+  const int64_t count = shape.outputs * depth;
+  std::vector<int32_t> zero(static_cast<size_t>(channels));
+  if (given) {
+    made->scale.assign(given, given + channels);
+  } else {
+    const dv_tensor tensor{weight, weight, 1, channels, count / channels, 0, 0, nullptr};
+    cover_all(tensor, codes, made->scale, zero);
+  }
+  std::vector<uint8_t> bytes(static_cast<size_t>(count));
+  check(dv_quantize(weight, 1, channels, count / channels, made->scale.data(), zero.data(),
+                    codes.qmin, codes.qmax, 1, bytes.data()),
+        "codes of a weight");
+  const int64_t size = dv_packed_bytes(&shape);
+  if (size < 0)
+    throw std::runtime_error("a weight that does not fit its layer");
+  made->data.resize(static_cast<size_t>(size));
+  check(dv_pack(&shape, &multiplier, bytes.data(), is_signed, made->data.data()), "a weight");
+  return made;
+}
+
+template <class Make>
+std::shared_ptr<const Packed> once(Kept& kept, const void* weight, Make make) {
+  const std::lock_guard<std::mutex> hold(kept.lock);
+  if (kept.weight != weight) {
+    kept.packed = make();
+    kept.weight = weight;
+  }
+  return kept.packed;
+}
+
+// The whole layer: quantise, multiply, scale, add the bias.
+inline void layer(const dv_shape& shape, const dv_multiplier& multiplier, const Packed& weight,
+                  const float* x, float scale, int32_t zero, const dv_integers& codes,
+                  const float* bias, float* y) {
+  std::vector<float> scales(static_cast<size_t>(shape.outputs));
+  for (size_t n = 0; n < scales.size(); ++n)
+    scales[n] = scale * weight.scale[weight.scale.size() == 1 ? 0 : n];
+  const dv_input in{x, 0, scale, zero, codes.qmin, codes.qmax, 0};
+  const dv_output out{y, 1, zero, scales.data(), bias};
+  check(dv_run(&shape, &multiplier, weight.data.data(), &in, &out), "a layer");
+}
+
+} // namespace dovetail_core
