@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import dovetail as dv
 
 CHECK = """
@@ -42,6 +44,42 @@ for heavy in heavy.split():
 def test_importing_changes_nothing():
     done = subprocess.run(
         [sys.executable, "-c", CHECK], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+LAZY = """
+import sys
+import dovetail, dovetail.cli.main
+heavy = {"torch", "numpy", "pydantic", "yaml"} & set(sys.modules)
+assert not heavy, heavy
+import dovetail.sparsity
+import dovetail as dv
+assert dv.sparsity("2:4") == dovetail.sparsity("2:4")
+assert set(dv.__all__) <= set(dir(dv))
+from dovetail import *
+assert fit is dv.fit
+from dovetail.experiment import run, subject
+import dovetail.experiment.run
+assert run is dovetail.experiment.run and callable(run)
+try:
+    dv.nonsense
+except AttributeError as error:
+    assert str(error) == "module 'dovetail' has no attribute 'nonsense'"
+else:
+    raise AssertionError
+"""
+EAGER = """
+import torch
+import dovetail
+assert torch.ops.dovetail.linear.default
+"""
+
+
+@pytest.mark.parametrize("program", [LAZY, EAGER], ids=["lazy", "eager"])
+def test_names_are_loaded_when_they_are_asked_for_or_torch_is_there(program):
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

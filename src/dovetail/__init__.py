@@ -4,140 +4,23 @@ import dovetail as dv
 
 recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9"))
 dv.apply_(model, recipe, example)
+
+What stands in `dovetail._public` is loaded when it is first asked for, so that a command line that
+only completes a word need not load torch. Where torch is loaded already, so is all of it at once:
+its operators are then there for programs that were saved with them.
 """
 
-from dovetail import analysis, approximations, multipliers, ops, zoo
-from dovetail.accumulators import Accumulator, accumulator
-from dovetail.approximations import Approximation, approximation, register_approximation
-from dovetail.arithmetic import Arithmetic
-from dovetail.calibration import calibrate
-from dovetail.container import Model, aware, monitoring, unaware
-from dovetail.costs import cost
-from dovetail.emulation import (
-    Plan,
-    apply_,
-    apply_several_,
-    approximation_errors,
-    checkpoint_context,
-    counters,
-    fold_,
-    learned_parameters,
-    load_state,
-    plan,
-    recipes,
-    register_operator,
-    remove_,
-    state,
-    switch,
-)
-from dovetail.errors import DovetailError
-from dovetail.formats import Format, cast, format, register_format
-from dovetail.formats.codes import Codes, decode, encode
-from dovetail.gradients import Gradient, gradient
-from dovetail.kernels import register_realisation
-from dovetail.multipliers import (
-    Multiplier,
-    catalog,
-    families,
-    float_multiplier,
-    multiplier,
-    register_multiplier,
-)
-from dovetail.recipe import Recipe, Rule, rule
-from dovetail.recovery import (
-    Recovery,
-    adaround,
-    awq,
-    control_variate,
-    correct_bias,
-    equalise,
-    fold_batch_norm,
-    gptq,
-    reestimate_batch_norm,
-    remap_weights,
-    rotate,
-    slanc,
-    smoothquant,
-    tune_functions,
-)
-from dovetail.sparsity import Sparsity, register_sparsity, sparsity
-from dovetail.storage import load_encoded, save_encoded
-from dovetail.training import Pruning, fit
+import sys
+from typing import TYPE_CHECKING
+
+from dovetail._lazy import lazy, load
+
+if TYPE_CHECKING:
+    from dovetail._public import *  # noqa: F403
+    from dovetail._public import __all__ as __all__
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Accumulator",
-    "Approximation",
-    "Arithmetic",
-    "Codes",
-    "DovetailError",
-    "Format",
-    "Gradient",
-    "Model",
-    "Multiplier",
-    "Plan",
-    "Pruning",
-    "Recipe",
-    "Recovery",
-    "Rule",
-    "Sparsity",
-    "accumulator",
-    "adaround",
-    "analysis",
-    "apply_",
-    "apply_several_",
-    "approximation",
-    "approximation_errors",
-    "approximations",
-    "aware",
-    "awq",
-    "calibrate",
-    "cast",
-    "catalog",
-    "checkpoint_context",
-    "control_variate",
-    "correct_bias",
-    "cost",
-    "counters",
-    "decode",
-    "encode",
-    "equalise",
-    "families",
-    "fit",
-    "float_multiplier",
-    "fold_",
-    "fold_batch_norm",
-    "format",
-    "gptq",
-    "gradient",
-    "learned_parameters",
-    "load_encoded",
-    "load_state",
-    "monitoring",
-    "multiplier",
-    "multipliers",
-    "ops",
-    "plan",
-    "recipes",
-    "reestimate_batch_norm",
-    "register_approximation",
-    "register_format",
-    "register_multiplier",
-    "register_operator",
-    "register_realisation",
-    "register_sparsity",
-    "remap_weights",
-    "remove_",
-    "rotate",
-    "rule",
-    "save_encoded",
-    "slanc",
-    "smoothquant",
-    "sparsity",
-    "state",
-    "switch",
-    "tune_functions",
-    "unaware",
-    "zoo",
-]
+lazy(__name__)
+if "torch" in sys.modules:
+    load(__name__)

@@ -26,7 +26,7 @@ def test_one_line_says_how_to_go_on(tmp_path, monkeypatch, capsys, said, line) -
         with resumable("outer"), resumable(said):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("dovetail.experiment.subject", stop)
+    monkeypatch.setattr("dovetail.recipe.schema.load", stop)
     path = tmp_path / "digits.yaml"
     path.write_text(FILE)
     assert main(["plan", str(path)]) == 130

@@ -25,9 +25,8 @@ def plan(
     files: Files, set_: Set = None, tree: Tree = False, graph: Graph = None, json: Json = False
 ) -> None:
     """Show who gets what, and from which rule. Nothing is measured."""
-    from dovetail.analysis import tree as drawn
     from dovetail.emulation import plan as plan_for
-    from dovetail.experiment import subject
+    from dovetail.experiment.subject import subject
     from dovetail.recipe.schema import load
 
     experiment = load(files, overrides(set_))
@@ -39,7 +38,12 @@ def plan(
         say_json(resolved.to_dict())
         return
     say(f"{work.name} under the {len(experiment.recipe)} rules of {experiment.document.name}\n")
-    say(drawn(work.model, resolved, width()) if tree else resolved.table(width()).rstrip())
+    if tree:
+        from dovetail.analysis import tree as drawn
+
+        say(drawn(work.model, resolved, width()))
+    else:
+        say(resolved.table(width()).rstrip())
 
 
 def _draw(path: Path, model: Any, recipe: Any, example: Any) -> None:

@@ -1,8 +1,11 @@
 """A whole experiment, from its file to its report: `run(path)` is what `dovetail run` does."""
 
-from dovetail.experiment.check import check
-from dovetail.experiment.result import RunResult, Stage
-from dovetail.experiment.run import run
-from dovetail.experiment.subject import Subject, subject
+from typing import TYPE_CHECKING
 
-__all__ = ["RunResult", "Stage", "Subject", "check", "run", "subject"]
+from dovetail._lazy import lazy
+
+if TYPE_CHECKING:
+    from dovetail.experiment._public import *  # noqa: F403
+    from dovetail.experiment._public import __all__ as __all__
+
+lazy(__name__)

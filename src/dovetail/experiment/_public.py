@@ -1,0 +1,8 @@
+"""The public names of `dovetail.experiment`."""
+
+from dovetail.experiment.check import check
+from dovetail.experiment.result import RunResult, Stage
+from dovetail.experiment.run import run
+from dovetail.experiment.subject import Subject, subject
+
+__all__ = ["RunResult", "Stage", "Subject", "check", "run", "subject"]
