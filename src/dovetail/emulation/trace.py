@@ -30,7 +30,17 @@ from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
-__all__ = ["Arguments", "Seen", "Trace", "named", "owners", "shields", "trace", "watching"]
+__all__ = [
+    "Arguments",
+    "Seen",
+    "Trace",
+    "named",
+    "owners",
+    "shields",
+    "standing_in",
+    "trace",
+    "watching",
+]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
 _BARE: dict[type[nn.Module], str] = {
@@ -304,11 +314,21 @@ def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Trace]:
 
 @contextmanager
 def _recording(model: nn.Module, found: Trace, watch: Watch | None) -> Iterator[None]:
+    def recorder(path: str, module: nn.Module, _: Any) -> _Recorder:
+        return _Recorder(found, path, class_names(module), watch)
+
+    with standing_in(model, recorder):
+        yield
+
+
+@contextmanager
+def standing_in(model: nn.Module, make: Callable[[str, nn.Module, Any], Any]) -> Iterator[None]:
+    """Within, every module that computes has the entry ``make(path, module, entry)``, where the
+    last is the one that it has, ``None`` if it is not emulated."""
     entries: dict[nn.Module, Any] = {}
     try:
         for path, module in owners(model):
-            recorder = _Recorder(found, path, class_names(module), watch)
-            entries[module] = _stand_in(module, recorder)
+            entries[module] = _stand_in(module, make(path, module, module.__dict__.get(ENTRY)))
         for module in shields(model):
             entries[module] = _stand_in(module, _Shield())
         yield
