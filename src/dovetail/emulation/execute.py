@@ -31,7 +31,7 @@ from dovetail.emulation.weights import prepared, uncast
 from dovetail.kernels import eager
 from dovetail.multipliers import FloatMultiplier
 
-__all__ = ["Ranges", "execute", "product_of_codes"]
+__all__ = ["Ranges", "emulated", "execute", "product_of_codes"]
 
 #: Scale and zero point of an input, and of a weight.
 Ranges = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -39,14 +39,11 @@ Ranges = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
     """The result of one planned call, in normal form."""
+    if emulation.performer is not None:
+        return emulation.performer(site, module, call)
     raw = None
     if emulation.status == EMULATE:
-        if isinstance(call, Call):
-            raw = y = _multiply(site, module, call)
-        else:
-            raw = y = operate(site, module, call)
-        if site.arithmetic.output is not None:
-            y = cast_slot(raw, site.arithmetic.output, "output", site, module)
+        raw, y = _raw_and_cast(site, module, call)
     else:
         observing = emulation.status == OBSERVE
         ran = _observable(emulation, site, module, call) if observing else call
@@ -59,6 +56,19 @@ def execute(emulation: Emulation, site: Site, module: nn.Module, call: Call | Op
             for tap in emulation.taps:
                 tap(site.op, seen)
     return y
+
+
+def emulated(site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
+    """The result of one call by the arithmetic of ``site``, in normal form; nobody watches."""
+    return _raw_and_cast(site, module, call)[1]
+
+
+def _raw_and_cast(site: Site, module: nn.Module, call: Call | OpCall) -> tuple[Tensor, Tensor]:
+    """The result before and after the cast of the output."""
+    raw = _multiply(site, module, call) if isinstance(call, Call) else operate(site, module, call)
+    if site.arithmetic.output is None:
+        return raw, raw
+    return raw, cast_slot(raw, site.arithmetic.output, "output", site, module)
 
 
 def _observable(

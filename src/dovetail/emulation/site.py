@@ -24,13 +24,18 @@ EMULATE, EXACT, OBSERVE = "emulate", "exact", "observe"
 
 @dataclass
 class Emulation:
-    """The state that all modules of one emulated model share."""
+    """The state that all modules of one emulated model share.
+
+    A ``performer`` computes every planned call in the place of what is planned, and is watched by
+    nobody.
+    """
 
     plan: Plan
     status: str = EMULATE
     taps: list[Callable[..., None]] = field(default_factory=list)
     observers: dict[tuple[str, str], Any] = field(default_factory=dict)
     scorers: dict[str, Any] = field(default_factory=dict)
+    performer: Callable[..., Tensor] | None = None
 
 
 class Site:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dovetail.emulation.planned import PlannedOp
     from dovetail.emulation.site import Emulation, Site
 
-__all__ = ["MacCall", "Watched", "emulation_of", "exact", "tap", "watched"]
+__all__ = ["MacCall", "Watched", "emulation_of", "exact", "performing", "tap", "watched"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,15 @@ def exact(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         emulation.status = before
+
+
+@contextmanager
+def performing(model: nn.Module, performer: Callable[..., Tensor]) -> Iterator[None]:
+    """Within, ``performer(site, module, call)`` computes every planned call, in normal form."""
+    emulation = emulation_of(model)
+    before = emulation.performer
+    emulation.performer = performer
+    try:
+        yield
+    finally:
+        emulation.performer = before
