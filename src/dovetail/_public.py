@@ -2,6 +2,7 @@
 
 from dovetail import analysis, approximations, multipliers, ops, zoo
 from dovetail.accumulators import Accumulator, accumulator
+from dovetail.analysis import Attribution, attribute
 from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
@@ -62,6 +63,7 @@ __all__ = [
     "Accumulator",
     "Approximation",
     "Arithmetic",
+    "Attribution",
     "Codes",
     "DovetailError",
     "Format",
@@ -82,6 +84,7 @@ __all__ = [
     "approximation",
     "approximation_errors",
     "approximations",
+    "attribute",
     "aware",
     "awq",
     "calibrate",
