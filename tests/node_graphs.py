@@ -70,6 +70,7 @@ class Graph:
         """DaCe's code objects."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            self.sdfg.expand_library_nodes()
             return self.sdfg.generate_code()
 
     def run(self) -> list[list[torch.Tensor | None]]:
@@ -81,7 +82,6 @@ class Graph:
     @contextmanager
     def built(self):
         """The built graph as a function: it reads the tensors as they are when it is called."""
-        self.sdfg.expand_library_nodes()
         objects = self.generated()
         with tempfile.TemporaryDirectory() as folder:
             library = build(objects, Path(folder))

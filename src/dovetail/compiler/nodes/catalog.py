@@ -9,6 +9,7 @@ from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
 from dovetail.compiler.nodes.native.casts import cast_refusal
 from dovetail.compiler.nodes.native.layers import layer_refusal
+from dovetail.compiler.nodes.pure.refusals import in_full
 
 __all__ = ["NODES"]
 
@@ -19,8 +20,9 @@ _CASTS = [
     for masked in ("", "_masked")
 ]
 _LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
+_FLOATS = ("aten.convolution.default", "aten.convolution_backward.default")
 _OWN = {
-    **{key: NodeSpec(key, ("aten",)) for key in PRODUCTS},
+    **{key: NodeSpec(key, ("aten", "pure"), {"pure": in_full}) for key in (*PRODUCTS, *_FLOATS)},
     **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _CASTS},
     **{key: NodeSpec(key, ("native", "native-op"), {"native": layer_refusal}) for key in _LAYERS},
 }

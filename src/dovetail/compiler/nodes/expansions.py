@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from dovetail.compiler.nodes.aten import expansion as aten
 from dovetail.compiler.nodes.native import expansion as native
+from dovetail.compiler.nodes.pure import expansion as pure
 
-__all__ = ["aten", "native"]
+__all__ = ["aten", "native", "pure"]

@@ -1,0 +1,28 @@
+"""The ``pure`` expansion of an operator node: a nested SDFG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dovetail.compiler.nodes.aten.products import PRODUCTS
+from dovetail.compiler.nodes.operator import Operator, expands
+from dovetail.compiler.nodes.pure.body import Body
+from dovetail.compiler.nodes.pure.convolution import backward, convolution
+from dovetail.compiler.nodes.pure.products import products
+
+__all__ = ["BUILDERS", "pure"]
+
+BUILDERS: dict[str, Callable[[Body], None]] = {
+    **{key: products for key in PRODUCTS if "_int_" not in key},
+    "aten.convolution.default": convolution,
+    "aten.convolution_backward.default": backward,
+}
+
+
+@expands("pure", [])
+def pure(node: Operator, state: Any, sdfg: Any) -> Any:
+    """Maps and tasklets."""
+    body = Body(node, state, sdfg)
+    BUILDERS[node.call.key](body)
+    return body.sdfg
