@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dovetail.analysis.figures import Design
 from dovetail.analysis.report.contents import Search
 
 OPS = ("conv1", "conv2", "conv3", "conv4", "conv5", "head")
@@ -65,15 +64,21 @@ def histogram(op: str, slot: str, form: str | None, high: float | None) -> dict[
     }  # fmt: skip
 
 
-def search() -> Search:
-    """Eight designs, every second one on the front."""
-    designs = [
-        Design(
-            f"trial {i}",
-            {"accuracy": 0.5 + 0.05 * i - 0.1 * (i % 2), "energy": 0.2 + 0.1 * i},
-            {"conv1.mul": "exact" if i > 4 else "mul8s_1L2N"},
-            front=i % 2 == 0,
-        )
+def front() -> dict[str, Any]:
+    """As ``Front.to_dict()`` gives it: eight designs, every second one on the front."""
+    trials = [
+        {
+            "trial": i,
+            "values": {"accuracy": 0.5 + 0.05 * i - 0.1 * (i % 2), "energy": 0.2 + 0.1 * i},
+            "feasible": i != 1,
+            "design": {"conv1.mul": "exact" if i > 4 else "mul8s_1L2N"},
+        }
         for i in range(8)
     ]
-    return Search(designs, {"accuracy": "max", "energy": "min"})
+    objectives = {"accuracy": "max", "energy": "min"}
+    return {"objectives": objectives, "front": [0, 2, 4, 6], "trials": trials}
+
+
+def search() -> Search:
+    """The same as reports take it."""
+    return Search.of(front())

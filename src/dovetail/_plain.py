@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["number", "plain"]
+__all__ = ["energy", "number", "plain"]
 
 
 def plain(value: Any) -> Any:
@@ -31,3 +31,17 @@ def number(value: Any) -> float | None:
     (inf, 2.0, None)
     """
     return None if value is None else float(value)
+
+
+def energy(pj: float | None) -> str:
+    """An energy in picojoules with the unit that suits it.
+
+    >>> energy(17504362.0), energy(0.25), energy(None)
+    ('17.5 µJ', '0.25 pJ', '–')
+    """
+    if pj is None:
+        return "–"
+    for unit, size in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
+        if abs(pj) >= size:
+            return f"{pj / size:.3g} {unit}"
+    return f"{pj:.3g} pJ"

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dovetail._plain import energy
 from dovetail.cli.console import (
     NONE,
     decibels,
@@ -126,7 +127,7 @@ def _energy(cost: CostReport) -> str:
         ("sums", cost.total("accumulate_pj")),
         ("memory", cost.memory_pj),
     )
-    shown = (f"{what} {NONE if pj is None else f'{pj / 1000:,.4g} nJ'}" for what, pj in parts)
+    shown = (f"{what} {energy(pj)}" for what, pj in parts)
     return f"Energy of a batch: {', '.join(shown)}; 'dovetail cost' tells more"
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from dovetail.analysis.figures import (
+    Design,
     Drawing,
     change_map,
+    energy_bars,
     fit_curve,
     histogram,
     layer_bars,
@@ -26,6 +28,7 @@ from dovetail.analysis.figures.scale import Scale, short, ticks
 from report_contents import attribution, search
 from report_contents import histogram as found
 
+POWER = {"key": "a", "multiply_pj": 30.0, "accumulate_pj": 10.0, "memory_pj": 60.0}
 ROW = {"key": "conv1", "isolated_db": 30.0, "accumulated_db": 10.0}
 
 
@@ -42,8 +45,10 @@ def drawings() -> dict[str, Drawing]:
         "exact": histogram(found("conv1", "input", None, None)),
         "layers": layer_bars([ROW, odd, under]),
         "none": layer_bars([]),
-        "pareto": pareto(designs.designs, "energy", "accuracy", directions=designs.directions),
-        "empty": pareto([], "energy", "accuracy", directions=designs.directions),
+        "pareto": pareto(designs.designs, designs.directions),
+        "empty": pareto([], designs.directions),
+        "single": pareto(designs.designs, {"accuracy": "max"}),
+        "energy": energy_bars({"rows": [POWER, POWER | {"memory_pj": None, "key": "b"}]}),
         "fit": fit_curve(fit),
     }
 
@@ -112,20 +117,32 @@ def test_the_grid_is_that_of_the_format() -> None:
 def test_the_front_is_joined_in_order() -> None:
     drawing = drawings()["pareto"]
     (front,) = [m for m in drawing.marks if isinstance(m, Line) and m.stroke == "blue"]
-    assert len(front.points) == 4
-    assert list(front.points) == sorted(front.points)
     dots = [m for m in drawing.marks if isinstance(m, Dot)]
-    assert {(d.x, d.y) for d in dots if d.fill == "blue"} == set(front.points)
-    assert len(dots) == 8
+    assert [d.hollow for d in sorted(dots, key=lambda d: d.x)] == [False, True] + [False] * 6
+    corners = [(d.x, d.y) for d in sorted(dots, key=lambda d: d.x) if d.fill == "blue"]
+    assert list(front.points[::2]) == corners
+    for (x, before), corner, (after, y) in zip(
+        front.points[::2], front.points[1::2], front.points[2::2], strict=False
+    ):
+        assert corner == (after, before)
+        assert x < after
+        assert y < before
+
+
+def test_a_bar_is_as_long_as_the_energy_that_is_known() -> None:
+    bars = [m for m in drawings()["energy"].marks if isinstance(m, Box) and "pJ" in m.tip]
+    lengths = {bar.tip: bar.width for bar in bars}
+    assert lengths["a, memory: 60 pJ"] == pytest.approx(6 * lengths["a, accumulating: 10 pJ"])
+    assert lengths["b, multiplying: 30 pJ"] == lengths["a, multiplying: 30 pJ"]
+    words = [m.text for m in drawings()["energy"].marks if isinstance(m, Words)]
+    assert "40 pJ + ?" in words
+    assert "100 pJ" in words
 
 
 def test_designs_without_a_value_are_left_out() -> None:
     designs = search()
-    broken = [
-        *designs.designs[:3],
-        type(designs.designs[0])("x", {"accuracy": math.nan, "energy": 1}),
-    ]
-    drawing = pareto(broken, "energy", "accuracy", directions=designs.directions)
+    broken = Design(9, {"accuracy": math.nan, "energy": 1.0})
+    drawing = pareto([*designs.designs[:3], broken], designs.directions)
     assert "of 3 designs" in drawing.label
 
 

@@ -11,7 +11,7 @@ import pytest
 from dovetail.analysis.report import Contents, page, read, save_figures
 from dovetail.cli.main import main
 from dovetail.errors import DovetailError
-from report_contents import attribution, search
+from report_contents import attribution, front, search
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_the_page_is_drawn_again_to_the_last_byte(copy) -> None:
 def test_sections_are_there_when_their_data_are(copy, numbers, capsys) -> None:
     headings = {
         "Layer by layer": {"run": numbers},
+        "Cost": {"run": numbers},
         "Which source of error costs what": {"attribution": attribution()},
         "Operands": {"attribution": attribution()},
         "Designs": {"search": search()},
@@ -39,11 +40,13 @@ def test_sections_are_there_when_their_data_are(copy, numbers, capsys) -> None:
         assert shown == {name for name, other in headings.items() if other.keys() == parts.keys()}
         assert heading in shown
     (copy / "attribution.json").write_text(json.dumps(attribution()))
+    (copy / "search.json").write_text(json.dumps(front()))
     assert main(["report", str(copy), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["written"] == [str(copy / "report.html")]
     html = (copy / "report.html").read_text()
     assert "Which source of error costs what" in html
     assert "Layer by layer" in html
+    assert "<h2>Designs</h2>" in html
     assert len(html) < 1_000_000
 
 
@@ -66,7 +69,8 @@ def test_figures_for_papers(copy, numbers, capsys) -> None:
     written = json.loads(capsys.readouterr().out)["written"]
     names = sorted(path.removeprefix(f"{copy}/figures/") for path in written[1:])
     assert names == sorted(
-        ["attribution-sqnr.svg", "attribution.csv", "attribution.svg", "layers.csv", "layers.svg"]
+        ["attribution-sqnr.svg", "attribution.csv", "attribution.svg"]
+        + ["energy.csv", "energy.svg", "layers.csv", "layers.svg"]
         + [
             f"operand-{op}-input.svg"
             for op in ("conv1", "conv2", "conv3", "conv4", "conv5", "head")
@@ -92,7 +96,7 @@ def test_designs_and_pictures_are_written_too(tmp_path) -> None:
         "pareto-energy.png",
     ]
     rows = (tmp_path / "designs.csv").read_text().splitlines()
-    assert rows[0] == "design,front,accuracy,energy,conv1.mul"
-    assert rows[1] == "trial 0,True,0.5,0.2,mul8s_1L2N"
+    assert rows[0] == "trial,front,feasible,accuracy,energy,conv1.mul"
+    assert rows[1] == "0,True,True,0.5,0.2,mul8s_1L2N"
     with pytest.raises(DovetailError, match="unknown kind of figure 'jpg'"):
         save_figures(Contents(search=search()), tmp_path, ("jpg",))

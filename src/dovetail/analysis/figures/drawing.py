@@ -16,6 +16,7 @@ COLOURS = {
     "ink": "#1d2327",
     "soft": "#5b656c",
     "line": "#d5d1c8",
+    "gray": "#a9afb3",
     "track": "#efece5",
     "card": "#ffffff",
     "blue": "#2e6fd6",
@@ -53,7 +54,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A disc."""
+    """A disc, or a ring."""
 
     x: float
     y: float
@@ -61,6 +62,7 @@ class Dot:
     fill: str
     opacity: float = 1.0
     tip: str = ""
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def _mark(mark: Mark, inline: bool) -> str:
         return _closed(shape + _opacity(mark.opacity), mark.tip)
     if isinstance(mark, Dot):
         shape = f'circle cx="{_n(mark.x)}" cy="{_n(mark.y)}" r="{_n(mark.radius)}"'
-        return _closed(shape + _paint(mark.fill, inline) + _opacity(mark.opacity), mark.tip)
+        paint = _paint(mark.fill, inline, "stroke" if mark.hollow else "fill")
+        paint = f' fill="none" pointer-events="all"{paint}' if mark.hollow else paint
+        return _closed(shape + paint + _opacity(mark.opacity), mark.tip)
     if isinstance(mark, Line):
         points = " ".join(f"{_n(x)},{_n(y)}" for x, y in mark.points)
         shape = f'polyline points="{points}" fill="none"{_paint(mark.stroke, inline, "stroke")}'

@@ -2,71 +2,100 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dovetail.analysis.figures.drawing import Dot, Drawing, Line, Mark, Words
 from dovetail.analysis.figures.scale import Scale, short, ticks
 
 __all__ = ["Design", "pareto"]
 
+_LEFT, _FOOT, _TOP, _RIGHT = 62.0, 44.0, 16.0, 14.0
+_BETTER = {"max": "higher is better", "min": "lower is better"}
+
 
 @dataclass(frozen=True)
 class Design:
-    """One trial of a search: what it reached, with which parameters, and whether on the front."""
+    """One trial of a search: its figures, its choices, whether it is on the front, and whether it
+    keeps every constraint."""
 
-    name: str
-    objectives: Mapping[str, float]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    number: int
+    values: Mapping[str, float]
+    choices: Mapping[str, str] = field(default_factory=dict)
     front: bool = True
+    feasible: bool = True
 
 
 def pareto(
-    designs: Sequence[Design], x: str, y: str, *, directions: Mapping[str, str], width: float = 680
+    designs: Sequence[Design], directions: Mapping[str, str], *, along: str = "", width: float = 680
 ) -> Drawing:
-    """The designs by their objectives ``x`` and ``y``; a line joins those of the front.
+    """The first objective of ``directions`` upward, ``along`` to the right: by default the second,
+    or where there is one only, the number of the trial.
 
-    ``directions`` says of each objective ``max`` or ``min``. A design without a finite value of
-    both is left out.
+    ``directions`` says of each objective ``max`` or ``min``. Steps join the front; designs that
+    miss a constraint are hollow; one without a finite value of both is left out.
     """
-    shown = [d for d in designs if all(math.isfinite(d.objectives[name]) for name in (x, y))]
+    up, *others = directions
+    x = along or next(iter(others), "trial")
+    places = {d.number: (_along(d, x), d.values[up]) for d in designs}
+    shown = [d for d in designs if all(map(math.isfinite, places[d.number]))]
     height = 0.42 * width if width > 480 else 0.8 * width
-    left, foot, top = 62.0, 44.0, 16.0
-    across = _scale([d.objectives[x] for d in shown], left, width - 14)
-    up = _scale([d.objectives[y] for d in shown], height - foot, top)
-    marks: list[Mark] = []
-    for value in ticks(across.low, across.high, 7 if width > 480 else 4):
-        marks.append(Line(((across(value), top), (across(value), height - foot)), "line"))
-        marks.append(Words(across(value), height - foot + 17, short(value), "middle", size=11.5))
-    for value in ticks(up.low, up.high, 6):
-        marks.append(Line(((left, up(value)), (width - 14, up(value))), "line"))
-        marks.append(Words(left - 7, up(value) + 4, short(value), "end", size=11.5))
-    arrow = {"max": "higher is better", "min": "lower is better"}
-    marks.append(Words((left + width) / 2, height - 6, f"{x}, {arrow[directions[x]]}", "middle"))
-    place = (14.0, (top + height - foot) / 2)
-    marks.append(Words(*place, f"{y}, {arrow[directions[y]]}", "middle", turn=-90))
-    front = sorted((d for d in shown if d.front), key=lambda d: d.objectives[x])
+    across = _scale([places[d.number][0] for d in shown], _LEFT, width - _RIGHT)
+    upward = _scale([places[d.number][1] for d in shown], height - _FOOT, _TOP)
+    front = sorted(places[d.number] for d in shown if d.front)
+    marks = _axes(across, upward, x, up, directions)
     if len(front) > 1:
-        path = tuple((across(d.objectives[x]), up(d.objectives[y])) for d in front)
-        marks.append(Line(path, "blue", 1.6))
+        marks.append(Line(tuple((across(a), upward(b)) for a, b in _steps(front)), "blue", 1.6))
     for design in sorted(shown, key=lambda d: d.front):
-        spot = across(design.objectives[x]), up(design.objectives[y])
-        radius, colour, opacity = (5.0, "blue", 1.0) if design.front else (3.5, "soft", 0.45)
-        marks.append(Dot(*spot, radius, colour, opacity, _tip(design)))
-    label = f"{y} against {x} of {len(shown)} designs, {len(front)} of them on the front"
+        a, b = places[design.number]
+        marks.append(_dot(design, across(a), upward(b)))
+    label = f"{up} against {x} of {len(shown)} designs, {len(front)} of them on the front"
     return Drawing(width, height, label, tuple(marks))
+
+
+def _along(design: Design, name: str) -> float:
+    return float(design.number) if name == "trial" else design.values[name]
+
+
+def _steps(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """From point to point along, then up or down: what lies between is beaten by neither."""
+    corners = [front[0]]
+    for (_, before), (x, y) in itertools.pairwise(front):
+        corners += [(x, before), (x, y)]
+    return corners
+
+
+def _axes(
+    across: Scale, upward: Scale, x: str, up: str, directions: Mapping[str, str]
+) -> list[Mark]:
+    bottom, right = upward.start, across.end
+    marks: list[Mark] = []
+    for value in ticks(across.low, across.high, 7 if right > 480 else 4):
+        marks.append(Line(((across(value), _TOP), (across(value), bottom)), "line"))
+        marks.append(Words(across(value), bottom + 17, short(value), "middle", size=11.5))
+    for value in ticks(upward.low, upward.high, 6):
+        marks.append(Line(((_LEFT, upward(value)), (right, upward(value))), "line"))
+        marks.append(Words(_LEFT - 7, upward(value) + 4, short(value), "end", size=11.5))
+    words = f"{x}, {_BETTER[directions[x]]}" if x in directions else x
+    marks.append(Words((_LEFT + right) / 2, bottom + _FOOT - 6, words, "middle"))
+    middle = (_TOP + bottom) / 2
+    marks.append(Words(14.0, middle, f"{up}, {_BETTER[directions[up]]}", "middle", turn=-90))
+    return marks
+
+
+def _dot(design: Design, x: float, y: float) -> Dot:
+    lines = [f"trial {design.number}{', on the front' if design.front else ''}"]
+    lines += [f"{name} {value:.6g}" for name, value in design.values.items()]
+    lines += [f"{name}: {choice}" for name, choice in design.choices.items()]
+    tip = "\n".join(lines)
+    if design.front:
+        return Dot(x, y, 5.0, "blue", tip=tip)
+    return Dot(x, y, 3.5, "soft", 0.5, tip, hollow=not design.feasible)
 
 
 def _scale(values: Sequence[float], start: float, end: float) -> Scale:
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return Scale(low - room, high + room, start, end)
-
-
-def _tip(design: Design) -> str:
-    lines = [f"{design.name}{', on the front' if design.front else ''}"]
-    lines += [f"{name} {value:.6g}" for name, value in design.objectives.items()]
-    lines += [f"{name} = {value}" for name, value in design.parameters.items()]
-    return "\n".join(lines)

@@ -44,8 +44,10 @@ def _draw(axes: Any, mark: Mark, order: int) -> None:
         shape.set(facecolor=COLOURS[mark.fill], alpha=mark.opacity, zorder=order)
         axes.add_patch(shape)
     elif isinstance(mark, Dot):
-        disc = Ellipse((mark.x, mark.y), 2 * mark.radius, 2 * mark.radius, linewidth=0)
-        disc.set(facecolor=COLOURS[mark.fill], alpha=mark.opacity, zorder=order)
+        disc = Ellipse((mark.x, mark.y), 2 * mark.radius, 2 * mark.radius)
+        disc.set(alpha=mark.opacity, zorder=order, linewidth=_POINTS if mark.hollow else 0)
+        disc.set(facecolor="none" if mark.hollow else COLOURS[mark.fill])
+        disc.set(edgecolor=COLOURS[mark.fill])
         axes.add_patch(disc)
     elif isinstance(mark, Line):
         line = Line2D(*zip(*mark.points, strict=True), linewidth=mark.width * _POINTS)

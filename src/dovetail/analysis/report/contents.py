@@ -27,6 +27,22 @@ class Search:
     designs: Sequence[Design]
     directions: Mapping[str, str]
 
+    @classmethod
+    def of(cls, front: Mapping[str, Any]) -> Search:
+        """From what ``Front.to_dict()`` of a search gives."""
+        points = set(front["front"])
+        designs = [
+            Design(
+                trial["trial"],
+                {name: float(value) for name, value in trial["values"].items()},
+                trial["design"],
+                trial["trial"] in points,
+                trial["feasible"],
+            )
+            for trial in front["trials"]
+        ]
+        return cls(designs, front["objectives"])
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -57,7 +73,7 @@ def numbers_of(result: RunResult) -> dict[str, Any]:
 
 
 def read(folder: str | Path) -> Contents:
-    """The parts that stand in ``folder``: those of ``report.json`` and ``attribution.json``.
+    """The parts in ``folder``: of ``report.json``, ``attribution.json`` and ``search.json``.
 
     >>> read("no/such/folder")
     Traceback (most recent call last):
@@ -71,12 +87,14 @@ def read(folder: str | Path) -> Contents:
         raise DovetailError(
             f"'{folder}' holds no {', '.join(_FILES.values())}; give the folder that a run wrote"
         )
+    if "search" in parts:
+        parts["search"] = Search.of(parts["search"])
     contents = Contents(**parts)
     _same_network(contents, place)
     return contents
 
 
-_FILES = {"run": "report.json", "attribution": "attribution.json"}
+_FILES = {"run": "report.json", "attribution": "attribution.json", "search": "search.json"}
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dovetail._optional import optional
 from dovetail.analysis.figures import (
     Drawing,
     change_map,
+    energy_bars,
     fit_curve,
     histogram,
     noise_map,
@@ -52,7 +53,7 @@ def page(contents: Contents) -> str:
 def _of_run(run: Mapping[str, Any] | None, markup: Callable[[str], Any]) -> dict[str, Any]:
     if run is None:
         return {}
-    fit = run["fit"]
+    fit, cost = run["fit"], run["cost"]
     cards = [
         {**run["multipliers"][spelling], **picture, "picture": picture}
         for spelling, picture in run["pictures"].items()
@@ -62,6 +63,7 @@ def _of_run(run: Mapping[str, Any] | None, markup: Callable[[str], Any]) -> dict
         "stages": [stage_bar(stage) for stage in run["stages"]],
         "bars": layer_bars(run["layers"]["rows"]),
         "fit": fit,
+        "energies": None if cost is None else _twice(lambda w: energy_bars(cost, w), markup),
         "curve": _twice(lambda width: fit_curve(fit, min(width, 680)), markup) if fit else None,
         "multipliers": [card for card in cards if "data" in card["picture"]],
         "float_multipliers": [card for card in cards if "worst" in card["errors"]],
@@ -83,20 +85,20 @@ def _of_attribution(
 
 
 def _of_search(search: Search, markup: Callable[[str], Any]) -> dict[str, Any]:
-    first, *others = search.directions
+    _, *others = search.directions
 
     def against(name: str) -> Callable[[float], Drawing]:
-        return lambda width: pareto(
-            search.designs, name, first, directions=search.directions, width=width
-        )
+        return lambda width: pareto(search.designs, search.directions, along=name, width=width)
 
-    names = dict.fromkeys(name for design in search.designs for name in design.parameters)
+    figures = dict.fromkeys(name for design in search.designs for name in design.values)
+    names = dict.fromkeys(name for design in search.designs for name in design.choices)
     return {
         "designs": search.designs,
         "front": sum(design.front for design in search.designs),
         "directions": search.directions,
-        "parameters": list(names),
-        "figures": [_twice(against(name), markup) for name in others],
+        "values": list(figures),
+        "choices": list(names),
+        "figures": [_twice(against(name), markup) for name in others or ("trial",)],
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from dovetail.analysis.figures import (
     Drawing,
     change_map,
+    energy_bars,
     histogram,
     layer_bars,
     noise_map,
@@ -60,6 +61,8 @@ def _drawings(contents: Contents) -> dict[str, Drawing]:
     found: dict[str, Drawing] = {}
     if contents.run is not None:
         found["layers"] = layer_bars(contents.run["layers"]["rows"])
+        if contents.run["cost"] is not None:
+            found["energy"] = energy_bars(contents.run["cost"])
     if contents.attribution is not None:
         found["attribution"] = change_map(contents.attribution)
         found["attribution-sqnr"] = noise_map(contents.attribution)
@@ -69,11 +72,9 @@ def _drawings(contents: Contents) -> dict[str, Drawing]:
                     found[f"operand-{_file_name(op)}-{slot}"] = histogram(one)
     if contents.search is not None:
         designs, directions = contents.search.designs, contents.search.directions
-        first, *others = directions
-        for name in others:
-            found[f"pareto-{_file_name(name)}"] = pareto(
-                designs, name, first, directions=directions
-            )
+        _, *others = directions
+        for name in others or ("trial",):
+            found[f"pareto-{_file_name(name)}"] = pareto(designs, directions, along=name)
     return found
 
 
@@ -87,6 +88,11 @@ def _tables(contents: Contents) -> dict[str, list[dict[str, Any]]]:
         ]
         for row in found["stages"]:
             del row["accuracy"]
+        if contents.run["cost"] is not None:
+            found["energy"] = [
+                {**row, "how": "; ".join(row["how"]), "missing": "; ".join(row["missing"])}
+                for row in contents.run["cost"]["rows"]
+            ]
     if contents.attribution is not None:
         found["attribution"] = [
             {**row, "with_sources": " ".join(row["with_sources"])}
@@ -94,7 +100,7 @@ def _tables(contents: Contents) -> dict[str, list[dict[str, Any]]]:
         ]
     if contents.search is not None:
         found["designs"] = [
-            {"design": d.name, "front": d.front, **d.objectives, **d.parameters}
+            {"trial": d.number, "front": d.front, "feasible": d.feasible, **d.values, **d.choices}
             for d in contents.search.designs
         ]
     return found

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dovetail._plain import number
+from dovetail._plain import energy, number
 
 if TYPE_CHECKING:
     from dovetail.analysis.report.contents import Contents
 
-__all__ = ["FILTERS", "change", "db", "four", "headline", "percent", "tiles", "title"]
+__all__ = ["FILTERS", "change", "db", "four", "headline", "percent", "tiles", "title", "whole"]
 
 
 def title(contents: Contents) -> str:
@@ -106,6 +106,15 @@ def four(given: Any) -> str:
     return "n/a" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")
 
 
+def whole(given: Any) -> str:
+    """
+    >>> whole(12345.6), whole(None)
+    ('12,346', 'n/a')
+    """
+    value = number(given)
+    return "n/a" if value is None or math.isnan(value) else f"{value:,.0f}".replace("-", "−")
+
+
 def _sorting(given: Any) -> str:
     """What a table sorts a number by; empty where there is none."""
     value = number(given)
@@ -118,7 +127,9 @@ FILTERS: dict[str, Callable[..., str]] = {
     "change": change,
     "count": "{:,}".format,
     "db": db,
+    "energy": energy,
     "four": four,
     "percent": percent,
     "sorting": _sorting,
+    "whole": whole,
 }
