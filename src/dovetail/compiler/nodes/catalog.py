@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from dovetail.compiler.nodes.aten.fused import FUSED, fused_refusal
 from dovetail.compiler.nodes.aten.products import PRODUCTS
 from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
@@ -23,6 +24,7 @@ _LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
 _FLOATS = ("aten.convolution.default", "aten.convolution_backward.default")
 _OWN = {
     **{key: NodeSpec(key, ("aten", "pure"), {"pure": in_full}) for key in (*PRODUCTS, *_FLOATS)},
+    **{key: NodeSpec(key, ("aten",), {"aten": fused_refusal}) for key in FUSED},
     **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _CASTS},
     **{key: NodeSpec(key, ("native", "native-op"), {"native": layer_refusal}) for key in _LAYERS},
 }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -44,6 +46,15 @@ int32_t aoti_torch_cpu_baddbmm_out(AtenTensorHandle out, AtenTensorHandle, AtenT
                                    AtenTensorHandle, double beta, double alpha);
 int32_t torch_call_dispatcher(const char* name, const char* overload, uint64_t* stack,
                               uint64_t version);
+int32_t aoti_torch_cpu_mkldnn__convolution_pointwise(
+    AtenTensorHandle x, AtenTensorHandle weight, AtenTensorHandle* bias, const int64_t* padding,
+    int64_t, const int64_t* stride, int64_t, const int64_t* dilation, int64_t, int64_t groups,
+    const char* after, const double** scalars, int64_t, const char** algorithm, AtenTensorHandle*);
+int32_t aoti_torch_cpu_mkldnn__convolution_pointwise_binary(
+    AtenTensorHandle x, AtenTensorHandle other, AtenTensorHandle weight, AtenTensorHandle* bias,
+    const int64_t* padding, int64_t, const int64_t* stride, int64_t, const int64_t* dilation,
+    int64_t, int64_t groups, const char* together, double* alpha, const char** after,
+    const double** scalars, int64_t, const char** algorithm, AtenTensorHandle*);
 int32_t torch_new_list_reserve_size(size_t size, StableListOpaque**);
 int32_t torch_list_push_back(StableListOpaque*, uint64_t);
 int32_t torch_new_string_handle(const char* data, size_t length, StringOpaque**);
@@ -116,6 +127,14 @@ inline uint64_t list(std::initializer_list<uint64_t> words) {
   return reinterpret_cast<uint64_t>(made);
 }
 
+template <size_t N> uint64_t words(const int64_t (&values)[N]) {
+  StableListOpaque* made = nullptr;
+  check(torch_new_list_reserve_size(N, &made), "a list");
+  for (const int64_t v : values)
+    check(torch_list_push_back(made, word(v)), "a list");
+  return reinterpret_cast<uint64_t>(made);
+}
+
 inline uint64_t text(const char* value) {
   StringOpaque* made = nullptr;
   check(torch_new_string_handle(value, std::strlen(value), &made), "a text");
@@ -125,6 +144,24 @@ inline uint64_t text(const char* value) {
 inline void call(const char* name, const char* overload, uint64_t* stack) {
   check(torch_call_dispatcher(name, overload, stack, aoti_torch_abi_version()), name);
 }
+
+// What is made of memory that does not change, as long as it lies at the same place.
+class Kept {
+public:
+  template <class Make> std::shared_ptr<Tensor> once(const void* from, Make make) {
+    const std::lock_guard<std::mutex> hold(lock_);
+    if (from_ != from) {
+      made_ = std::make_shared<Tensor>(make());
+      from_ = from;
+    }
+    return made_;
+  }
+
+private:
+  std::mutex lock_;
+  const void* from_ = nullptr;
+  std::shared_ptr<Tensor> made_;
+};
 
 } // namespace dovetail_aten
 #endif

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from dovetail.compiler.nodes.aten.boxed import boxed_code
+from dovetail.compiler.nodes.aten.fused import FUSED, fused_code, is_packed
 from dovetail.compiler.nodes.aten.products import PRODUCTS, product_code
+from dovetail.compiler.nodes.base import Call
 from dovetail.compiler.nodes.environments import library
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 
@@ -37,8 +39,15 @@ def aten(node: Operator, state: Any, sdfg: Any) -> Any:
     del state
     declare(sdfg, aten_header())
     call = node.call
-    code = product_code(call) if call.key in PRODUCTS else boxed_code(call)
-    return tasklet(node, code)
+    return tasklet(node, _code(call))
+
+
+def _code(call: Call) -> str:
+    if call.key in PRODUCTS:
+        return product_code(call)
+    if call.key in FUSED or (call.key == "aten.convolution.default" and is_packed(call)):
+        return fused_code(call)
+    return boxed_code(call)
 
 
 @expands("native-op", [Torch])
