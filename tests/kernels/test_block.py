@@ -343,25 +343,33 @@ ACCUMULATORS = ["fp32", "fp16", "bf16(chunk=2)", "fp32(order=tree)", "fp8_e5m2(o
 ACCUMULATORS += ["fp16(end)", "fp32(rounding=TowardZero)", "float(e=8, m=12)", "fp16(order=tree)"]
 
 
-@pytest.mark.parametrize("acc", ACCUMULATORS)
-@pytest.mark.parametrize("pair", [("mxint8(block=16)",) * 2, ("bfp(m=16, block=48)",) * 2])
-def test_accumulators_take_the_blocks_terms(realisation, acc, pair):
+@cache
+def accumulated_cases(acc: str, pair: tuple[str, str]):
+    """Arguments of a product and what the definition makes of them."""
     formats, register = [dv.format(f) for f in pair], dv.accumulator(acc)
+    cases = []
     for kind, binades in (("plain", 1), ("extreme", 40)):
         x, w = spread(8, 75, binades=binades), spread(4, 75, seed=9, binades=binades)
         if kind == "extreme":
             x, w = extreme(x), extreme(w)
         bias = spread(4, seed=7)
-        for rows in (x, x[:0], x[0]):
-            with using("reference"):
-                expected = block.emulate(rows, w, bias, *formats, LINEAR, register)
-            assert same(block.emulate(rows, w, bias, *formats, LINEAR, register), expected)
+        cases += [(rows, w, bias, *formats, LINEAR, register) for rows in (x, x[:0], x[0])]
+    x, w, blocks_of_two = (
+        spread(1, 6, 5, 4),
+        spread(4, 3, 3, 3, seed=1),
+        dv.format("mxint8(block=2)"),
+    )
     geometry = Geometry.conv(2, padding=1, groups=2, stride=2)
-    x, w = spread(1, 6, 5, 4), spread(4, 3, 3, 3, seed=1)
-    formats = [dv.format(f"mxint8(block={n})") for n in (2, 2)]
+    cases.append((x, w, None, blocks_of_two, blocks_of_two, geometry, register))
     with using("reference"):
-        expected = block.emulate(x, w, None, *formats, geometry, register)
-    assert same(block.emulate(x, w, None, *formats, geometry, register), expected)
+        return [(case, block.emulate(*case)) for case in cases]
+
+
+@pytest.mark.parametrize("acc", ACCUMULATORS)
+@pytest.mark.parametrize("pair", [("mxint8(block=16)",) * 2, ("bfp(m=16, block=48)",) * 2])
+def test_accumulators_take_the_blocks_terms(realisation, acc, pair):
+    for case, expected in accumulated_cases(acc, pair):
+        assert same(block.emulate(*case), expected)
 
 
 def test_fp32_is_what_stands_without_an_accumulator(realisation):

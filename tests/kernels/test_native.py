@@ -269,12 +269,10 @@ def test_quantize_per_channel(level, axis):
     assert torch.equal(native.quantize(x, scale, zero, -128, 127, axis), expected.to(torch.int8))
 
 
-@pytest.mark.parametrize("kind", ["rank1", "rank5", "classes1", "pairs", "wide"])
-@pytest.mark.parametrize("zero_point", [0, -9])
-@pytest.mark.parametrize("biased", [True, False])
-def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_point, biased):
-    """Each float step rounds on its own, so the bits are those of the spelt-out computation."""
-    generator = torch.Generator().manual_seed(2)
+@cache
+def quantized_cases(kind: str, zero_point: int, biased: bool):
+    """Multiplications, their operands, and what the spelt-out computation makes of them."""
+    generator, cases = torch.Generator().manual_seed(2), []
     for x_shape, w_shape, geometry in (
         ((37, 50), (41, 50), LINEAR),
         ((2, 3, 20), (5, 20), LINEAR),
@@ -285,21 +283,32 @@ def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_po
     ):
         mac, table = mac_of(kind, True, linear=not geometry.spatial or w_shape[1] == 1)
         x, w = torch.randn(x_shape, generator=generator) * 40, codes(w_shape, True, 5)
-        packed = mac.pack(w, geometry)
-        outputs = w_shape[0]
-        out_scale = torch.rand(outputs, generator=generator)
-        bias = torch.randn(outputs, generator=generator) if biased else None
+        out_scale = torch.rand(w_shape[0], generator=generator)
+        bias = torch.randn(w_shape[0], generator=generator) if biased else None
         q = torch.clamp(torch.round(x / 0.7) + zero_point, -127, 127).to(torch.int8)
-        wsum = w.reshape(outputs, -1).sum(1)
+        wsum = w.reshape(w_shape[0], -1).sum(1)
         sums = torch.from_numpy(loop(table, q, w, geometry, zero_point))
-        shape = [-1 if i == (1 if geometry.spatial else sums.dim() - 1) else 1
-                 for i in range(sums.dim())]  # fmt: skip
+        channel = 1 if geometry.spatial else sums.dim() - 1
+        shape = [-1 if i == channel else 1 for i in range(sums.dim())]
         expected = (sums - zero_point * wsum.view(shape)).float() * out_scale.view(shape)
         if bias is not None:
             expected = expected + bias.view(shape)
+        cases.append((mac, geometry, x, w, out_scale, bias, wsum, expected))
+    return cases
+
+
+@pytest.mark.parametrize("kind", ["rank1", "rank5", "classes1", "pairs", "wide"])
+@pytest.mark.parametrize("zero_point", [0, -9])
+@pytest.mark.parametrize("biased", [True, False])
+def test_quantized_is_quantise_multiply_dequantise(level, threads, kind, zero_point, biased):
+    """Each float step rounds on its own, so the bits are those of the spelt-out computation."""
+    for mac, geometry, x, w, scales, bias, wsum, expected in quantized_cases(
+        kind, zero_point, biased
+    ):
+        packed = mac.pack(w, geometry)
         got = mac.quantized(
             x, packed, scale=0.7, zero_point=zero_point, qmin=-127, qmax=127,
-            out_scale=out_scale, bias=bias,
+            out_scale=scales, bias=bias,
         )  # fmt: skip
         assert torch.equal(got, expected)
         assert torch.equal(packed.wsum.long(), wsum.long())

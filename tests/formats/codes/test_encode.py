@@ -85,7 +85,7 @@ def test_bits_of_the_cast(spelling: str) -> None:
         assert same_bits(decode(encode(plain, spelling)), cast(plain, spelling)), dtype
         for shape in ((3, 37, 5), (1, 130), (64, 3)):
             x = shaped(shape, dtype, len(shape))
-            for axis in range(-len(shape), len(shape)):
+            for axis in (*range(len(shape) - 1), -1):
                 y = decode(encode(x, spelling, axis))
                 assert same_bits(y, cast(x, spelling, axis)), (dtype, shape, axis)
 
