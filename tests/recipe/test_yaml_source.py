@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dovetail.errors import DovetailError
+from dovetail.recipe.override import override
 from dovetail.recipe.yaml_source import parse, read
 
 
@@ -99,7 +100,7 @@ def test_a_byte_order_mark_is_no_content(tmp_path) -> None:
 def test_an_override_that_leads_nowhere_is_refused(assignment: str, message: str) -> None:
     doc = parse("rules: [{mul: a}, {mul: b}]", "d.yaml")
     with pytest.raises(DovetailError) as caught:
-        doc.override(assignment)
+        override(doc, assignment)
     assert message in str(caught.value)
 
 
@@ -109,13 +110,13 @@ def test_an_override_that_leads_nowhere_is_refused(assignment: str, message: str
 )
 def test_an_override_is_yaml_on_one_line(assignment: str, value: object) -> None:
     doc = parse("{}", "d.yaml")
-    doc.override(assignment)
+    override(doc, assignment)
     assert doc.data == {"k": value}
 
 
 def test_places_inside_an_overridden_value_are_the_override() -> None:
     doc = parse("fit: {epochs: 1}", "d.yaml")
-    doc.override("fit={epochs: x}")
+    override(doc, "fit={epochs: x}")
     assert doc.where(("fit", "epochs")) == "--set fit={epochs: x}"
-    doc.override("new.key=1")
+    override(doc, "new.key=1")
     assert doc.where(("new",)) == "--set new.key=1"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dovetail.errors import DovetailError, unknown
 from dovetail.kinds import KINDS
 from dovetail.recipe import yaml_source
+from dovetail.recipe.document import Document
 from dovetail.recipe.refusals import problem
 
 __all__ = ["CostTable", "Figures", "Memory", "Placement", "Scale", "load_table", "table_names"]
@@ -135,7 +136,7 @@ def load_table(table: str | Path | CostTable) -> CostTable:
     return _checked(yaml_source.read(table))
 
 
-def _checked(document: yaml_source.Document) -> CostTable:
+def _checked(document: Document) -> CostTable:
     try:
         return CostTable.model_validate(document.data)
     except ValidationError as error:
@@ -151,7 +152,7 @@ _KEYS: dict[str, type[BaseModel]] = {
 }
 
 
-def _sentence(item: dict[str, Any], document: yaml_source.Document) -> str:
+def _sentence(item: dict[str, Any], document: Document) -> str:
     loc, kind = item["loc"], item["type"]
     place = document.where(loc, key=kind == "extra_forbidden")
     if kind == "missing":

@@ -11,9 +11,9 @@ from dovetail import recovery
 from dovetail._batches import device_of, inputs_and_target
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.subject import Subject
+from dovetail.recipe.document import at
 from dovetail.recipe.schema import ExperimentFile
 from dovetail.recipe.sections.recover import BEFORE_EMULATION
-from dovetail.recipe.yaml_source import at
 from dovetail.recovery import Recovery
 
 __all__ = ["before_emulation", "recover"]

@@ -9,8 +9,8 @@ from torch import nn
 from dovetail.analysis import accuracy
 from dovetail.errors import DovetailError
 from dovetail.experiment.subject import Subject, function
+from dovetail.recipe.document import at
 from dovetail.recipe.schema import ExperimentFile
-from dovetail.recipe.yaml_source import at
 from dovetail.training import FitResult, fit
 from dovetail.training.distillation import distillation
 from dovetail.training.optimizers import named_optimizer

@@ -27,10 +27,10 @@ from dovetail.experiment.retrain import check_options, retrain
 from dovetail.experiment.subject import Subject, subject, train
 from dovetail.formats.observers import observer as make_observer
 from dovetail.multipliers.exact import Exact
+from dovetail.recipe.document import at
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
 from dovetail.recipe.schema import ExperimentFile, dump, load
-from dovetail.recipe.yaml_source import at
 
 __all__ = ["resolve", "run"]
 

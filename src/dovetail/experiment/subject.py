@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dovetail._batches import device_of, inputs_and_target
 from dovetail.errors import DovetailError
+from dovetail.recipe.document import at
 from dovetail.recipe.schema import ExperimentFile
-from dovetail.recipe.yaml_source import at
 
 __all__ = ["Subject", "function", "subject", "train"]
 

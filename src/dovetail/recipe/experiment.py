@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from dovetail.recipe.document import describe
 from dovetail.recipe.sections.base import Spec
 from dovetail.recipe.sections.calibrate import CalibrateSpec
 from dovetail.recipe.sections.cost import CostSpec
@@ -19,7 +20,6 @@ from dovetail.recipe.sections.measure import Measures, RequireSpec
 from dovetail.recipe.sections.recover import Recipes
 from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.source import DataSpec, ModelSpec
-from dovetail.recipe.yaml_source import describe
 
 __all__ = ["Experiment", "keys_under"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dovetail.errors import DovetailError
-from dovetail.recipe.yaml_source import Document, Location, describe
+from dovetail.recipe.document import Document, Location, describe
 
 __all__ = ["lay_over", "overlaid"]
 

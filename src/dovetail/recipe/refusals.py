@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dovetail.errors import unknown
-from dovetail.recipe.yaml_source import describe
+from dovetail.recipe.document import describe
 
 __all__ = ["problem"]
 

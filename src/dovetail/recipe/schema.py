@@ -15,15 +15,16 @@ from dovetail._spelling import parse_call
 from dovetail.errors import DovetailError, unknown
 from dovetail.multipliers.kept import KEPT_KINDS
 from dovetail.recipe import yaml_source
+from dovetail.recipe.document import Document, at, describe
 from dovetail.recipe.experiment import Experiment, keys_under
 from dovetail.recipe.overlay import overlaid
+from dovetail.recipe.override import override
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.refusals import problem
 from dovetail.recipe.rule import Rule, rule
 from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.spelling import loaded
 from dovetail.recipe.selectors import Selector
-from dovetail.recipe.yaml_source import Document, at, describe
 
 __all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads", "spell_rules"]
 
@@ -162,7 +163,7 @@ def _checked(document: Document, overrides: Iterable[str]) -> ExperimentFile:
             f"data, rules, ...; this one is {describe(document.data)}"
         )
     for assignment in overrides:
-        document.override(assignment)
+        override(document, assignment)
     try:
         experiment = Experiment.model_validate(document.data)
     except ValidationError as error:

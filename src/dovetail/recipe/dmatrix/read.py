@@ -17,9 +17,10 @@ from dovetail.errors import DovetailError, unknown
 from dovetail.recipe import yaml_source
 from dovetail.recipe.dmatrix.fields import KEYS, WEIGHTS, rules_of
 from dovetail.recipe.dmatrix.instances import Instance, instance
+from dovetail.recipe.document import Document, describe
 from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import Rule
-from dovetail.recipe.yaml_source import Dialect, Document, describe
+from dovetail.recipe.yaml_source import Dialect
 
 __all__ = ["Configuration", "is_configuration", "load_configuration", "read_configuration"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from dovetail.recipe.document import describe
 from dovetail.recipe.sections.base import Spec
-from dovetail.recipe.yaml_source import describe
 
 __all__ = ["COMPARISONS", "Condition", "Measures", "RequireSpec", "condition_of"]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from dovetail.recipe.document import describe
 from dovetail.recipe.sections.base import Spec
-from dovetail.recipe.yaml_source import describe
 
 __all__ = ["BEFORE_EMULATION", "Recipes", "RecoverSpec"]
 

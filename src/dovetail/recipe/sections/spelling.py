@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from dovetail._spelling import spell_call
 from dovetail.errors import unknown
 from dovetail.multipliers import multiplier
-from dovetail.recipe.yaml_source import describe
+from dovetail.recipe.document import describe
 
 __all__ = ["MultiplierText", "Spelling", "loaded"]
 
