@@ -111,8 +111,8 @@ def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
 def dump(file: ExperimentFile) -> str:
     """The experiment as YAML text, every default spelled out.
 
-    >>> print(dump(loads("{dovetail: 1, rules: [{input: int8}]}")).splitlines()[-4])
-    fit: null
+    >>> "fit: null" in dump(loads("{dovetail: 1, rules: [{input: int8}]}")).splitlines()
+    True
     """
     values = file.spec.model_dump(exclude={"rules"})
     for key, value in values.items():
