@@ -1,0 +1,391 @@
+"""Groups formed in one walk: every operation joins the group of its last operand, where it can.
+
+An operation may run in the last group that made one of its operands, or in any later one; it joins
+if its index space is the group's (or the group's rows), so that each operand computed there is used
+at the element where it was computed. Nothing is searched twice: the time is linear in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from dovetail.compiler.groups.layout import Dim, Layout, refinement, total
+from dovetail.compiler.groups.model import (
+    Access,
+    Buffer,
+    Call,
+    Constant,
+    Group,
+    Index,
+    Loops,
+    Program,
+    Reduction,
+    Ref,
+    Statement,
+    View,
+)
+
+__all__ = ["Former"]
+
+#: Buffers that one nest touches at most: each is a pointer that wants a register.
+MOST_BUFFERS = 48
+#: A reduction to fewer rows than this is not joined by what follows on whole elements.
+FEWEST_ROWS = 4
+#: Elements above which the order of a nest matters.
+LARGE = 20_000
+
+
+@dataclass(frozen=True)
+class _Local:
+    """Where a buffer's elements are computed: usable there without memory."""
+
+    group: int
+    statement: str
+    layout: Layout
+    row: bool
+
+
+class Former:
+    """Builds a :class:`Program`: what the lowering of each operator calls."""
+
+    def __init__(self, name: str) -> None:
+        self.program = Program(name, {}, [], [], [])
+        self.groups: list[Group] = self.program.groups
+        self.buffers = self.program.buffers
+        self.origin = ""
+        self._made: dict[str, int] = {}
+        self._local: dict[str, _Local] = {}
+        self._read: dict[str, int] = {}
+        self._touched: dict[int, set[str]] = {}
+        self._count = 0
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def fresh(self, stem: str) -> str:
+        """A name that nothing has yet."""
+        stem = stem or "value"
+        name = stem
+        while name in self.buffers or name in self._made:
+            self._count += 1
+            name = f"{stem}_{self._count}"
+        return name
+
+    def allocate(
+        self, layout: Layout, dtype: torch.dtype, role: str = "temporary", name: str = ""
+    ) -> Ref:
+        """A new buffer that holds exactly the elements of ``layout``."""
+        name = self.fresh(name or self.origin)
+        size = 0 if 0 in layout.shape else layout.span
+        self.buffers[name] = Buffer(name, size, dtype, role)
+        self._made[name] = -1
+        return Ref(name, layout, dtype)
+
+    def input(self, name: str, layout: Layout, dtype: torch.dtype) -> Ref:
+        """A buffer that the caller gives."""
+        ref = self.allocate(layout, dtype, "input", name)
+        self.program.inputs.append(ref.buffer)
+        return ref
+
+    def constant(self, value: torch.Tensor) -> Ref:
+        """A buffer that was computed when compiling."""
+        layout = Layout(tuple(value.shape), tuple(value.stride()))
+        ref = self.allocate(layout, value.dtype, "constant")
+        self.buffers[ref.buffer].value = value
+        return ref
+
+    def in_memory(self, ref: Ref) -> Ref:
+        """``ref``, whose elements are from now on written to memory where they are computed."""
+        local = self._local.get(ref.buffer)
+        if local is not None:
+            group = self._loops(local.group)
+            place = _access(ref.buffer, local.layout, ref.dtype, group, local.row)
+            if (local.statement, place) not in group.stores:
+                group.stores.append((local.statement, place))
+        return ref
+
+    # -- groups ---------------------------------------------------------------------------------
+
+    def pointwise(
+        self,
+        code: str,
+        operands: Sequence[Ref | Constant | Index],
+        shape: Sequence[Dim],
+        dtype: torch.dtype,
+        *,
+        layout: Layout | None = None,
+        flops: int = 1,
+        dear: bool = False,
+    ) -> Ref:
+        """``code`` at every element of ``shape``; operands have that shape already."""
+        out = self.allocate(layout or Layout.dense(shape), dtype)
+        refs = [o for o in operands if isinstance(o, Ref)]
+        number = self._place(refs, tuple(shape), out)
+        group = self._loops(number)
+        row = not _is_full(group, tuple(shape))
+        uses = tuple(self._use(o, number, row) for o in operands)
+        name = f"{out.buffer}_"
+        group.body.append(Statement(name, code, uses, dtype, row, self.origin, flops, dear))
+        self._local[out.buffer] = _Local(number, name, out.layout, row)
+        self._made[out.buffer] = number
+        return out
+
+    def copy(self, source: Ref, target: Ref) -> Ref:
+        """``source`` written to where ``target`` says: to another layout, or a part of a tensor."""
+        number = self._place([source], source.shape, target)
+        group = self._loops(number)
+        row = not _is_full(group, source.shape)
+        use = self._use(source, number, row)
+        if not isinstance(use, str):
+            name = self.fresh(f"{target.buffer}_load")
+            self._made[name] = number
+            group.body.append(
+                Statement(name, "{0}", (use,), source.dtype, row, self.origin, flops=0)
+            )
+            use = name
+        group.stores.append((use, _access(target.buffer, target.layout, target.dtype, group, row)))
+        self._touched[number].add(target.buffer)
+        self._made[target.buffer] = max(self._made[target.buffer], number)
+        return target
+
+    def reduce(self, kind: str, operand: Ref, dims: Sequence[int], dtype: torch.dtype) -> Ref:
+        """``kind`` of the elements along ``dims``, which the result has as ones."""
+        shape = tuple(1 if d in dims else e for d, e in enumerate(operand.shape))
+        mask = tuple(d in dims and e != 1 for d, e in enumerate(operand.shape))
+        if not any(mask):
+            return self.pointwise("{0}", [operand], operand.shape, dtype, flops=0)
+        out = self.allocate(Layout.dense(shape), dtype)
+        number = self._place([operand], operand.shape, out, mask)
+        group = self._loops(number)
+        use = self._use(operand, number, row=False)
+        assert not isinstance(use, Index)
+        name = f"{out.buffer}_"
+        group.body.append(Reduction(name, kind, use, dtype, self.origin))
+        self._local[out.buffer] = _Local(number, name, out.layout, row=True)
+        self._made[out.buffer] = number
+        return out
+
+    def call(self, key: str, inputs: list[Any], outputs: list[Ref | None], **attributes: Any) -> None:
+        """One library node that reads ``inputs`` from memory and writes ``outputs``."""
+        for ref in _flat(inputs):
+            self.in_memory(ref)
+        number = len(self.groups)
+        self.groups.append(Call(self.fresh(self.origin), key, inputs, outputs, attributes))
+        for out in outputs:
+            if out is not None:
+                self._made[out.buffer] = number
+
+    def view(self, source: Ref, layout: Layout) -> Ref:
+        """Other elements of the same buffer, or the same in another order."""
+        self.groups.append(View(self.origin, Ref(source.buffer, layout, source.dtype)))
+        return Ref(source.buffer, layout, source.dtype)
+
+    # -- where an operation goes ----------------------------------------------------------------
+
+    def _loops(self, number: int) -> Loops:
+        group = self.groups[number]
+        assert isinstance(group, Loops)
+        return group
+
+    def _place(
+        self, refs: list[Ref], shape: tuple[Dim, ...], out: Ref, mask: tuple[bool, ...] = ()
+    ) -> int:
+        """The group that the operation runs in: one that stands already, or a new one."""
+        last = max((self._made[ref.buffer] for ref in refs), default=-1)
+        others = {self._read.get(ref.buffer, -1) for ref in refs}
+        for number in (last, *sorted((n for n in others if n > last), reverse=True)):
+            if number >= 0 and self._joins(number, refs, shape, mask, out):
+                break
+        else:
+            fine = tuple(e for e in shape if e != 1)
+            kept = mask or (False,) * len(shape)
+            flags = tuple(m for e, m in zip(shape, kept, strict=True) if e != 1)
+            self.groups.append(Loops(fine, flags))
+            number = len(self.groups) - 1
+            self._touched[number] = set()
+        for ref in refs:
+            self._read[ref.buffer] = number
+            self._touched[number].add(ref.buffer)
+        return number
+
+    def _joins(
+        self, number: int, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...], out: Ref
+    ) -> bool:
+        group = self.groups[number]
+        if not isinstance(group, Loops) or self._is_full(number, refs):
+            return False
+        return (
+            self._joins_whole(number, group, refs, shape, mask)
+            if mask or total(shape) == total(group.shape)
+            else self._joins_rows(number, group, refs, shape)
+        )
+
+    def _is_full(self, number: int, refs: list[Ref]) -> bool:
+        return len(self._touched[number] | {ref.buffer for ref in refs}) > MOST_BUFFERS
+
+    def _joins_whole(
+        self,
+        number: int,
+        group: Loops,
+        refs: list[Ref],
+        shape: tuple[Dim, ...],
+        mask: tuple[bool, ...],
+    ) -> bool:
+        fine = refinement(group.shape, shape)
+        if fine is None:
+            return False
+        flags = _spread(group.shape, group.reduced, fine)
+        if mask:
+            wanted = _spread(shape, mask, fine)
+            if group.is_reduction and flags != wanted:
+                return False
+            if not group.is_reduction and not _worth(fine, wanted, group):
+                return False
+            flags = wanted
+        elif group.is_reduction and not _worth(fine, flags, group):
+            return False
+        if not all(self._fits(ref, number, fine, flags) for ref in refs):
+            return False
+        _refine(group, fine, flags)
+        return True
+
+    def _joins_rows(
+        self, number: int, group: Loops, refs: list[Ref], shape: tuple[Dim, ...]
+    ) -> bool:
+        if not group.is_reduction or total(shape) != total(group.kept_shape):
+            return False
+        kept = refinement(group.kept_shape, shape)
+        if kept is None:
+            return False
+        fine, flags = _rows_refined(group, kept)
+        if not all(self._fits(ref, number, kept, None) for ref in refs):
+            return False
+        _refine(group, fine, flags)
+        return True
+
+    def _fits(
+        self, ref: Ref, number: int, fine: tuple[Dim, ...], flags: tuple[bool, ...] | None
+    ) -> bool:
+        """Whether ``ref`` may be used at the index ``fine`` of the group ``number``."""
+        if self._made[ref.buffer] < number:
+            return True
+        local = self._local.get(ref.buffer)
+        if local is None or local.group != number:
+            return False
+        used = _split(ref.layout, fine)
+        if not local.row and flags is not None:
+            return used.same_place(_split(local.layout, fine))
+        if local.row and flags is None:
+            return used.same_place(_split(local.layout, fine))
+        if local.row and flags is not None:
+            kept = tuple(e for e, r in zip(fine, flags, strict=True) if not r)
+            steps = tuple(s for s, r in zip(used.strides, flags, strict=True) if not r)
+            still = all(s == 0 for s, r in zip(used.strides, flags, strict=True) if r)
+            rows = Layout(kept, steps, used.offset)
+            return still and rows.same_place(_split(local.layout, kept))
+        return False
+
+    def _use(self, operand: Ref | Constant | Index, number: int, row: bool) -> str | Access | Index:
+        """How a statement of group ``number`` names ``operand``."""
+        group = self._loops(number)
+        if isinstance(operand, Constant):
+            raise TypeError("a constant is part of the code")
+        if isinstance(operand, Index):
+            layout = Layout(group.kept_shape if row else group.shape, operand.strides)
+            place = _access("", layout, torch.int64, group, row)
+            return Index(place.strides, operand.offset)
+        local = self._local.get(operand.buffer)
+        if local is not None and local.group == number:
+            return local.statement
+        self.in_memory(operand)
+        return _access(operand.buffer, operand.layout, operand.dtype, group, row)
+
+
+def _flat(values: Any) -> list[Ref]:
+    if isinstance(values, Ref):
+        return [values]
+    if isinstance(values, (list, tuple)):
+        return [ref for value in values for ref in _flat(value)]
+    return []
+
+
+def _is_full(group: Loops, shape: tuple[Dim, ...]) -> bool:
+    return not group.is_reduction or total(shape) == total(group.shape)
+
+
+def _worth(fine: tuple[Dim, ...], flags: tuple[bool, ...], group: Loops) -> bool:
+    """Whether whole elements are well computed row by row: there are rows enough for threads."""
+    rows = total([e for e, r in zip(fine, flags, strict=True) if not r])
+    few = isinstance(rows, int) and rows < FEWEST_ROWS
+    size = total(group.shape)
+    return not (few and isinstance(size, int) and size > LARGE)
+
+
+def _split(layout: Layout, fine: tuple[Dim, ...]) -> Layout:
+    return layout.split(fine)
+
+
+def _access(
+    buffer: str, layout: Layout, dtype: torch.dtype, group: Loops, row: bool
+) -> Access:
+    """``layout`` by the dimensions of ``group``; a row value does not move along reduced ones."""
+    if not row:
+        split = layout.split(group.shape)
+        return Access(buffer, split.strides, split.offset, dtype)
+    kept = iter(layout.split(group.kept_shape).strides)
+    strides = tuple(0 if reduced else next(kept) for reduced in group.reduced)
+    return Access(buffer, strides, layout.offset, dtype)
+
+
+def _spread(
+    coarse: tuple[Dim, ...], flags: Sequence[bool], fine: tuple[Dim, ...]
+) -> tuple[bool, ...]:
+    """One flag per fine dimension, from those of the coarse ones it is part of."""
+    layout = Layout(coarse, tuple(1 if flag else 0 for flag in flags))
+    marks = layout.split(fine).strides
+    return tuple(bool(mark != 0) for mark in marks)
+
+
+def _rows_refined(
+    group: Loops, kept: tuple[Dim, ...]
+) -> tuple[tuple[Dim, ...], tuple[bool, ...]]:
+    """The group's shape with its kept dimensions split as ``kept``; reduced ones as they are."""
+    fine: list[Dim] = []
+    flags: list[bool] = []
+    rest = list(kept)
+    for extent, reduced in zip(group.shape, group.reduced, strict=True):
+        pieces: list[Dim] = [extent] if reduced else []
+        size: Dim = 1
+        while not reduced and size != extent:
+            piece = rest.pop(0)
+            pieces.append(piece)
+            size = size * piece
+        fine += pieces
+        flags += [reduced] * len(pieces)
+    return tuple(fine), tuple(flags)
+
+
+def _refine(group: Loops, fine: tuple[Dim, ...], flags: tuple[bool, ...]) -> None:
+    """Write the group's accesses by the finer dimensions."""
+    if fine != group.shape:
+        group.body = [_finer(statement, group.shape, fine) for statement in group.body]
+        group.stores = [(name, _moved(place, group.shape, fine)) for name, place in group.stores]
+    group.shape, group.reduced = fine, flags
+
+
+def _moved(place: Any, coarse: tuple[Dim, ...], fine: tuple[Dim, ...]) -> Any:
+    if not isinstance(place, (Access, Index)):
+        return place
+    return replace(place, strides=Layout(coarse, place.strides).split(fine).strides)
+
+
+def _finer(
+    statement: Statement | Reduction, coarse: tuple[Dim, ...], fine: tuple[Dim, ...]
+) -> Statement | Reduction:
+    if isinstance(statement, Reduction):
+        return replace(statement, operand=_moved(statement.operand, coarse, fine))
+    moved = tuple(_moved(operand, coarse, fine) for operand in statement.operands)
+    return replace(statement, operands=moved)
