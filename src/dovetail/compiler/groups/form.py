@@ -59,7 +59,8 @@ class Former:
         self.origin = ""
         self._made: dict[str, int] = {}
         self._local: dict[str, _Local] = {}
-        self._read: dict[str, int] = {}
+        self._latest: dict[Dim, int] = {}
+        self._last_call = -1
         self._touched: dict[int, set[str]] = {}
         self._count = 0
 
@@ -88,6 +89,7 @@ class Former:
         """A buffer that the caller gives."""
         ref = self.allocate(layout, dtype, "input", name)
         self.program.inputs.append(ref.buffer)
+        self.program.given[ref.buffer] = layout
         return ref
 
     def constant(self, value: torch.Tensor) -> Ref:
@@ -112,7 +114,7 @@ class Former:
     def pointwise(
         self,
         code: str,
-        operands: Sequence[Ref | Constant | Index],
+        operands: Sequence[Ref | Index],
         shape: Sequence[Dim],
         dtype: torch.dtype,
         *,
@@ -123,27 +125,32 @@ class Former:
         """``code`` at every element of ``shape``; operands have that shape already."""
         out = self.allocate(layout or Layout.dense(shape), dtype)
         refs = [o for o in operands if isinstance(o, Ref)]
-        number = self._place(refs, tuple(shape), out)
+        number = self._place(refs, tuple(shape))
         group = self._loops(number)
         row = not _is_full(group, tuple(shape))
-        uses = tuple(self._use(o, number, row) for o in operands)
+        uses = tuple(self._use(o, number, row, tuple(shape)) for o in operands)
         name = f"{out.buffer}_"
         group.body.append(Statement(name, code, uses, dtype, row, self.origin, flops, dear))
         self._local[out.buffer] = _Local(number, name, out.layout, row)
         self._made[out.buffer] = number
         return out
 
-    def copy(self, source: Ref, target: Ref) -> Ref:
-        """``source`` written to where ``target`` says: to another layout, or a part of a tensor."""
-        number = self._place([source], source.shape, target)
+    def copy(self, source: Ref | Constant, target: Ref, code: str = "{0}") -> Ref:
+        """``source`` written to where ``target`` says: to another layout, or a part of a tensor.
+
+        Of a constant, ``code`` is its literal.
+        """
+        refs = [source] if isinstance(source, Ref) else []
+        number = self._place(refs, source.shape)
         group = self._loops(number)
         row = not _is_full(group, source.shape)
-        use = self._use(source, number, row)
+        uses = tuple(self._use(ref, number, row, ref.shape) for ref in refs)
+        use = uses[0] if uses else None
         if not isinstance(use, str):
-            name = self.fresh(f"{target.buffer}_load")
+            name = self.fresh(f"{target.buffer}_copied")
             self._made[name] = number
             group.body.append(
-                Statement(name, "{0}", (use,), source.dtype, row, self.origin, flops=0)
+                Statement(name, code, uses, source.dtype, row, self.origin, flops=0)
             )
             use = name
         group.stores.append((use, _access(target.buffer, target.layout, target.dtype, group, row)))
@@ -158,9 +165,9 @@ class Former:
         if not any(mask):
             return self.pointwise("{0}", [operand], operand.shape, dtype, flops=0)
         out = self.allocate(Layout.dense(shape), dtype)
-        number = self._place([operand], operand.shape, out, mask)
+        number = self._place([operand], operand.shape, mask)
         group = self._loops(number)
-        use = self._use(operand, number, row=False)
+        use = self._use(operand, number, row=False, shape=operand.shape)
         assert not isinstance(use, Index)
         name = f"{out.buffer}_"
         group.body.append(Reduction(name, kind, use, dtype, self.origin))
@@ -172,7 +179,7 @@ class Former:
         """One library node that reads ``inputs`` from memory and writes ``outputs``."""
         for ref in _flat(inputs):
             self.in_memory(ref)
-        number = len(self.groups)
+        number = self._last_call = len(self.groups)
         self.groups.append(Call(self.fresh(self.origin), key, inputs, outputs, attributes))
         for out in outputs:
             if out is not None:
@@ -191,28 +198,35 @@ class Former:
         return group
 
     def _place(
-        self, refs: list[Ref], shape: tuple[Dim, ...], out: Ref, mask: tuple[bool, ...] = ()
+        self, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...] = ()
     ) -> int:
         """The group that the operation runs in: one that stands already, or a new one."""
         last = max((self._made[ref.buffer] for ref in refs), default=-1)
-        others = {self._read.get(ref.buffer, -1) for ref in refs}
-        for number in (last, *sorted((n for n in others if n > last), reverse=True)):
-            if number >= 0 and self._joins(number, refs, shape, mask, out):
+        beside = self._latest.get(total(shape), -1)
+        number = -1
+        for candidate in (last, beside if beside > max(last, self._last_call) else -1):
+            if candidate >= 0 and self._joins(candidate, refs, shape, mask):
+                number = candidate
                 break
-        else:
-            fine = tuple(e for e in shape if e != 1)
-            kept = mask or (False,) * len(shape)
-            flags = tuple(m for e, m in zip(shape, kept, strict=True) if e != 1)
-            self.groups.append(Loops(fine, flags))
-            number = len(self.groups) - 1
-            self._touched[number] = set()
-        for ref in refs:
-            self._read[ref.buffer] = number
-            self._touched[number].add(ref.buffer)
+        if number < 0:
+            number = self._open(shape, mask)
+        self._touched[number].update(ref.buffer for ref in refs)
+        group = self._loops(number)
+        self._latest[total(group.shape)] = number
+        if group.is_reduction:
+            self._latest[total(group.kept_shape)] = number
         return number
 
+    def _open(self, shape: tuple[Dim, ...], mask: tuple[bool, ...]) -> int:
+        """A new group, last in order."""
+        kept = mask or (False,) * len(shape)
+        flags = tuple(m for e, m in zip(shape, kept, strict=True) if e != 1)
+        self.groups.append(Loops(tuple(e for e in shape if e != 1), flags))
+        self._touched[len(self.groups) - 1] = set()
+        return len(self.groups) - 1
+
     def _joins(
-        self, number: int, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...], out: Ref
+        self, number: int, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...]
     ) -> bool:
         group = self.groups[number]
         if not isinstance(group, Loops) or self._is_full(number, refs):
@@ -288,14 +302,13 @@ class Former:
             return still and rows.same_place(_split(local.layout, kept))
         return False
 
-    def _use(self, operand: Ref | Constant | Index, number: int, row: bool) -> str | Access | Index:
-        """How a statement of group ``number`` names ``operand``."""
+    def _use(
+        self, operand: Ref | Index, number: int, row: bool, shape: tuple[Dim, ...]
+    ) -> str | Access | Index:
+        """How a statement of group ``number``, one over ``shape``, names ``operand``."""
         group = self._loops(number)
-        if isinstance(operand, Constant):
-            raise TypeError("a constant is part of the code")
         if isinstance(operand, Index):
-            layout = Layout(group.kept_shape if row else group.shape, operand.strides)
-            place = _access("", layout, torch.int64, group, row)
+            place = _access("", Layout(shape, operand.strides), torch.int64, group, row)
             return Index(place.strides, operand.offset)
         local = self._local.get(operand.buffer)
         if local is not None and local.group == number:

@@ -205,6 +205,21 @@ class Layout:
         return Layout(self.shape, self.strides).same_place(Layout.dense(self.shape))
 
     @property
+    def is_dense(self) -> bool:
+        """Whether every element of the memory it reaches over is one of its own, once."""
+        steps = [(s, e) for e, s in zip(self.shape, self.strides, strict=True) if e != 1]
+        if all(isinstance(n, int) for step in steps for n in step):
+            steps.sort()
+        else:
+            steps.reverse()  # the usual order; another one counts as not dense
+        wanted: Dim = 1
+        for step, extent in steps:
+            if step != wanted:
+                return False
+            wanted = wanted * extent
+        return True
+
+    @property
     def span(self) -> Dim:
         """How many elements of memory it reaches over, from the buffer's first."""
         reach = zip(self.shape, self.strides, strict=True)

@@ -189,9 +189,12 @@ class Program:
     buffers: dict[str, Buffer]
     groups: list[Group]
     inputs: list[str | None]
-    #: One per result: a reference, None, or the number of an input that is handed through.
-    outputs: list[Ref | int | None]
-    symbols: tuple[str, ...] = ()
+    #: One per result: what is returned may be a part of an input.
+    outputs: list[Ref | None]
+    #: Where the value of each symbol is found: an input and its dimension; -1: the input is it.
+    symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: The layout that each input is expected to have.
+    given: dict[str, Layout] = field(default_factory=dict)
 
     def __str__(self) -> str:
         from dovetail.compiler.groups.show import text

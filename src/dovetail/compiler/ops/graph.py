@@ -1,0 +1,171 @@
+"""An FX graph as a program of groups: each node by its lowering, or as one call."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx
+
+from dovetail.compiler.groups.form import Former
+from dovetail.compiler.groups.layout import Layout
+from dovetail.compiler.groups.model import Constant, Program, Ref
+from dovetail.compiler.nodes import NODES
+from dovetail.compiler.ops.builder import Builder, Spec, dim
+from dovetail.compiler.ops.table import LOWERINGS
+from dovetail.errors import DovetailError
+
+__all__ = ["program_of", "specs_of"]
+
+#: Asserted about shapes when tracing; nothing to compute.
+_IGNORED = ("aten._assert_async.msg", "aten._assert_tensor_metadata.default", "aten.sym_size.int")
+
+
+def program_of(graph: fx.GraphModule, name: str) -> Program:
+    """The groups of a functional graph of ATen and dovetail operators.
+
+    An operator that is in no table is refused, by name, before anything is generated.
+    """
+    former = Former(name)
+    builder = Builder(former)
+    values: dict[fx.Node, Any] = {}
+    for node in graph.graph.nodes:
+        former.origin = node.name
+        values[node] = _STEPS[node.op](graph, builder, node, values)
+    return former.program
+
+
+def specs_of(node: fx.Node) -> list[Spec | None]:
+    """What the node's results look like."""
+    value = node.meta.get("val")
+    found = list(value) if isinstance(value, (tuple, list)) else [value]
+    return [Spec.of(v) if isinstance(v, torch.Tensor) else None for v in found]
+
+
+def _placeholder(graph: Any, b: Builder, node: fx.Node, values: Any) -> Any:
+    value = node.meta.get("val")
+    program = b.former.program
+    number = len(program.inputs)
+    if not isinstance(value, torch.Tensor):
+        program.inputs.append(None)
+        if isinstance(value, torch.SymInt):
+            program.symbols.setdefault(str(dim(value)), (number, -1))
+        return dim(value)
+    spec = Spec.of(value)
+    for place, extent in enumerate(spec.shape):
+        if getattr(extent, "is_Symbol", False):
+            program.symbols.setdefault(str(extent), (number, place))
+    return b.former.input(node.name, Layout(spec.shape, spec.strides), spec.dtype)
+
+
+def _get_attr(graph: fx.GraphModule, b: Builder, node: fx.Node, values: Any) -> Any:
+    value: Any = graph
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return b.former.constant(value.detach()) if isinstance(value, torch.Tensor) else value
+
+
+def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    found = node.meta.get("val")
+    if isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return dim(found)
+    args = fx.map_arg(list(node.args), lambda n: values[n])
+    kwargs = fx.map_arg(dict(node.kwargs), lambda n: values[n])
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    args, kwargs = _plain(args), _plain(kwargs)
+    key = str(node.target)
+    if key in _IGNORED:
+        return None
+    b.results = specs_of(node)
+    b.returned = any(user.op == "output" for user in node.users)
+    if key in LOWERINGS:
+        return LOWERINGS[key](b, *args, **kwargs)
+    if key in NODES:
+        return _call(b, node, key, args, kwargs)
+    raise DovetailError(f"no lowering of {key} ({node.name}), and no kernel of it to call")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return dim(value) if isinstance(value, torch.SymInt) else value
+
+
+def _call(b: Builder, node: fx.Node, key: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """A library node: tensors in the order of the schema, the other arguments by name."""
+    inputs: list[Ref | None] = []
+    attributes: dict[str, Any] = {}
+    for name, kind, value in _arguments(node, args, kwargs):
+        if "Tensor" in kind:
+            given = value if isinstance(value, list) else [value]
+            inputs += [None if v is None else b.tensor(v) for v in given]
+        elif value is not None or "Optional" in kind:
+            attributes[name] = value
+    outputs = [_result(b, node, i, spec) for i, spec in enumerate(b.results)]
+    b.former.call(key, list(inputs), outputs, **attributes)
+    single = not isinstance(node.meta.get("val"), (tuple, list))
+    return outputs[0] if single else outputs
+
+
+def _result(b: Builder, node: fx.Node, index: int, spec: Spec | None) -> Ref | None:
+    """Where the kernel writes; a result that nobody takes is not asked for."""
+    if spec is None:
+        return None
+    if len(b.results) > 1:
+        wanted = any(u.target is operator.getitem and u.args[1] == index for u in node.users)
+        if not wanted and node.users:
+            return None
+    return b.former.allocate(Layout(spec.shape, spec.strides), spec.dtype)
+
+
+def _arguments(
+    node: fx.Node, args: list[Any], kwargs: dict[str, Any]
+) -> Iterator[tuple[str, str, Any]]:
+    schema = node.target._schema  # type: ignore[union-attr]
+    for i, argument in enumerate(schema.arguments):
+        if i < len(args):
+            value = args[i]
+        elif argument.name in kwargs:
+            value = kwargs[argument.name]
+        elif "Tensor" in str(argument.type):
+            value = None
+        else:
+            continue
+        yield argument.name, str(argument.type), value
+
+
+def _output(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, Any]) -> None:
+    (given,) = node.args
+    returned = given if isinstance(given, (list, tuple)) else [given]
+    for out in returned:
+        value = values[out] if isinstance(out, fx.Node) else out
+        spec = specs_of(out)[0] if isinstance(out, fx.Node) else None
+        b.former.program.outputs.append(_returned(b, value, spec))
+
+
+def _returned(b: Builder, value: Any, spec: Spec | None) -> Any:
+    if spec is None or value is None:
+        return value
+    wanted = Layout(spec.shape, spec.strides)
+    same = isinstance(value, Ref) and value.dtype == spec.dtype
+    placed = same and Layout(value.shape, value.layout.strides).same_place(wanted)
+    if isinstance(value, Constant) or not placed:
+        value = b.copied(b.cast(value, spec.dtype), wanted)
+    b.former.in_memory(value)
+    buffer = b.former.buffers[value.buffer]
+    if buffer.role == "temporary":
+        buffer.role = "output"
+    return value
+
+
+_STEPS: dict[str, Callable[..., Any]] = {
+    "placeholder": _placeholder,
+    "get_attr": _get_attr,
+    "call_function": _call_function,
+    "output": _output,
+}

@@ -1,0 +1,290 @@
+"""Views, and what torch copies: the first cost nothing, the second are elementwise groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dovetail.compiler.groups.layout import Dim, Layout
+from dovetail.compiler.groups.model import Constant, Index, Ref
+from dovetail.compiler.ops.builder import Builder, Value
+from dovetail.compiler.ops.pointwise import like_result
+from dovetail.compiler.ops.table import lowers
+
+_END = 2**62
+
+
+@lowers("alias.default", "detach.default", "lift_fresh.default", "lift_fresh_copy.default")
+def alias(b: Builder, x: Value) -> Value:
+    """The same tensor."""
+    return x
+
+
+@lowers("view.default", "_unsafe_view.default", "reshape.default", "_reshape_copy.default")
+def view(b: Builder, x: Value, size: Sequence[Dim]) -> Value:
+    """Another shape."""
+    return b.reshape(x, tuple(b.result.shape))
+
+
+@lowers("permute.default")
+def permute(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    """Dimensions in another order."""
+    rank = len(x.shape)
+    return b.relayout(x, b.layout_of(x).permute([d % rank for d in dims]))
+
+
+@lowers("t.default")
+def t(b: Builder, x: Value) -> Value:
+    """Transposed."""
+    return b.relayout(x, b.layout_of(x).permute(tuple(reversed(range(len(x.shape))))))
+
+
+@lowers("transpose.int")
+def transpose(b: Builder, x: Value, dim0: int, dim1: int) -> Value:
+    """Two dimensions exchanged."""
+    order = list(range(len(x.shape)))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return b.relayout(x, b.layout_of(x).permute(order))
+
+
+@lowers("expand.default", "broadcast_to.default")
+def expand(b: Builder, x: Value, size: Sequence[Dim], implicit: bool = False) -> Value:
+    """Repeated along dimensions of one element."""
+    return b.relayout(x, b.layout_of(x).expand(tuple(b.result.shape)))
+
+
+@lowers("squeeze.default", "squeeze.dim", "squeeze.dims")
+def squeeze(b: Builder, x: Value, dim: Any = None) -> Value:
+    """Without dimensions of one element."""
+    rank = len(x.shape)
+    dims = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+    return b.relayout(x, b.layout_of(x).squeeze([d % rank for d in dims] if rank else []))
+
+
+@lowers("unsqueeze.default")
+def unsqueeze(b: Builder, x: Value, dim: int) -> Value:
+    """With another dimension of one element."""
+    return b.relayout(x, b.layout_of(x).unsqueeze(dim % (len(x.shape) + 1)))
+
+
+def _bound(value: Any, extent: Dim, default: Dim) -> Dim:
+    if value is None:
+        return default
+    if not isinstance(value, int) or not isinstance(extent, int):
+        return extent if isinstance(value, int) and value >= _END else value
+    return min(max(value + extent if value < 0 else value, 0), extent)
+
+
+def part(b: Builder, x: Value, dim: int, start: Dim, stop: Dim, step: Dim = 1) -> Value:
+    """``start <= i < stop`` along ``dim``."""
+    return b.relayout(x, b.layout_of(x).slice(dim, start, stop, step))
+
+
+@lowers("slice.Tensor")
+def slice_(
+    b: Builder, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
+    """A range of one dimension."""
+    dim %= len(x.shape)
+    extent = x.shape[dim]
+    first = _bound(start, extent, 0)
+    last = _bound(end, extent, extent)
+    if isinstance(first, int) and isinstance(last, int):
+        last = max(first, last)
+    return part(b, x, dim, first, last, step)
+
+
+@lowers("select.int")
+def select(b: Builder, x: Value, dim: int, index: Any) -> Value:
+    """One index of a dimension."""
+    dim %= len(x.shape)
+    place = index + x.shape[dim] if isinstance(index, int) and index < 0 else index
+    return b.relayout(x, b.layout_of(x).select(dim, place))
+
+
+def _pieces(b: Builder, x: Value, sizes: Sequence[Dim], dim: int) -> list[Value]:
+    dim %= len(x.shape)
+    found, start = [], 0
+    for size in sizes:
+        found.append(part(b, x, dim, start, start + size))
+        start = start + size
+    return found
+
+
+@lowers("split_with_sizes.default")
+def split_with_sizes(b: Builder, x: Value, sizes: Sequence[Dim], dim: int = 0) -> list[Value]:
+    """Neighbouring parts."""
+    return _pieces(b, x, sizes, dim)
+
+
+@lowers("split.Tensor")
+def split(b: Builder, x: Value, size: int, dim: int = 0) -> list[Value]:
+    """Neighbouring parts of equal size."""
+    extent = x.shape[dim]
+    return _pieces(b, x, [min(size, extent - i) for i in range(0, extent, size)], dim)
+
+
+@lowers("unbind.int")
+def unbind(b: Builder, x: Value, dim: int = 0) -> list[Value]:
+    """One tensor for each index of a dimension."""
+    return [select(b, x, dim, i) for i in range(x.shape[dim])]
+
+
+@lowers("flip.default")
+def flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    """Backwards along dimensions."""
+    layout = b.layout_of(x)
+    for dim in dims:
+        layout = layout.flip(dim % len(x.shape))
+    return b.relayout(x, layout)
+
+
+@lowers("as_strided.default")
+def as_strided(
+    b: Builder, x: Value, size: Sequence[Dim], stride: Sequence[Dim], offset: Any = None
+) -> Value:
+    """Elements by strides of the buffer."""
+    start = b.layout_of(x).offset if offset is None else offset
+    return b.relayout(x, Layout(tuple(size), tuple(stride), start))
+
+
+@lowers("clone.default", "contiguous.default", "copy.default")
+def clone(b: Builder, x: Value, other: Value | None = None, **_: Any) -> Value:
+    """The same elements in memory of their own; of ``copy``, those of the second tensor."""
+    source = x if other is None else b.cast(other, b.result.dtype)
+    spread = b.relayout(source, b.layout_of(source).expand(b.result.shape))
+    wanted = like_result(b)
+    if isinstance(spread, Ref) and not b.returned and not b.is_given(spread):
+        if Layout(spread.shape, spread.layout.strides).same_place(wanted):
+            return spread  # nothing is written twice, so nobody can tell
+    return b.copied(spread, wanted)
+
+
+@lowers("cat.default")
+def cat(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:
+    """Tensors one after the other: each is written to its part of the result."""
+    parts = [x for x in tensors if tuple(x.shape) != (0,)]
+    target = b.former.allocate(like_result(b), b.result.dtype)
+    return _fill(b, target, parts, dim % len(target.shape))
+
+
+def _fill(b: Builder, target: Ref, parts: Sequence[Value], dim: int) -> Ref:
+    start: Dim = 0
+    for x in parts:
+        extent = x.shape[dim]
+        place = target.layout.slice(dim, start, start + extent, 1)
+        if 0 not in x.shape:
+            b.copy(b.cast(x, target.dtype), Ref(target.buffer, place, target.dtype))
+        start = start + extent
+    return target
+
+
+@lowers("slice_scatter.default")
+def slice_scatter(
+    b: Builder,
+    x: Value,
+    source: Value,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+) -> Value:
+    """A tensor with a range of one dimension replaced."""
+    dim %= len(x.shape)
+    extent = x.shape[dim]
+    first, last = _bound(start, extent, 0), _bound(end, extent, extent)
+    target = b.former.allocate(like_result(b), b.result.dtype)
+    if step == 1:
+        parts = [part(b, x, dim, 0, first), source, part(b, x, dim, last, extent)]
+        return _fill(b, target, parts, dim)
+    places = range(first, last, step)
+    parts = []
+    for i in range(extent):
+        inside = i in places
+        parts.append(
+            part(b, source, dim, places.index(i), places.index(i) + 1)
+            if inside
+            else part(b, x, dim, i, i + 1)
+        )
+    return _fill(b, target, parts, dim)
+
+
+@lowers("select_scatter.default")
+def select_scatter(b: Builder, x: Value, source: Value, dim: int, index: int) -> Value:
+    """A tensor with one index of a dimension replaced."""
+    dim %= len(x.shape)
+    index = index % x.shape[dim]
+    thick = b.relayout(source, b.layout_of(source).unsqueeze(dim))
+    return slice_scatter(b, x, thick, dim, index, index + 1)
+
+
+@lowers("constant_pad_nd.default")
+def constant_pad_nd(b: Builder, x: Value, pad: Sequence[int], value: float = 0) -> Value:
+    """Borders of a constant; negative ones cut off."""
+    rank = len(x.shape)
+    target = b.former.allocate(like_result(b), b.result.dtype)
+    place = target.layout
+    for i in range(len(pad) // 2):
+        dim = rank - 1 - i
+        low, high = pad[2 * i], pad[2 * i + 1]
+        x = part(b, x, dim, max(-low, 0), x.shape[dim] - max(-high, 0))
+        extent = place.shape[dim]
+        for first, last in ((0, max(low, 0)), (extent - max(high, 0), extent)):
+            if first != last:
+                border = place.slice(dim, first, last, 1)
+                b.copy(
+                    Constant(value, border.shape, target.dtype),
+                    Ref(target.buffer, border, target.dtype),
+                )
+        place = place.slice(dim, max(low, 0), extent - max(high, 0), 1)
+    b.copy(x, Ref(target.buffer, place, target.dtype))
+    return target
+
+
+@lowers("full.default", "full_like.default", "new_full.default")
+def full(b: Builder, _: Any, value: Any, *__: Any, **___: Any) -> Value:
+    """One value everywhere."""
+    return Constant(value, tuple(b.result.shape), b.result.dtype)
+
+
+@lowers("scalar_tensor.default")
+def scalar_tensor(b: Builder, value: Any, **_: Any) -> Value:
+    """A number as a tensor."""
+    return Constant(value, (), b.result.dtype)
+
+
+@lowers(
+    "zeros.default",
+    "zeros_like.default",
+    "new_zeros.default",
+    "empty.memory_format",
+    "empty_like.default",
+    "new_empty.default",
+    "new_empty_strided.default",
+    "empty_strided.default",
+)
+def zeros(b: Builder, *_: Any, **__: Any) -> Value:
+    """Zeros; what torch leaves undefined is zero too."""
+    return Constant(0, tuple(b.result.shape), b.result.dtype)
+
+
+@lowers("ones.default", "ones_like.default", "new_ones.default")
+def ones(b: Builder, *_: Any, **__: Any) -> Value:
+    """Ones."""
+    return Constant(1, tuple(b.result.shape), b.result.dtype)
+
+
+@lowers("arange.start_step", "arange.default", "arange.start", "prims.iota.default")
+def arange(b: Builder, *arguments: Any, **given: Any) -> Value:
+    """Numbers at equal steps."""
+    (extent,) = b.result.shape
+    dtype = b.result.dtype
+    start = given.get("start", arguments[0] if len(arguments) > 1 and "start" not in given else 0)
+    step = given.get("step", arguments[2] if len(arguments) > 2 else 1)
+    index = Index((1,), 0)
+    wide = torch.float64 if dtype.is_floating_point else torch.int64
+    code = "({1} + {2} * {0})"
+    made = b.elementwise(code, [index, start, step], (extent,), wide)
+    return b.cast(made, dtype)

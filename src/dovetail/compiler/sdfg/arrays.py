@@ -1,0 +1,85 @@
+"""Arrays and indices of an SDFG: types, and one element of an array as a memlet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+
+from dovetail.compiler.engine import load_dace
+from dovetail.compiler.groups.layout import Dim
+from dovetail.compiler.groups.model import Access, Index
+from dovetail.errors import DovetailError
+
+dace = load_dace()
+
+__all__ = ["dtype_of", "element", "index_code", "span", "symbol"]
+
+_TYPES = {
+    torch.float64: dace.float64,
+    torch.float32: dace.float32,
+    torch.float16: dace.float16,
+    torch.bfloat16: dace.uint16,  # moved by calls as it is, never computed
+    torch.int64: dace.int64,
+    torch.int32: dace.int32,
+    torch.int16: dace.int16,
+    torch.int8: dace.int8,
+    torch.uint8: dace.uint8,
+    torch.bool: dace.bool_,
+    torch.complex64: dace.complex64,
+    torch.complex128: dace.complex128,
+}
+
+_symbols: dict[str, Any] = {}
+
+
+def dtype_of(dtype: torch.dtype) -> Any:
+    """DaCe's type of torch's ``dtype``.
+
+    >>> dtype_of(torch.float32).ctype
+    'float'
+    """
+    if dtype not in _TYPES:
+        raise DovetailError(f"tensors of {dtype} have no type in generated code")
+    return _TYPES[dtype]
+
+
+def symbol(name: str) -> Any:
+    """The integer symbol ``name``: a map's parameter or a size."""
+    if name not in _symbols:
+        _symbols[name] = dace.symbolic.symbol(name)
+    return _symbols[name]
+
+
+def _sized(value: Dim) -> Any:
+    """A size with torch's symbols replaced by DaCe's."""
+    if isinstance(value, sympy.Basic):
+        return value.subs({s: symbol(str(s)) for s in value.free_symbols})
+    return value
+
+
+def _position(strides: Sequence[Dim], offset: Dim, index: Sequence[Any]) -> Any:
+    made = sympy.Integer(offset) if isinstance(offset, int) else _sized(offset)
+    for stride, place in zip(strides, index, strict=True):
+        if stride != 0:
+            made = made + _sized(stride) * place
+    return made
+
+
+def element(access: Access, index: Sequence[Any]) -> Any:
+    """The memlet of one element, at the values ``index`` of the group's dimensions."""
+    place = _position(access.strides, access.offset, index)
+    return dace.Memlet(data=access.buffer, subset=dace.subsets.Range([(place, place, 1)]))
+
+
+def span(data: str, size: Dim) -> Any:
+    """The memlet of a whole array."""
+    return dace.Memlet(data=data, subset=dace.subsets.Range([(0, _sized(size) - 1, 1)]))
+
+
+def index_code(index: Index, places: Sequence[Any]) -> str:
+    """A number made of the index, in a tasklet."""
+    made = _position(index.strides, index.offset, places)
+    return f"dace.int64({dace.symbolic.symstr(made, cpp_mode=False)})"
