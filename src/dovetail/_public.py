@@ -6,6 +6,7 @@ from dovetail.analysis import Attribution, attribute
 from dovetail.approximations import Approximation, approximation, register_approximation
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
+from dovetail.compiler import CompiledModule, compile, module
 from dovetail.container import Model, aware, monitoring, unaware
 from dovetail.costs import cost
 from dovetail.emulation import (
@@ -65,6 +66,7 @@ __all__ = [
     "Arithmetic",
     "Attribution",
     "Codes",
+    "CompiledModule",
     "DovetailError",
     "Format",
     "Gradient",
@@ -91,6 +93,7 @@ __all__ = [
     "cast",
     "catalog",
     "checkpoint_context",
+    "compile",
     "control_variate",
     "correct_bias",
     "cost",
@@ -109,6 +112,7 @@ __all__ = [
     "learned_parameters",
     "load_encoded",
     "load_state",
+    "module",
     "monitoring",
     "multiplier",
     "multipliers",

@@ -2,3 +2,10 @@
 
 DaCe is imported by the modules that emit, not by this package: see ``dovetail.compiler.engine``.
 """
+
+from __future__ import annotations
+
+from dovetail.compiler.module import CompiledModule, compile, module
+from dovetail.compiler.passes import Pass, Pipeline, default_passes
+
+__all__ = ["CompiledModule", "Pass", "Pipeline", "compile", "default_passes", "module"]

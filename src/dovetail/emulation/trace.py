@@ -229,7 +229,7 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
                 seen = Seen(address, module, weight=weight, geometry=geometry)
                 found.seen[(path, kind, 0)] = seen
         return named(found)
-    args, kwargs = _arguments(example)
+    args, kwargs = arguments_of(example)
     with _recording(model, found, watch), _undisturbed(model):
         try:
             model(*args, **kwargs)
@@ -295,7 +295,12 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(c.__name__ for c in type(module).__mro__ if c not in (object, Emulated))
 
 
-def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+def arguments_of(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Positional and keyword arguments: what an example means.
+
+    >>> arguments_of({"x": 1}), arguments_of((1, 2)), arguments_of(3)
+    (((), {'x': 1}), ((1, 2), {}), ((3,), {}))
+    """
     if isinstance(example, Arguments):
         return example.args, example.kwargs
     if isinstance(example, Mapping):

@@ -12,17 +12,17 @@ __all__ = ["decompositions"]
 aten = torch.ops.aten
 
 #: Core ATen keeps these whole; groups of their parts are faster.
-_MORE = (
-    "native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward "
-    "_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data gelu gelu_backward "
-    "native_batch_norm native_batch_norm_backward _native_batch_norm_legit "
-    "_native_batch_norm_legit_functional batch_norm_backward silu silu_backward "
-    "sigmoid_backward tanh_backward threshold_backward leaky_relu leaky_relu_backward elu "
-    "elu_backward hardswish hardswish_backward hardsigmoid hardsigmoid_backward hardtanh_backward "
-    "softplus softplus_backward mse_loss mse_loss_backward nll_loss_forward nll_loss_backward "
-    "select_backward slice_backward embedding_dense_backward addcmul addcdiv linear_backward "
-    "native_dropout_backward stack"
-).split()
+_MORE = """
+    native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward
+    _softmax _log_softmax _softmax_backward_data _log_softmax_backward_data gelu gelu_backward
+    native_batch_norm native_batch_norm_backward _native_batch_norm_legit
+    _native_batch_norm_legit_functional batch_norm_backward silu silu_backward sigmoid_backward
+    tanh_backward threshold_backward leaky_relu leaky_relu_backward elu elu_backward hardswish
+    hardswish_backward hardsigmoid hardsigmoid_backward hardtanh_backward softplus
+    softplus_backward mse_loss mse_loss_backward nll_loss_forward nll_loss_backward
+    select_backward slice_backward embedding_dense_backward addcmul addcdiv linear_backward
+    native_dropout_backward stack
+"""
 
 #: Taken apart they would be slower, or no longer what a kernel computes.
 _WHOLE = (
@@ -48,7 +48,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     table = dict(core_aten_decompositions())
-    present = [getattr(aten, name) for name in _MORE if hasattr(aten, name)]
+    present = [getattr(aten, name) for name in _MORE.split() if hasattr(aten, name)]
     table.update(get_decompositions(present))
     for name in _WHOLE:
         packet = getattr(aten, name, None)

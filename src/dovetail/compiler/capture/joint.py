@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from dovetail.compiler.capture.decompositions import decompositions
 from dovetail.errors import DovetailError
+from dovetail.formats.realise.whole import whole_casts
 
 __all__ = ["Capture", "capture"]
 
@@ -56,16 +57,18 @@ def capture(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(backward))
+        stack.enter_context(whole_casts())
         given = stack.enter_context(_fake_inputs(args)) if dynamic else tuple(args)
-        joint = aot_export_joint_with_descriptors(
-            stack, module, given, dict(kwargs or {}), decompositions=decompositions()
-        )
+        with _named():
+            joint = aot_export_joint_with_descriptors(
+                stack, module, given, dict(kwargs or {}), decompositions=decompositions()
+            )
         info = joint._aot_state.fw_metadata
         _refuse(info)
         forward, after = joint.graph_module, None
         if backward:
             forward, after = _cut(joint.graph_module, info.num_forward)
-    flat = [a for a in pytree.tree_leaves((tuple(args), dict(kwargs or {})))]
+    flat = pytree.tree_leaves((tuple(args), dict(kwargs or {})))
     outputs = info.output_info
     return Capture(
         forward=forward,
@@ -99,6 +102,22 @@ def _refuse(info: Any) -> None:
 
 
 @contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """What depends on values is refused in dovetail's own words."""
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+    )
+
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise DovetailError(
+            f"{error.func} depends on the values of its input, which a compiled function may not"
+        ) from error
+
+
+@contextlib.contextmanager
 def _fake_inputs(args: Sequence[Any]) -> Any:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import (
@@ -113,7 +132,7 @@ def _fake_inputs(args: Sequence[Any]) -> Any:
         if not isinstance(value, Tensor) or not value.dim():
             return value
         sizes = [DimDynamic.DYNAMIC] + [DimDynamic.STATIC] * (value.dim() - 1)
-        context = StatelessSymbolicContext(sizes)  # type: ignore[arg-type]
+        context: Any = StatelessSymbolicContext(sizes)
         return mode.from_tensor(value, symbolic_context=context)
 
     yield pytree.tree_map(fake, tuple(args))

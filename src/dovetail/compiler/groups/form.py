@@ -149,9 +149,7 @@ class Former:
         if not isinstance(use, str):
             name = self.fresh(f"{target.buffer}_copied")
             self._made[name] = number
-            group.body.append(
-                Statement(name, code, uses, source.dtype, row, self.origin, flops=0)
-            )
+            group.body.append(Statement(name, code, uses, source.dtype, row, self.origin, flops=0))
             use = name
         group.stores.append((use, _access(target.buffer, target.layout, target.dtype, group, row)))
         self._touched[number].add(target.buffer)
@@ -175,7 +173,9 @@ class Former:
         self._made[out.buffer] = number
         return out
 
-    def call(self, key: str, inputs: list[Any], outputs: list[Ref | None], **attributes: Any) -> None:
+    def call(
+        self, key: str, inputs: list[Any], outputs: list[Ref | None], **attributes: Any
+    ) -> None:
         """One library node that reads ``inputs`` from memory and writes ``outputs``."""
         for ref in _flat(inputs):
             self.in_memory(ref)
@@ -197,9 +197,7 @@ class Former:
         assert isinstance(group, Loops)
         return group
 
-    def _place(
-        self, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...] = ()
-    ) -> int:
+    def _place(self, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...] = ()) -> int:
         """The group that the operation runs in: one that stands already, or a new one."""
         last = max((self._made[ref.buffer] for ref in refs), default=-1)
         beside = self._latest.get(total(shape), -1)
@@ -341,9 +339,7 @@ def _split(layout: Layout, fine: tuple[Dim, ...]) -> Layout:
     return layout.split(fine)
 
 
-def _access(
-    buffer: str, layout: Layout, dtype: torch.dtype, group: Loops, row: bool
-) -> Access:
+def _access(buffer: str, layout: Layout, dtype: torch.dtype, group: Loops, row: bool) -> Access:
     """``layout`` by the dimensions of ``group``; a row value does not move along reduced ones."""
     if not row:
         split = layout.split(group.shape)
@@ -362,9 +358,7 @@ def _spread(
     return tuple(bool(mark != 0) for mark in marks)
 
 
-def _rows_refined(
-    group: Loops, kept: tuple[Dim, ...]
-) -> tuple[tuple[Dim, ...], tuple[bool, ...]]:
+def _rows_refined(group: Loops, kept: tuple[Dim, ...]) -> tuple[tuple[Dim, ...], tuple[bool, ...]]:
     """The group's shape with its kept dimensions split as ``kept``; reduced ones as they are."""
     fine: list[Dim] = []
     flags: list[bool] = []

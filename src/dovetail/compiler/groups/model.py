@@ -193,6 +193,8 @@ class Program:
     outputs: list[Ref | None]
     #: Where the value of each symbol is found: an input and its dimension; -1: the input is it.
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Results that are new values of inputs: their numbers by those of the results.
+    updates: dict[int, int] = field(default_factory=dict)
     #: The layout that each input is expected to have.
     given: dict[str, Layout] = field(default_factory=dict)
 

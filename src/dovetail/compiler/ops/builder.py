@@ -97,8 +97,8 @@ class Builder:
 
     @property
     def result(self) -> Spec:
-        """The one result of the node that is lowered."""
-        (found,) = self.results
+        """The (first) result of the node that is lowered."""
+        found = self.results[0]
         assert found is not None
         return found
 

@@ -74,7 +74,8 @@ def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, 
     args = fx.map_arg(list(node.args), lambda n: values[n])
     kwargs = fx.map_arg(dict(node.kwargs), lambda n: values[n])
     if node.target is operator.getitem:
-        return args[0][args[1]]
+        value, index = args
+        return value[index]  # type: ignore[index]
     args, kwargs = _plain(args), _plain(kwargs)
     key = str(node.target)
     if key in _IGNORED:

@@ -48,10 +48,10 @@ ARITHMETIC = {
 }
 
 #: Functions of a floating-point number, each some tens of operations.
-FUNCTIONS = (
-    "exp expm1 log log1p log2 log10 sqrt rsqrt sin cos tan asin acos atan sinh cosh asinh acosh "
-    "atanh tanh sigmoid erf erfc"
-).split()
+FUNCTIONS = """
+    exp expm1 log log1p log2 log10 sqrt rsqrt sin cos tan asin acos atan sinh cosh asinh acosh
+    atanh tanh sigmoid erf erfc
+"""
 
 #: Those so cheap that computing them twice is better than keeping them.
 _CHEAP = ("sqrt", "rsqrt")
@@ -124,7 +124,7 @@ def _test(code: str) -> Callable[..., Value]:
 
 for _key, _code in ARITHMETIC.items():
     LOWERINGS[f"aten.{_key}"] = _arithmetic(_code)
-for _name in FUNCTIONS:
+for _name in FUNCTIONS.split():
     LOWERINGS[f"aten.{_name}.default"] = _function(_name)
 for _name, _sign in COMPARISONS.items():
     LOWERINGS[f"aten.{_name}.Tensor"] = _comparison(_sign)

@@ -156,9 +156,9 @@ def clone(b: Builder, x: Value, other: Value | None = None, **_: Any) -> Value:
     source = x if other is None else b.cast(other, b.result.dtype)
     spread = b.relayout(source, b.layout_of(source).expand(b.result.shape))
     wanted = like_result(b)
-    if isinstance(spread, Ref) and not b.returned and not b.is_given(spread):
-        if Layout(spread.shape, spread.layout.strides).same_place(wanted):
-            return spread  # nothing is written twice, so nobody can tell
+    own = isinstance(spread, Ref) and not b.returned and not b.is_given(spread)
+    if own and Layout(spread.shape, b.layout_of(spread).strides).same_place(wanted):
+        return spread  # nothing is written twice, so nobody can tell
     return b.copied(spread, wanted)
 
 
@@ -217,7 +217,8 @@ def select_scatter(b: Builder, x: Value, source: Value, dim: int, index: int) ->
     dim %= len(x.shape)
     index = index % x.shape[dim]
     thick = b.relayout(source, b.layout_of(source).unsqueeze(dim))
-    return slice_scatter(b, x, thick, dim, index, index + 1)
+    made: Value = slice_scatter(b, x, thick, dim, index, index + 1)
+    return made
 
 
 @lowers("constant_pad_nd.default")

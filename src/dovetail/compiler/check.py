@@ -1,0 +1,140 @@
+"""A compiled module compared with the eager one on its example, before anybody uses it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dovetail.compiler.groups.model import Call, Loops, Program, Reduction
+from dovetail.compiler.variant import Variant
+from dovetail.errors import DovetailError
+
+__all__ = ["TOLERANCE", "check", "is_exact", "is_random"]
+
+#: Largest difference of outputs and gradients, relative to the largest element of the tensor.
+TOLERANCE = 1e-4
+#: A gradient that is zero but for rounding is compared with the largest one of all instead.
+FLOOR = 1e-4
+_RANDOM = ("rand", "bernoulli", "dropout", "multinomial", "normal_", "philox")
+
+
+def is_random(program: Program) -> bool:
+    """Whether some operator draws numbers: then two runs differ."""
+    keys = [group.key for group in program.groups if isinstance(group, Call)]
+    return any(word in key for key in keys for word in _RANDOM)
+
+
+def is_exact(program: Program) -> bool:
+    """Whether every result must have eager's bits: emulated products, and no sums of floats."""
+    emulated = False
+    for group in program.groups:
+        if isinstance(group, Call):
+            own = group.key.startswith("dovetail.")
+            emulated = emulated or own
+            if not own and not any(word in group.key for word in ("pool2d_with_indices", "index")):
+                return False
+        elif isinstance(group, Loops):
+            sums = (s for s in group.body if isinstance(s, Reduction) or s.dear)
+            if any(s.dtype.is_floating_point for s in sums):
+                return False
+    return emulated
+
+
+def check(source: nn.Module, made: Variant, tolerance: float | None) -> None:
+    """Refuse ``made`` where its outputs or gradients are not those of ``source``."""
+    if is_random(made.forward.program):
+        return
+    exact = tolerance is None and is_exact(made.forward.program)
+    limit = 0.0 if exact else TOLERANCE if tolerance is None else tolerance
+    with _undisturbed(source), torch.set_grad_enabled(made.gradients):
+        theirs, their_grads = _run(source, lambda *a, **k: source(*a, **k), made)
+    with _undisturbed(source), torch.set_grad_enabled(made.gradients):
+        ours, our_grads = _run(source, lambda *a, **k: made.call(a, k), made)
+    _compare("output", ours, theirs, limit, 0.0)
+    if made.gradients:
+        scale = max((float(g.abs().max()) for g in their_grads if _counts(g)), default=0.0)
+        _compare("gradient", our_grads, their_grads, max(limit, 10 * TOLERANCE), FLOOR * scale)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() > 0 and value.is_floating_point()
+
+
+@contextmanager
+def _undisturbed(source: nn.Module) -> Iterator[None]:
+    """Buffers, gradients and random state come back as they were."""
+    buffers = {name: value.clone() for name, value in source.named_buffers()}
+    grads = [p.grad for p in source.parameters()]
+    with torch.random.fork_rng(enabled=True):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in source.named_buffers():
+                    value.copy_(buffers[name])
+            for parameter, grad in zip(source.parameters(), grads, strict=True):
+                parameter.grad = grad
+
+
+def _run(source: nn.Module, call: Any, made: Variant) -> tuple[list[Any], list[Any]]:
+    """Outputs, and the gradients of a fixed weighting of them: of parameters and inputs."""
+    args, kwargs = pytree.tree_map(_fresh, (tuple(made.args), dict(made.kwargs)))
+    outputs = pytree.tree_leaves(call(*args, **kwargs))
+    if not made.gradients:
+        return outputs, []
+    wanted = [p for p in source.parameters() if p.requires_grad]
+    wanted += [a for a in pytree.tree_leaves((args, kwargs)) if _requires_grad(a)]
+    tops = [o for o in outputs if _requires_grad(o)]
+    weights = [torch.linspace(-1, 1, o.numel(), dtype=o.dtype).reshape(o.shape) for o in tops]
+    if not wanted or not tops:
+        return outputs, []
+    return outputs, list(torch.autograd.grad(tops, wanted, weights, allow_unused=True))
+
+
+def _fresh(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return copy.copy(value)
+    return value.detach().clone().requires_grad_(value.requires_grad)
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _compare(
+    what: str, ours: Sequence[Any], theirs: Sequence[Any], limit: float, floor: float
+) -> None:
+    if len(ours) != len(theirs):
+        raise DovetailError(f"compiled: {len(ours)} {what}s where eager has {len(theirs)}")
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        if not isinstance(other, Tensor):
+            continue
+        found = _difference(mine, other, floor)
+        if not found <= limit:
+            raise DovetailError(
+                f"compiled {what} {number} differs from eager by {found:.3g} of its largest "
+                f"element, more than {limit:g}: compile(..., tolerance=...) accepts more, and "
+                "check=False does not compare"
+            )
+
+
+def _difference(mine: Any, other: Tensor, floor: float) -> float:
+    if not isinstance(mine, Tensor) or mine.shape != other.shape or mine.dtype != other.dtype:
+        return float("inf")
+    if torch.equal(mine, other) or not other.numel():
+        return 0.0
+    if not other.is_floating_point():
+        return float("inf")
+    one, two = mine.detach().double(), other.detach().double()
+    strange = ~(one.isfinite() & two.isfinite())
+    if not torch.equal(one[strange].nan_to_num(), two[strange].nan_to_num()):
+        return float("inf")
+    one, two = one.masked_fill(strange, 0), two.masked_fill(strange, 0)
+    scale = max(float(two.abs().max()), floor)
+    return float((one - two).abs().max()) / scale if scale else float((one - two).abs().max())

@@ -1,0 +1,258 @@
+"""``dv.compile``: a module whose forward and backward run as compiled SDFGs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from dovetail.compiler.check import check
+from dovetail.compiler.passes.pipeline import Pipeline, chosen
+from dovetail.compiler.variant import Variant
+from dovetail.emulation.trace import arguments_of
+from dovetail.errors import DovetailError, unknown
+
+__all__ = ["CompiledModule", "compile", "module"]
+
+_TARGETS = ("cpu", "cuda")
+_DEFAULTS: dict[str, Any] = {
+    "target": "cpu",
+    "optimize": "default",
+    "backward": False,
+    "dynamic": False,
+    "fallback": False,
+    "check": True,
+    "tolerance": None,
+    "post_capture": None,
+    "post_autodiff": None,
+    "pre_codegen": None,
+}
+
+
+class CompiledModule(nn.Module):
+    """A module that computes what ``source`` does, by compiled code.
+
+    It shares the parameters, buffers and submodules of ``source``: their names, ``state_dict``
+    keys and values are the same, and training one trains the other. Each mode (training or not,
+    gradients or not) and each shape of inputs is compiled when it is first met.
+    """
+
+    _source: nn.Module
+
+    def __init__(self, source: nn.Module, example: Any, **options: Any) -> None:
+        super().__init__()
+        self.__dict__["_source"] = source  # no submodule: its parts are this module's own
+        for shared in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            self.__dict__[shared] = source.__dict__[shared]
+        self.training = source.training
+        self._options = options
+        self._pipeline: Pipeline = chosen(options["optimize"])
+        self._backward: bool = options["backward"]
+        self._variants: dict[Any, Variant] = {}
+        self._latest: Variant | None = None
+        if example is not None:
+            self._variant(*arguments_of(example), self._backward)
+
+    @property
+    def _current(self) -> Variant:
+        """The function that was compiled last."""
+        if self._latest is None:
+            raise DovetailError("nothing is compiled yet: call the module once")
+        return self._latest
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the source module computes."""
+        gradients = self._backward and torch.is_grad_enabled()
+        return self._variant(args, kwargs, gradients).call(args, kwargs)
+
+    def train(self, mode: bool = True) -> CompiledModule:
+        """The source's training flag, and that of all its parts."""
+        self._source.train(mode)
+        self.training = mode
+        return self
+
+    def _variant(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
+        key = (self.training, gradients, *_signature(args, kwargs, self._options["dynamic"]))
+        found = self._variants.get(key)
+        if found is None:
+            found = self._variants[key] = self._made(args, kwargs, gradients)
+        return found
+
+    def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
+        made = Variant(self._source, args, kwargs, gradients, self._pipeline, self._options)
+        self._check(made)
+        self._latest = made
+        return made
+
+    def _check(self, made: Variant) -> None:
+        if self._options["check"]:
+            check(self._source, made, self._options["tolerance"])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CompiledModule:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._variants.clear()  # types and places of parameters may have changed
+        return self
+
+    # -- looking inside -------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> list[Any]:
+        """The groups of the forward function; ``str(groups)`` of each program shows all."""
+        return self._current.forward.program.groups
+
+    @property
+    def program(self) -> Any:
+        """The forward function as groups: ``print`` shows them."""
+        return self._current.forward.program
+
+    @property
+    def program_backward(self) -> Any:
+        """The backward function as groups, or None."""
+        return None if self._current.backward is None else self._current.backward.program
+
+    @property
+    def sdfg(self) -> Any:
+        """The forward function as an SDFG."""
+        return self._current.forward.sdfg
+
+    @property
+    def sdfg_backward(self) -> Any:
+        """The backward function as an SDFG, or None."""
+        return None if self._current.backward is None else self._current.backward.sdfg
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of the passes, in order."""
+        return self._pipeline.names
+
+    def transform(self, change: Callable[[Any], Any], *, backward: bool = False) -> CompiledModule:
+        """Apply ``change`` to the SDFG of the forward (or backward) function, and check again.
+
+        ``change(sdfg)`` alters it in place or returns another. A result that then differs from
+        eager is refused.
+        """
+        unit = self._current.backward if backward else self._current.forward
+        if unit is None:
+            raise DovetailError("nothing was compiled backward: compile(..., backward=True)")
+        unit.transform(change)
+        self._check(self._current)
+        return self
+
+    def report(self) -> Any:
+        """What runs: nodes with bytes moved and FLOPs, at three levels; seconds of each pass."""
+        from dovetail.compiler.report import Report
+
+        return Report.of(self._current, self._pipeline)
+
+
+def _signature(args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> list[Any]:
+    """What a compiled function depends on in its arguments."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        leaves: list[Any] = [args[0]]
+    else:
+        leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        leaves.append(str(spec))
+    return [_described(leaf, dynamic) for leaf in leaves]
+
+
+def _described(leaf: Any, dynamic: bool) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if dynamic and leaf.dim():
+        return leaf.dtype, leaf.shape[1:], leaf.stride()[1:]
+    return leaf.dtype, leaf.shape, leaf.stride()
+
+
+def compile(
+    model: nn.Module,
+    example: Any,
+    *,
+    target: str = "cpu",
+    optimize: str | Pipeline | Iterable[str] = "default",
+    backward: bool | None = None,
+    dynamic: bool = False,
+    fallback: bool = False,
+    check: bool = True,
+    tolerance: float | None = None,
+    post_capture: Callable[[Any], Any] | None = None,
+    post_autodiff: Callable[[Any], Any] | None = None,
+    pre_codegen: Callable[[Any], Any] | None = None,
+) -> CompiledModule:
+    """``model`` compiled for the shapes of ``example``: forward, and with gradients backward.
+
+    ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments.
+    ``backward`` is whether gradients are wanted, by default whether the model is in training mode.
+    ``dynamic`` leaves the first dimension of every input open. ``optimize`` is ``"default"``,
+    ``"none"``, a list of names of passes, or a :class:`Pipeline`. The hooks are given what they
+    name (an FX graph, the pair of FX graphs, an SDFG) and may change it. An operator that cannot
+    be lowered is refused by name; with ``fallback=True`` it is called in eager mode, and listed in
+    the report.
+
+    Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
+    compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
+    to the largest element; 1e-4, and no difference at all where only integers are emulated) is
+    refused. Models that draw random numbers are not compared.
+
+    >>> model = nn.Linear(3, 2).eval()
+    >>> fast = compile(model, torch.ones(4, 3))
+    >>> with torch.no_grad():
+    ...     torch.allclose(fast(torch.ones(4, 3)), model(torch.ones(4, 3)))
+    True
+    """
+    options = {
+        "target": target,
+        "optimize": optimize,
+        "dynamic": dynamic,
+        "fallback": fallback,
+        "check": check,
+        "tolerance": tolerance,
+        "post_capture": post_capture,
+        "post_autodiff": post_autodiff,
+        "pre_codegen": pre_codegen,
+    }
+    return _module(
+        model, example, backward=model.training if backward is None else backward, **options
+    )
+
+
+def _module(model: nn.Module, example: Any, **options: Any) -> CompiledModule:
+    settings = {**_DEFAULTS, **options}
+    for name in settings:
+        if name not in _DEFAULTS:
+            raise unknown("option", name, _DEFAULTS)
+    if settings["target"] not in _TARGETS:
+        raise unknown("target", settings["target"], _TARGETS)
+    pipeline = chosen(settings["optimize"])
+    for stage in ("post_capture", "post_autodiff", "pre_codegen"):
+        if settings[stage] is not None:
+            pipeline = pipeline.with_pass(stage, settings[stage], stage)
+    return CompiledModule(model, example, **{**settings, "optimize": pipeline})
+
+
+def module(cls: type[nn.Module] | None = None, *, backward: bool = False, **options: Any) -> Any:
+    """Class decorator: instances are compiled when they are first called.
+
+    ``options`` are those of :func:`compile`.
+
+    >>> @module(backward=True)
+    ... class Double(nn.Module):
+    ...     def forward(self, x):
+    ...         return x + x
+    >>> x = torch.ones(3, requires_grad=True)
+    >>> Double()(x).sum().backward()
+    >>> x.grad
+    tensor([2., 2., 2.])
+    """
+
+    def decorate(decorated: type[nn.Module]) -> Any:
+        def build(*args: Any, **kwargs: Any) -> nn.Module:
+            return _module(decorated(*args, **kwargs), None, backward=backward, **options)
+
+        build.__name__, build.__doc__ = decorated.__name__, decorated.__doc__
+        build.__wrapped__ = decorated  # type: ignore[attr-defined]
+        return build
+
+    return decorate if cls is None else decorate(cls)

@@ -1,0 +1,118 @@
+"""The steps between capture and code: named, listed, dropped and added by the user."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+from dovetail.compiler.groups.model import Program
+from dovetail.errors import DovetailError, unknown
+
+__all__ = ["STAGES", "Pass", "Pipeline", "default_passes"]
+
+#: What a pass is given and gives back: an FX graph, a program of groups, or an SDFG.
+STAGES = ("post_capture", "post_autodiff", "groups", "sdfg", "pre_codegen")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A step with a name; ``run`` may change what it is given, or return another."""
+
+    name: str
+    stage: str
+    run: Callable[[Any], Any]
+
+
+@dataclass
+class Pipeline:
+    """The passes in order, and the seconds that each took."""
+
+    passes: list[Pass] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The passes by name, in order."""
+        return tuple(p.name for p in self.passes)
+
+    @property
+    def identity(self) -> list[str]:
+        """What tells the libraries of two pipelines apart."""
+        return [f"{p.stage}:{p.name}:{getattr(p.run, '__qualname__', p.run)}" for p in self.passes]
+
+    def without(self, *names: str) -> Pipeline:
+        """The same, but for the passes ``names``."""
+        for name in names:
+            if name not in self.names:
+                raise unknown("pass", name, self.names)
+        return Pipeline([p for p in self.passes if p.name not in names])
+
+    def with_pass(
+        self, name: str, run: Callable[[Any], Any], stage: str = "sdfg", before: str | None = None
+    ) -> Pipeline:
+        """The same with another pass, last or before the one named."""
+        if stage not in STAGES:
+            raise unknown("stage", stage, STAGES)
+        if before is not None and before not in self.names:
+            raise unknown("pass", before, self.names)
+        place = len(self.passes) if before is None else self.names.index(before)
+        made = [*self.passes[:place], Pass(name, stage, run), *self.passes[place:]]
+        return Pipeline(made)
+
+    def run(self, stage: str, subject: Any) -> Any:
+        """``subject`` after every pass of ``stage``."""
+        for one in self.passes:
+            if one.stage == stage:
+                start = time.perf_counter()
+                made = one.run(subject)
+                subject = subject if made is None else made
+                spent = time.perf_counter() - start
+                self.seconds[one.name] = self.seconds.get(one.name, 0.0) + spent
+        return subject
+
+    def on_graph(self, graph: fx.GraphModule) -> fx.GraphModule:
+        """After the passes over captured graphs."""
+        return self.run("post_capture", graph)  # type: ignore[no-any-return]
+
+    def on_program(self, program: Program) -> Program:
+        """After the passes over groups."""
+        return self.run("groups", program)  # type: ignore[no-any-return]
+
+    def on_sdfg(self, sdfg: Any) -> Any:
+        """After the passes over SDFGs."""
+        return self.run("pre_codegen", self.run("sdfg", sdfg))
+
+
+def default_passes() -> Pipeline:
+    """What ``optimize="default"`` means."""
+    from dovetail.compiler.passes.dead import drop_unused
+    from dovetail.compiler.passes.in_place import update_in_place
+
+    return Pipeline(
+        [
+            Pass("update_in_place", "groups", update_in_place),
+            Pass("drop_unused", "groups", drop_unused),
+        ]
+    )
+
+
+def chosen(optimize: str | Pipeline | Iterable[str]) -> Pipeline:
+    """The pipeline that ``optimize`` names: ``"default"``, ``"none"``, names, or one's own."""
+    if isinstance(optimize, Pipeline):
+        return Pipeline(list(optimize.passes))
+    every = default_passes()
+    if optimize == "default":
+        return every
+    if optimize == "none":
+        return Pipeline()
+    if isinstance(optimize, str):
+        raise DovetailError(f"optimize is 'default', 'none' or a list of passes, not '{optimize}'")
+    wanted = list(optimize)
+    for name in wanted:
+        if name not in every.names:
+            raise unknown("pass", name, every.names)
+    return every.without(*(n for n in every.names if n not in wanted))

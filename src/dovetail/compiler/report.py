@@ -1,0 +1,141 @@
+"""What a compiled module runs: bytes moved and FLOPs by operator, by map and by statement."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dovetail.compiler.groups.layout import total
+from dovetail.compiler.groups.model import Access, Call, Loops, Program, Reduction, Ref
+from dovetail.compiler.groups.show import line
+from dovetail.compiler.passes.pipeline import Pipeline
+
+__all__ = ["Report", "Row", "rows_of"]
+
+LEVELS = ("operator", "map", "scalar")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One node: ``bytes`` read and written in memory, and floating-point operations, of one run."""
+
+    function: str
+    level: str
+    name: str
+    kind: str
+    bytes: Any
+    flops: Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """The rows of all functions, the seconds of each pass, and what is not compiled."""
+
+    rows: tuple[Row, ...]
+    seconds: dict[str, float]
+    arena: dict[str, int]
+    fallbacks: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(variant: Any, pipeline: Pipeline) -> Report:
+        """The report of a compiled variant."""
+        units = [u for u in (variant.forward, variant.backward) if u is not None]
+        rows = tuple(row for unit in units for row in rows_of(unit.program))
+        arena = {unit.name: unit.kernel.arena for unit in units}
+        return Report(rows, dict(pipeline.seconds), arena)
+
+    def at(self, level: str) -> list[Row]:
+        """The rows of one level: operator, map or scalar."""
+        return [row for row in self.rows if row.level == level]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return asdict(self)
+
+    def table(self, level: str = "map") -> str:
+        """The rows of a level as text."""
+        head = ("function", "name", "kind", "bytes", "flops")
+        rows = [tuple(str(getattr(r, h)) for h in head) for r in self.at(level)]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        padded = [[w.ljust(n) for w, n in zip(r, widths, strict=True)] for r in (head, *rows)]
+        return "\n".join("  ".join(words).rstrip() for words in padded)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def rows_of(program: Program) -> Iterator[Row]:
+    """The rows of one function, at every level."""
+    operators: dict[str, list[Any]] = defaultdict(lambda: [0, 0])
+    for number, group in enumerate(program.groups):
+        if isinstance(group, Call):
+            moved, flops = _call_bytes(group), _call_flops(group)
+            yield Row(program.name, "map", f"{number} {group.name}", group.key, moved, flops)
+            operators[group.name][0] += moved
+            operators[group.name][1] += flops
+        elif isinstance(group, Loops):
+            moved = sum(_bytes(group, access) for access in _distinct(group))
+            kind = line(group)
+            label = f"{number} {group.body[-1].origin}"
+            yield Row(program.name, "map", label, kind, moved, group.operations)
+            for row in _statements(program.name, group):
+                yield row
+                operators[row.name][0] += row.bytes
+                operators[row.name][1] += row.flops
+    for name, (moved, flops) in operators.items():
+        yield Row(program.name, "operator", name, "operator", moved, flops)
+
+
+def _statements(function: str, group: Loops) -> Iterator[Row]:
+    for statement in group.body:
+        single = isinstance(statement, Reduction)
+        operands = [statement.operand] if single else statement.operands  # type: ignore[union-attr]
+        reads = [o for o in operands if isinstance(o, Access)]
+        writes = [place for name, place in group.stores if name == statement.name]
+        moved = sum(_bytes(group, access) for access in (*reads, *writes))
+        once = statement.row and not single
+        count = total(group.kept_shape if once else group.shape)
+        code = statement.kind if isinstance(statement, Reduction) else statement.code
+        yield Row(function, "scalar", statement.origin, code, moved, count * statement.flops)
+
+
+def _distinct(group: Loops) -> set[Access]:
+    found = {place for _, place in group.stores}
+    for statement in group.body:
+        single = isinstance(statement, Reduction)
+        operands = [statement.operand] if single else statement.operands  # type: ignore[union-attr]
+        found |= {o for o in operands if isinstance(o, Access)}
+    return found
+
+
+def _bytes(group: Loops, access: Access) -> Any:
+    """The memory behind an access, each element once."""
+    extents = [e for e, s in zip(group.shape, access.strides, strict=True) if s != 0]
+    return total(extents) * access.dtype.itemsize
+
+
+def _refs(values: Sequence[Any]) -> list[Ref]:
+    return [v for v in values if isinstance(v, Ref)]
+
+
+def _call_bytes(call: Call) -> Any:
+    refs = _refs([*call.inputs, *call.outputs])
+    return sum(total(ref.shape) * ref.dtype.itemsize for ref in refs)
+
+
+def _call_flops(call: Call) -> Any:
+    """Two per multiply-add of a product of matrices or a convolution; others are not counted."""
+    kind, inputs, outputs = call.key.split(".")[1], _refs(call.inputs), _refs(call.outputs)
+    if kind in ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul"):
+        depth = inputs[0 if kind not in ("addmm", "baddbmm") else 1].shape[-1]
+        return 2 * total(outputs[0].shape) * depth
+    if kind in ("convolution", "conv"):
+        return 2 * total(outputs[0].shape) * total(inputs[1].shape[1:])
+    if kind == "convolution_backward":
+        return 2 * total(inputs[0].shape) * total(inputs[2].shape[1:]) * len(outputs)
+    if "scaled_dot_product" in kind:
+        query, key = inputs[0].shape, inputs[1].shape
+        return 4 * total(query) * key[-2]
+    return 0

@@ -1,0 +1,166 @@
+"""A module compiled for one mode and one shape: its functions, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from dovetail.compiler.capture import Capture, capture
+from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.unit import Unit
+
+__all__ = ["Variant"]
+
+
+class Variant:
+    """What was compiled for ``args``: call it with arguments of their shapes."""
+
+    def __init__(
+        self,
+        source: nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        gradients: bool,
+        pipeline: Pipeline,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.args, self.kwargs, self.gradients = args, kwargs, gradients
+        found = capture(source, args, kwargs, backward=gradients, dynamic=options["dynamic"])
+        found.forward = pipeline.on_graph(found.forward)
+        if found.backward is not None:
+            pair = (found.forward, found.backward)
+            found.forward, found.backward = pipeline.run("post_autodiff", pair)
+        self.captured: Capture = found
+        self.forward = Unit("forward", found.forward, pipeline, dict(enumerate(found.mutated)))
+        self.backward = (
+            None if found.backward is None else Unit("backward", found.backward, pipeline)
+        )
+        given = len(found.parameters) + len(found.buffers)
+        # a parameter's place may be given another tensor at any time: it is looked up at each call
+        self._slots = [_slot(source, name) for name in (*found.parameters, *found.buffers)]
+        program = self.forward.program
+        self._updates = [(out, into) for out, into in program.updates.items()]
+        self._mutated = len(found.mutated)
+        self._tensors_only = found.inputs + given == len(program.inputs)
+        self._step = None if self.backward is None else _Step(self)
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The module's outputs for ``args``, in the structure that it returns them in."""
+        flat: list[Any] = [holder[name] for holder, name in self._slots]
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            flat.append(args[0])
+        else:
+            flat += pytree.tree_leaves((tuple(args), dict(kwargs)))
+        outputs = self._run(flat) if self._step is None else self._step(flat)
+        if self.captured.output_spec.is_leaf():
+            return outputs[0]
+        return pytree.tree_unflatten(outputs, self.captured.output_spec)
+
+    def _run(self, flat: list[Any]) -> list[Any]:
+        with torch.no_grad():
+            return self.update(flat, self.forward.kernel(flat))
+
+    def update(self, flat: Sequence[Any], results: list[Any]) -> list[Any]:
+        """Give buffers their new values; returns the other results."""
+        for number, into in self._updates:
+            flat[into].copy_(results[number])
+        return results[self._mutated :]
+
+
+def _slot(source: nn.Module, path: str) -> tuple[dict[str, Any], str]:
+    """The dictionary that a parameter or a buffer is in, and its name there."""
+    owner, _, name = path.rpartition(".")
+    holder = source.get_submodule(owner)
+    own = holder._parameters if name in holder._parameters else holder._buffers
+    return own, name
+
+
+class _Step:
+    """The forward function as a node of autograd, whose backward is the backward function."""
+
+    def __init__(self, variant: Variant) -> None:
+        found, after = variant.captured, variant.backward
+        assert after is not None
+        self.variant, self.after = variant, after
+        self.results = found.results
+        self.differentiable = found.differentiable
+        self.sources, self.tangents = _sources(found)
+        names = after.program.inputs[len(self.sources) :]
+        self.layouts = [after.program.given.get(str(name)) for name in names]
+
+    def __call__(self, flat: list[Any]) -> list[Any]:
+        outputs = _Function.apply(self, *flat)  # type: ignore[no-untyped-call]
+        return list(outputs)
+
+    def forward(self, ctx: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
+        results = self.variant.update(flat, self.variant.forward.kernel(flat))
+        outputs, made = results[: self.results], results[self.results :]
+        saved = [flat[n] if given else made[n] for given, n in self.sources]
+        kept = [s if isinstance(s, Tensor) else None for s in saved]
+        ctx.save_for_backward(*kept)
+        ctx.numbers = [None if isinstance(s, Tensor) else s for s in saved]
+        plain = [o for o, d in zip(outputs, self.differentiable, strict=True) if not d]
+        ctx.mark_non_differentiable(*(o for o in plain if isinstance(o, Tensor)))
+        return tuple(outputs)
+
+    def backward(self, ctx: Any, grads: Sequence[Any]) -> tuple[Any, ...]:
+        kept = zip(ctx.saved_tensors, ctx.numbers, strict=True)
+        inputs = [number if tensor is None else tensor for tensor, number in kept]
+        wanted = [g for g, d in zip(grads, self.differentiable, strict=True) if d]
+        inputs += [_laid(g, layout) for g, layout in zip(wanted, self.layouts, strict=True)]
+        return (None, *self.after.kernel(inputs))
+
+
+def _laid(grad: Tensor, layout: Any) -> Tensor:
+    """``grad`` with the strides that the backward function was compiled for."""
+    if layout is None or grad.stride() == layout.strides:
+        return grad
+    if not all(isinstance(s, int) for s in layout.strides):
+        return grad.contiguous()
+    return torch.empty_strided(layout.shape, layout.strides, dtype=grad.dtype).copy_(grad)
+
+
+def _sources(found: Capture) -> tuple[list[tuple[bool, int]], int]:
+    """Where each saved input of the backward graph is: an input of the forward one, or a result.
+
+    The last are numbered after the outputs.
+    """
+    assert found.backward is not None
+    given = {n.name: i for i, n in enumerate(found.forward.graph.find_nodes(op="placeholder"))}
+    skip = len(found.mutated) + found.results
+    made = {
+        n.name: i for i, n in enumerate(_returned(found.forward)[skip:]) if isinstance(n, fx.Node)
+    }
+    sources: list[tuple[bool, int]] = []
+    tangents = 0
+    for node in found.backward.graph.find_nodes(op="placeholder"):
+        if node.name in made and node.name not in given:
+            sources.append((False, made[node.name]))
+        elif node.name in given:
+            sources.append((True, given[node.name]))
+        else:
+            tangents += 1
+    return sources, tangents
+
+
+def _returned(graph: fx.GraphModule) -> Sequence[Any]:
+    (node,) = graph.graph.find_nodes(op="output")
+    (returned,) = node.args
+    assert isinstance(returned, (list, tuple))
+    return returned
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, step: _Step, *flat: Any) -> Any:
+        ctx.step = step
+        return step.forward(ctx, flat)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.step.backward(ctx, grads)

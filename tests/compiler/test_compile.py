@@ -1,0 +1,143 @@
+"""Compiled modules against eager ones: outputs, gradients, statistics, modes and shapes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import dovetail as dv
+from helpers import randn
+
+pytest.importorskip("dace")
+
+
+class Net(nn.Module):
+    """A little of everything: convolution, batch norm, pooling, residual, norm, GELU, softmax."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(36, 37)
+        self.norm = nn.LayerNorm(37)
+        self.head = nn.Linear(37, 3)
+
+    def forward(self, x):
+        y = torch.relu(self.bn(self.conv(x)))
+        y = F.max_pool2d(y + F.pad(x, (0, 0, 0, 0, 0, 2)), 2).flatten(1)
+        return self.head(F.gelu(self.norm(self.fc(y)))).log_softmax(-1)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(0)
+    net = Net().train()
+    return net, dv.compile(copy.deepcopy(net), randn(2, 2, 6, 6))
+
+
+def test_training_gives_eagers_outputs_gradients_and_statistics(trained):
+    net, fast = copy.deepcopy(trained[0]), trained[1]
+    fast.load_state_dict(net.state_dict())
+    for seed in range(3):
+        x = randn(2, 2, 6, 6, seed=seed)
+        losses = []
+        for model in (net, fast):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            optimizer.zero_grad()
+            loss = F.nll_loss(model(x), torch.tensor([0, 2]))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    for (name, mine), other in zip(
+        fast.state_dict().items(), net.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5, msg=name)
+    assert fast.bn.num_batches_tracked == 3
+
+
+def test_state_and_names_are_the_models_own(trained):
+    net, fast = trained
+    assert list(fast.state_dict()) == list(net.state_dict())
+    assert [n for n, _ in fast.named_parameters()] == [n for n, _ in net.named_parameters()]
+
+
+def test_what_is_inside_can_be_seen(trained):
+    _, fast = trained
+    assert "RowReduction" in str(fast.program)
+    assert fast.sdfg.number_of_nodes() > 3
+    assert fast.sdfg_backward.name == "backward"
+    report = fast.report()
+    assert {row.level for row in report.rows} == {"operator", "map", "scalar"}
+    convolution = [r for r in report.at("map") if r.kind == "aten.convolution.default"]
+    assert convolution[0].flops == 2 * (2 * 4 * 6 * 6) * (2 * 3 * 3)
+    assert "update_in_place" in fast.passes
+
+
+@pytest.fixture(scope="module")
+def softmax():
+    torch.manual_seed(0)
+    return dv.compile(nn.Sequential(nn.Linear(5, 7), nn.Softmax(-1)).eval(), randn(3, 5))
+
+
+def test_another_shape_is_compiled_when_it_is_met(softmax):
+    x = randn(2, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(softmax(x), softmax._source(x))
+
+
+def test_a_strange_number_goes_through_as_in_eager(softmax):
+    x = randn(3, 5)
+    x[0, 0], x[1, 1] = float("nan"), 1e30
+    with torch.no_grad():
+        torch.testing.assert_close(softmax(x), softmax._source(x), equal_nan=True)
+
+
+def test_a_wrong_transformation_is_refused():
+    fast = dv.compile(nn.Sequential(nn.ReLU(), nn.Sigmoid()).eval(), randn(4, 4))
+
+    def wrong(sdfg):
+        for node, _ in sdfg.all_nodes_recursive():
+            if getattr(node, "label", "") == "relu":
+                node.code.as_string = "__o0 = __a0"
+
+    with pytest.raises(dv.DovetailError, match="differs from eager"):
+        fast.transform(wrong)
+
+
+def test_options_are_refused_by_name():
+    model = nn.ReLU().eval()
+    with pytest.raises(dv.DovetailError, match="unknown target 'gpu'"):
+        dv.compile(model, randn(2), target="gpu")
+    with pytest.raises(dv.DovetailError, match="unknown pass 'fuse'"):
+        dv.compile(model, randn(2), optimize=["fuse"])
+
+
+def test_math_functions_agree_with_torch_also_at_the_ends():
+    class Functions(nn.Module):
+        def forward(self, x):
+            return x.exp(), x.log(), x.tanh(), x.erf(), x.sigmoid()
+
+    ends = torch.tensor([0.0, -0.0, 1e-40, -1e-40, 88.7, 89.5, -87.5, -100.0, -110.0, 1e30, -1e30])
+    odd = torch.tensor([float("inf"), -float("inf"), float("nan")])
+    x = torch.cat([ends, odd, torch.linspace(-12, 12, 4001), torch.logspace(-44, 38, 2000)])
+    fast = dv.compile(Functions().eval(), x)
+    exact = Functions()(x.double())
+    tiny = (2e-45, 2e-45, 2e-45, 2e-45, 2e-38)  # 1 / (1 + exp(100)) is 0 in float32
+    for mine, other, atol in zip(fast(x), exact, tiny, strict=True):
+        torch.testing.assert_close(mine, other.float(), rtol=3e-7, atol=atol, equal_nan=True)
+
+
+def test_an_emulated_model_has_the_emulations_bits():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
+    x = randn(5, 8)
+    recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="drum(k=4)"))
+    dv.apply_(net, recipe, x)
+    fast = dv.compile(net, x)
+    with torch.no_grad():
+        assert torch.equal(fast(x), net(x))
