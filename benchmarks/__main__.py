@@ -6,6 +6,7 @@ import argparse
 
 from benchmarks import (
     accumulators,
+    attribution,
     block,
     casts,
     costs,
@@ -31,6 +32,7 @@ RUNS = {
     "encoder": encoder.run,
     "casts": casts.run,
     "functions": functions.run,
+    "attribution": attribution.run,
 }
 
 

@@ -25,8 +25,8 @@ def ratios(
     for round_ in range(rounds + 1):
         for name, candidate in candidates.items():
             between(name)
-            reference = _seconds(baseline, clock)
-            time_ = _seconds(candidate, clock)
+            reference = seconds(baseline, clock)
+            time_ = seconds(candidate, clock)
             if round_:  # the first round warms caches and memory
                 taken[name].append(time_ / reference)
     return {name: statistics.median(values) for name, values in taken.items()}
@@ -37,7 +37,8 @@ def clock_of(threads: int) -> Callable[[], float]:
     return time.thread_time if threads == 1 else time.perf_counter
 
 
-def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    """What one call takes."""
     start = clock()
     call()
     return clock() - start
