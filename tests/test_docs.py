@@ -20,6 +20,7 @@ from helpers import randn
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": 1,
+    "docs/analysis.md": 4,
     "docs/cost.md": 3,
     "docs/formats.md": 4,
     "docs/gradients.md": 2,
