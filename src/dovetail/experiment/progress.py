@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -45,6 +45,20 @@ class Steps:
                 yield
             finally:
                 self._bar.remove_task(task)
+
+    @contextmanager
+    def counted(self, text: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Show `text` while the body runs, and how many of how many it says are done.
+
+        >>> with Steps(show=False).counted("attributing") as tell:
+        ...     tell(1, 2)
+        """
+        with self.step(text):
+
+            def tell(done: int, total: int | None) -> None:
+                self._bar.update(self._bar.task_ids[-1], total=total, completed=done)
+
+            yield tell
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
         """The items, the bar of the current step advancing with them."""

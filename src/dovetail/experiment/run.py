@@ -32,7 +32,7 @@ from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
 from dovetail.recipe.schema import ExperimentFile, dump, load
 
-__all__ = ["resolve", "run"]
+__all__ = ["emulated", "resolve", "run", "threads"]
 
 
 def run(
@@ -65,7 +65,7 @@ def run(
     with at(file.where("calibrate", "observer")):
         make_observer(file.spec.calibrate.observer)
     steps = Steps(show=progress)
-    with _threads(file.spec.threads):
+    with threads(file.spec.threads):
         with steps.step("reading model and data"):
             work = subject(file, from_scratch=from_scratch)
             check_options(work, file)
@@ -85,7 +85,7 @@ def run(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Compute with `count` threads, then with as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -113,12 +113,12 @@ def resolve(file: ExperimentFile, out: str | Path | None = None) -> ExperimentFi
     spec = file.spec
     stem = "+".join(name.rsplit(".", 1)[0] for name in file.document.name.split("+"))
     report = str(out) if out is not None else spec.report or f"out/{stem}"
-    threads = spec.threads or torch.get_num_threads()
+    count = spec.threads or torch.get_num_threads()
     fit = spec.fit
     if fit is not None and fit.seed is None:
         fit = fit.model_copy(update={"seed": spec.seed})
     return ExperimentFile(
-        spec.model_copy(update={"report": report, "fit": fit, "threads": threads}),
+        spec.model_copy(update={"report": report, "fit": fit, "threads": count}),
         file.recipe,
         file.document,
     )
@@ -136,7 +136,7 @@ def _measured(
     approximate = any(not isinstance(op.arithmetic.mul, Exact) for op in plan.ops)
     if approximate:
         exact = file.recipe + Recipe(rule("*", mul="exact", source="exact products"))
-        model, _ = _emulated(file, exact, work, steps)
+        model, _ = emulated(file, exact, work, steps)
         with steps.step(f"measuring {formats} with exact products"):
             logits, _ = outputs(model, steps.over(work.test), spec.seed)
         integers = all(op.arithmetic.multiplies_codes for op in plan.ops)
@@ -144,7 +144,7 @@ def _measured(
             _stage(f"{formats}, exact", logits, reference, target, 1.0 if integers else None)
         )
 
-    model, plan = _emulated(file, file.recipe, work, steps)
+    model, plan = emulated(file, file.recipe, work, steps)
     with steps.step("measuring the recipe"):
         logits, _ = outputs(model, steps.over(work.test), spec.seed)
     with steps.step("comparing layer by layer"):
@@ -203,7 +203,7 @@ def _cost(file: ExperimentFile, plan: Plan) -> CostReport:
         return cost(plan, tables=list(declared.tables) or None, node=declared.node)
 
 
-def _emulated(
+def emulated(
     file: ExperimentFile, recipe: Recipe, work: Subject, steps: Steps
 ) -> tuple[nn.Module, Plan]:
     """A copy of the model with the recipe applied and calibrated."""

@@ -19,7 +19,7 @@ from dovetail.analysis.attribution.first_order import FirstOrder, Loss, Predicte
 from dovetail.analysis.attribution.inspected import Inspected, inspect
 from dovetail.analysis.attribution.result import Attribution
 from dovetail.analysis.attribution.rows import AttributionRow
-from dovetail.analysis.attribution.scores import metric_for, weights
+from dovetail.analysis.attribution.scores import check_name, metric_for, weights
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError, unknown
 
@@ -88,6 +88,7 @@ def attribute(
         raise DovetailError("loss is what mode='first_order' differentiates; give metric here")
     if metric is not None and mode == "first_order":
         raise DovetailError("mode='first_order' differentiates the loss, no metric: give loss here")
+    check_name(metric)
     emulation_of(model)
     asked = _Asked(loader, resamples, seed, inspected, progress)
     with _undisturbed(model):

@@ -19,7 +19,7 @@ from dovetail._plain import plain
 from dovetail.analysis.attribution.rows import SOURCES, AttributionRow, Histogram, OpSummary
 from dovetail.errors import unknown
 
-__all__ = ["Attribution"]
+__all__ = ["Attribution", "check_order"]
 
 #: What is summed up in totals.
 _SUMMED = ("delta_metric", "delta_loss", "disabled_delta_metric", "disabled_delta_loss")
@@ -90,9 +90,7 @@ class Attribution:
         Harm is what ``delta_metric`` costs: a loss of accuracy, a gain of perplexity, any change
         where only the metric's author knows which is good. Rows without the field come last.
         """
-        names = [f.name for f in fields(AttributionRow)]
-        if by != "harm" and by not in names:
-            raise unknown("field to sort by", by, ["harm", *names])
+        check_order(by)
         return replace(self, rows=tuple(sorted(self.rows, key=lambda row: self._place(row, by))))
 
     def _place(self, row: AttributionRow, by: str) -> Any:
@@ -151,12 +149,16 @@ class Attribution:
         return out.getvalue()
 
     def table(self, width: int = 100) -> str:
-        """A table of the rows, ``width`` characters wide, with the totals by source below."""
+        """A table of the rows, ``width`` characters wide, with the totals by source below.
+
+        What goes ``with`` a source does so where it is disabled.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("operation", "source", "value"):
             table.add_column(name, overflow="fold")
         for name in ("SQNR dB\nalone", "SQNR dB\noutput", self._changes(), "interval", "disabled"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("with", overflow="fold")
         last = None
         for row in self.rows:
             table.add_row(
@@ -167,12 +169,13 @@ class Attribution:
                 _decibels(row.accumulated_sqnr_db),
                 _change(row.delta_metric),
                 _interval(row.ci_low, row.ci_high),
-                _disabled(row),
+                _change(row.disabled_delta_metric),
+                " ".join(row.with_sources),
             )
             last = row.op
         for source, sums in self.by_source.items():
             delta, disabled = sums["delta_metric"], sums["disabled_delta_metric"]
-            table.add_row("in all", source, "", "", "", _change(delta), "", _change(disabled))
+            table.add_row("in all", source, "", "", "", _change(delta), "", _change(disabled), "")
         out = io.StringIO()
         console = Console(file=out, width=width, color_system=None)
         console.print(table)
@@ -187,6 +190,18 @@ class Attribution:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def check_order(by: str) -> None:
+    """Refuse what rows cannot be sorted by.
+
+    >>> check_order("harms")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: unknown field to sort by 'harms'; did you mean 'harm'? Known: ...
+    """
+    names = ["harm", *(f.name for f in fields(AttributionRow))]
+    if by not in names:
+        raise unknown("field to sort by", by, names)
 
 
 def _sums(rows: list[AttributionRow]) -> dict[str, float | None]:
@@ -216,8 +231,3 @@ def _change(value: float | None) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{low:+.4f}..{high:+.4f}"
-
-
-def _disabled(row: AttributionRow) -> str:
-    text = _change(row.disabled_delta_metric)
-    return f"{text} with {', '.join(row.with_sources)}" if row.with_sources else text

@@ -22,7 +22,16 @@ from dovetail._batches import classes_first
 from dovetail.analysis.metrics import accuracy, perplexity
 from dovetail.errors import DovetailError, unknown
 
-__all__ = ["Metric", "Scores", "classifies", "logits_of", "metric_for", "resampled", "weights"]
+__all__ = [
+    "Metric",
+    "Scores",
+    "check_name",
+    "classifies",
+    "logits_of",
+    "metric_for",
+    "resampled",
+    "weights",
+]
 
 Floats = npt.NDArray[np.float64]
 #: Losses are summed in these steps: exactly, so that no order of summation shows.
@@ -78,14 +87,24 @@ def metric_for(given: Any, output: Any, target: Tensor) -> Metric:
         raise DovetailError(
             f"metric is 'accuracy', 'loss', 'perplexity' or metric(model, loader), not {given!r}"
         )
-    if name not in _METRICS:
-        raise unknown("metric", name, _METRICS)
+    check_name(name)
     if not classifies(output, target):
         raise DovetailError(
             f"{name} needs logits and targets that are classes, not {_shown(output)} and "
             f"{_shown(target)}: give metric(model, loader)"
         )
     return _METRICS[name]
+
+
+def check_name(given: Any) -> None:
+    """Refuse a text that names no metric.
+
+    >>> check_name("acc")
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: unknown metric 'acc'; did you mean 'accuracy'? Known: accuracy...
+    """
+    if isinstance(given, str) and given not in _METRICS:
+        raise unknown("metric", given, _METRICS)
 
 
 def _usual(output: Any, target: Tensor) -> str:
