@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from dovetail.cli.interrupt import resumable
 from dovetail.cli.main import main
+from dovetail.training.loop import Loop
 
+SOURCE = Path(__file__).parents[2] / "src"
 FILE = (
     "dovetail: 1\nmodel: {builtin: digits-cnn}\ndata: {builtin: digits}\nrules: [{input: int8}]\n"
 )
@@ -31,3 +41,70 @@ def test_one_line_says_how_to_go_on(tmp_path, monkeypatch, capsys, said, line) -
     path.write_text(FILE)
     assert main(["plan", str(path)]) == 130
     assert capsys.readouterr() == ("", line)
+
+
+def test_a_retraining_that_is_interrupted_goes_on(tmp_path, monkeypatch, capsys) -> None:
+    path = tmp_path / "digits.yaml"
+    path.write_text(FILE + "fit: {epochs: 2}\nthreads: 1\n")
+    look = Loop._look
+    looks: list[int] = []
+
+    def stop(loop: Loop, epoch: int, *args: object) -> None:
+        looks.append(epoch)
+        if epoch == 2 and len(looks) == 3:
+            raise KeyboardInterrupt
+        look(loop, epoch, *args)
+
+    monkeypatch.setattr(Loop, "_look", stop)
+    out = tmp_path / "out"
+    command = ["run", str(path), "--out", str(out), "--json"]
+    assert main(command) == 130
+    said = "error: interrupted; what is trained so far is kept: the same command goes on from there"
+    assert capsys.readouterr() == ("", f"{said}\n")
+    assert [p.name.startswith(".unfinished-") for p in out.iterdir()] == [True]
+    assert main(command) == 0
+    resumed = json.loads(capsys.readouterr().out)
+    assert looks == [0, 1, 2, 2]  # the first epoch was not trained again
+    assert sorted(p.name for p in out.iterdir()) == ["recipe.yaml", "report.html", "report.json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out) == resumed
+    assert looks == [0, 1, 2, 2, 0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_process_in_one_line(tmp_path) -> None:
+    (tmp_path / "slow_model.py").write_text(
+        "import time, pathlib\n"
+        "def build():\n    pathlib.Path('started').touch()\n    time.sleep(600)\n"
+    )
+    path = tmp_path / "slow.yaml"
+    path.write_text(FILE.replace("{builtin: digits-cnn}", "{python: 'slow_model:build'}"))
+    command = [sys.executable, "-m", "dovetail", "plan", str(path)]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not (tmp_path / "started").exists() and running.poll() is None:
+            time.sleep(0.1)
+        os.kill(running.pid, signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert out == ""
+    assert err == "error: interrupted; nothing was written; the same command starts again\n"
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["report", "no/such/folder"]) == 2
+    assert "\x1b[31m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["report", "no/such/folder"]) == 2
+    assert "31m" not in capsys.readouterr().err
+    monkeypatch.delenv("FORCE_COLOR")
+    monkeypatch.delenv("NO_COLOR")
+    assert main(["report", "no/such/folder"]) == 2
+    assert "\x1b" not in capsys.readouterr().err

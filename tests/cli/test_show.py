@@ -130,3 +130,37 @@ def test_multipliers_from_files(capsys, tmp_path) -> None:
     assert json.loads(capsys.readouterr().out)["bits"] == [5, 3]
     assert main([*show, "--unsigned", "--bits", "5x3"]) == 2
     assert "input,weight such as 8,4" in capsys.readouterr().err
+
+
+def test_gradients_observers_and_recoveries_are_told(capsys) -> None:
+    from dovetail.formats.observers import OBSERVERS
+    from dovetail.gradients import gradient
+    from dovetail.recipe.sections.recover import RecoverSpec
+
+    assert main(["show", "gradients", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for product in told["products"]:
+        for cast in told["casts"]:
+            assert gradient(f"{product}({cast})").cast == cast
+    assert main(["show", "observers", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(OBSERVERS)
+    assert main(["show", "recoveries", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(RecoverSpec.model_fields)
+    assert all(row["what"] and all(o["what"] for o in row["options"]) for row in rows)
+    for command in ("gradients", "observers", "recoveries", "costs"):
+        assert main(["show", command]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert max(map(len, out.splitlines())) <= 100
+
+
+def test_tables_of_costs_are_told(capsys) -> None:
+    assert main(["show", "costs", "--json"]) == 0
+    assert {"horowitz2014"} <= {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert main(["show", "costs", "horowitz2014"]) == 0
+    out = capsys.readouterr().out
+    assert "multiply int8" in out
+    assert "Source: " in out
+    assert main(["show", "costs", "horowits2014"]) == 2
+    assert "did you mean 'horowitz2014'" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dovetail.cli.completion import cost_tables
 from dovetail.cli.console import say, say_json, width
 from dovetail.cli.options import Files, Json, Set, overrides
 
@@ -19,6 +20,7 @@ Tables = Annotated[
         help="A built-in table (horowitz2014, jouppi2021) or a YAML file. Repeatable; the first "
         "that knows a figure wins. Else `cost.tables` of the file.",
         show_default=False,
+        autocompletion=cost_tables,
     ),
 ]
 Node = Annotated[
@@ -30,16 +32,27 @@ Node = Annotated[
 def cost(
     files: Files, set_: Set = None, table: Tables = None, node: Node = None, json: Json = False
 ) -> None:
-    """Products, bytes, energy, area and delay of every operation on one batch; nothing is run."""
+    """What operations cost: products, bytes, energy, area, delay.
+
+    On one batch, by declared tables; nothing is run.
+
+    \b
+    Examples:
+      dovetail cost examples/digits.yaml
+      dovetail cost examples/digits.yaml --table mine.yaml --table horowitz2014
+    """
     from dovetail.costs import cost as cost_of
     from dovetail.emulation import plan as plan_for
-    from dovetail.experiment import subject
+    from dovetail.experiment.progress import Steps
+    from dovetail.experiment.subject import subject
     from dovetail.recipe.schema import load
 
-    experiment = load(files, overrides(set_))
+    experiment, steps = load(files, overrides(set_)), Steps(show=not json)
     declared = experiment.spec.cost
-    work = subject(experiment)
-    resolved = plan_for(work.model, experiment.recipe, work.example)
+    with steps.step("reading model and data"):
+        work = subject(experiment)
+    with steps.step("planning"):
+        resolved = plan_for(work.model, experiment.recipe, work.example)
     found = cost_of(
         resolved,
         tables=table or list(declared.tables) or None,

@@ -22,7 +22,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="dovetail",
     cls=Interruptible,
-    help="How a neural network behaves on arithmetic that does not exist yet.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,7 +44,28 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """The options before the sub-command."""
+    """How a neural network behaves on arithmetic that does not exist yet.
+
+    One YAML file is one experiment: a model, its data, and rules that say which operations get
+    which number formats, multipliers and accumulators. The sub-commands read it.
+
+    \b
+    Begin with:
+      dovetail run examples/digits.yaml     measure, retrain, report
+      dovetail plan examples/digits.yaml    who gets what, and from which rule
+      dovetail show formats                 what a file can say
+
+    \b
+    Exit codes:
+      0    done
+      1    a condition of `require` is missed, or a check found a difference
+      2    refused, before anything is computed; the reason is on standard error
+      130  interrupted; the line on standard error says how to go on
+
+    Results go to standard output (with --json as JSON, and only that), all else to standard error.
+    NO_COLOR=1 turns colours off, COLUMNS=N sets the width of tables, DOVETAIL_TRACEBACK=1 shows
+    where a refusal comes from.
+    """
 
 
 app.command("run")(run.run)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from dovetail.cli.completion import multipliers
 from dovetail.cli.console import NONE, percent, ratio, say, say_json, table
 from dovetail.cli.options import Json
 from dovetail.errors import DovetailError
@@ -29,7 +30,12 @@ def list_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The catalogued circuits and the families."""
+    """The catalogued circuits and the families.
+
+    \b
+    Examples:
+      dovetail multiplier list --bits 8 --signed
+    """
     from dovetail.multipliers import catalog, families, multiplier, relative_energy
 
     circuits = catalog(bits=bits, signed=signed)
@@ -88,6 +94,7 @@ def show(
             help="A circuit, a family such as 'drum(k=6)' or 'l_mul(format=bf16)', or a file: "
             ".npy .npz .csv .txt .hex .mem .bin .h .c .v.",
             show_default=False,
+            autocompletion=multipliers,
         ),
     ],
     signed: Annotated[
@@ -104,7 +111,14 @@ def show(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Errors, cost, structure, and how the emulation would compute it."""
+    """Errors, cost, structure, and how the emulation would compute it.
+
+    \b
+    Examples:
+      dovetail multiplier show mul8s_1L2N
+      dovetail multiplier show "drum(k=6)" --json
+      dovetail multiplier show table.npy --unsigned --bits 8
+    """
     from dovetail.multipliers import FloatMultiplier, any_multiplier
     from dovetail.multipliers.catalog import figures_only
 

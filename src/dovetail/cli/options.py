@@ -17,7 +17,7 @@ __all__ = ["Files", "Folder", "Json", "Out", "Set", "Threads", "overrides"]
 Files = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         help="The experiment file. Each further file is laid over those before it, key by key: "
         "its keys count, its rules are appended.",
         show_default=False,

@@ -24,14 +24,25 @@ Graph = Annotated[
 def plan(
     files: Files, set_: Set = None, tree: Tree = False, graph: Graph = None, json: Json = False
 ) -> None:
-    """Show who gets what, and from which rule. Nothing is measured."""
+    """Show who gets what, and from which rule. Nothing is measured.
+
+    \b
+    Examples:
+      dovetail plan examples/digits.yaml
+      dovetail plan examples/digits.yaml --tree
+      dovetail plan examples/digits.yaml --set "rules.1.match=conv1" --json
+      dovetail plan examples/digits.yaml --graph digits.mmd
+    """
     from dovetail.emulation import plan as plan_for
+    from dovetail.experiment.progress import Steps
     from dovetail.experiment.subject import subject
     from dovetail.recipe.schema import load
 
-    experiment = load(files, overrides(set_))
-    work = subject(experiment)
-    resolved = plan_for(work.model, experiment.recipe, work.example)
+    experiment, steps = load(files, overrides(set_)), Steps(show=not json)
+    with steps.step("reading model and data"):
+        work = subject(experiment)
+    with steps.step("planning"):
+        resolved = plan_for(work.model, experiment.recipe, work.example)
     if graph is not None:
         _draw(graph, work.model, experiment.recipe, work.example)
     if json:

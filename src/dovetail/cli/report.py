@@ -37,10 +37,10 @@ def report(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw the report of a finished run again, with all that its folder holds by now.
+    """Draw a run's report again; write its figures for papers.
 
-    The page shows the run (report.json) and, where they are there, an attribution
-    (attribution.json) and a search (pareto.csv).
+    With all that the folder holds by now: the page shows the run (report.json) and, where they
+    are there, an attribution (attribution.json) and a search (search.json).
 
     \b
     Examples:

@@ -39,7 +39,7 @@ def run(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="The experiment file. Each further file is laid over those before it, key by "
             "key: its keys count, its rules are appended.",
             show_default=False,
@@ -64,8 +64,15 @@ def run(
     """Run an experiment and write its report.
 
     Measures the network in fp32, with exact products, under the rules of the file, and retrained.
-    Exit code 1 when a condition of `require` is missed, or when --check finds a difference;
-    2 when something is refused.
+    Exit code 1 when a condition of `require` is missed, or when --check finds a difference. A
+    retraining that is interrupted goes on where it was when the same command is given again.
+
+    \b
+    Examples:
+      dovetail run examples/digits.yaml
+      dovetail run examples/digits.yaml --set rules.1.mul=exact --out out/exact
+      dovetail run base.yaml overlay.yaml --json
+      dovetail run --check out/digits
     """
     from dovetail.experiment import run as run_experiment
 

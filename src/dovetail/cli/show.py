@@ -12,6 +12,7 @@ import typer
 from dovetail.cli.console import NONE, say, say_json, table, width
 from dovetail.cli.number_line import number_line
 from dovetail.cli.options import Json
+from dovetail.cli.show_methods import add_to
 from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="What an experiment file can say.", no_args_is_help=True)
+add_to(app)
 
 _FACTS = (
     "bits",
@@ -42,7 +44,12 @@ _FACTS = (
 
 @app.command()
 def formats(json: Json = False) -> None:
-    """The number formats and their facts."""
+    """The number formats and their facts.
+
+    \b
+    Example:
+      dovetail show formats
+    """
     from dovetail.formats import IntFormat, format_examples
     from dovetail.formats import format as to_format
     from dovetail.formats.observers import OBSERVERS
@@ -110,7 +117,13 @@ def one_format(
     name: Annotated[str, typer.Argument(help="A format, such as mxfp4.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """One format: its facts, and its values on a number line."""
+    """One format: its facts, and its values on a number line.
+
+    \b
+    Examples:
+      dovetail show format mxfp4
+      dovetail show format "float(e=4, m=3)" --json
+    """
     from dovetail.formats import format as to_format
 
     fmt = to_format(name)
@@ -177,7 +190,13 @@ def sparsity(
     png: Annotated[Path | None, typer.Option(help="Write a picture to this file.")] = None,
     json: Json = False,
 ) -> None:
-    """One sparsity: its mask of a random weight, drawn, and what hardware could make of it."""
+    """One sparsity: its mask of a random weight, and figures.
+
+    \b
+    Examples:
+      dovetail show sparsity 2:4
+      dovetail show sparsity "blocks(16, 4, 0.25)" --png mask.png
+    """
     import torch
 
     from dovetail.sparsity import draw, save_png, statistics
@@ -205,7 +224,12 @@ def sparsity(
 
 @app.command()
 def sparsities(json: Json = False) -> None:
-    """The sparsities, scores and backward modes that a rule can name."""
+    """Sparsities, scores and backward modes, for rules.
+
+    \b
+    Example:
+      dovetail show sparsities
+    """
     from dovetail.sparsity import pattern_names, score_names
     from dovetail.sparsity.value import BACKWARD
 
@@ -225,7 +249,12 @@ def sparsities(json: Json = False) -> None:
 
 @app.command()
 def ops(json: Json = False) -> None:
-    """The kinds of operation a rule can address, and the fields that each has."""
+    """Kinds of operation, for op= in a rule, and their fields.
+
+    \b
+    Example:
+      dovetail show ops
+    """
     from dovetail.kinds import KINDS
 
     if json:
@@ -243,7 +272,12 @@ def ops(json: Json = False) -> None:
 
 @app.command()
 def functions(json: Json = False) -> None:
-    """The approximations that fn= in a rule can name, and the kinds of operation they compute."""
+    """Approximated functions, for fn= in a rule.
+
+    \b
+    Example:
+      dovetail show functions
+    """
     from dovetail.approximations import approximation, approximations_known
 
     rows: list[dict[str, Any]] = []
@@ -267,7 +301,12 @@ def functions(json: Json = False) -> None:
 
 @app.command()
 def families(json: Json = False) -> None:
-    """The families of multipliers that mul= in a rule can name, and their papers."""
+    """Families of multipliers, for mul= in a rule; their papers.
+
+    \b
+    Example:
+      dovetail show families
+    """
     from dovetail.multipliers import families as known
 
     rows = [asdict(family) for family in known().values()]
@@ -292,7 +331,12 @@ _EXAMPLES = {"pwl": "pwl(16)", "table": "table(256)"}
 
 @app.command()
 def schema() -> None:
-    """The JSON schema of the experiment file, for editors and other tools."""
+    """The JSON schema of the experiment file, for editors.
+
+    \b
+    Example:
+      dovetail show schema > dovetail.schema.json
+    """
     from dovetail.recipe.experiment import Experiment
 
     say_json(Experiment.model_json_schema())

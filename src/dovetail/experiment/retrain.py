@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,7 +13,7 @@ from dovetail.analysis import accuracy
 from dovetail.errors import DovetailError
 from dovetail.experiment.subject import Subject, function
 from dovetail.recipe.document import at
-from dovetail.recipe.schema import ExperimentFile
+from dovetail.recipe.schema import ExperimentFile, dump
 from dovetail.training import FitResult, fit
 from dovetail.training.distillation import distillation
 from dovetail.training.optimizers import named_optimizer
@@ -46,7 +49,11 @@ def check_options(work: Subject, file: ExperimentFile) -> None:
 def retrain(
     model: nn.Module, work: Subject, file: ExperimentFile, *, progress: bool, write: bool
 ) -> FitResult:
-    """Train `model` as `fit` says; without `write` no checkpoint and no log."""
+    """Train `model` as `fit` says; without `write` no checkpoint and no log.
+
+    Where `fit` names no checkpoint, one stands in the report's folder until the training is done:
+    what is interrupted goes on after the last whole epoch when the same experiment runs again.
+    """
     spec = file.spec.fit
     assert spec is not None
     options: dict[str, Any] = spec.model_dump()
@@ -57,4 +64,24 @@ def retrain(
         options["evaluate"] = (getattr(work, options["evaluate"]), accuracy)
     if not write:
         options |= dict.fromkeys(_FILES)
-    return fit(model, work.train, progress=progress, **options)
+        return fit(model, work.train, progress=progress, **options)
+    passing = None if options["checkpoint"] else _unfinished(file, work)
+    options["checkpoint"] = options["checkpoint"] or str(passing)
+    try:
+        result = fit(model, work.train, progress=progress, **options)
+    except KeyboardInterrupt:
+        if (Path(options["checkpoint"]) / "manifest.json").exists():
+            raise KeyboardInterrupt(
+                "what is trained so far is kept: the same command goes on from there"
+            ) from None
+        raise
+    if passing is not None:
+        shutil.rmtree(passing, ignore_errors=True)
+    return result
+
+
+def _unfinished(file: ExperimentFile, work: Subject) -> Path:
+    """Where a training that was interrupted waits: a folder of this very experiment's."""
+    what = f"{dump(file)} {work.trained} {work.data_sha256}"
+    digest = hashlib.sha256(what.encode()).hexdigest()[:12]
+    return Path(str(file.spec.report)) / f".unfinished-{digest}"

@@ -12,8 +12,22 @@ from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CASTS", "PRODUCTS", "Gradient", "gradient"]
 
-PRODUCTS = ("ste", "lut1d", "lut2d", "poly", "noise", "approx")
-CASTS = ("clip", "unclipped", "lsq", "pact")
+#: How a product is differentiated, and what that is.
+PRODUCTS = {
+    "ste": "as the exact product; the multiplier's error is invisible to it",
+    "lut1d": "the slope of the line nearest to f(., w), a function of w",
+    "lut2d": "the slope of f smoothed over the codes at most window= away",
+    "poly": "the derivative of the multiplier's polynomial model",
+    "noise": "as ste, and training sees noise of the multiplier's error instead of it",
+    "approx": "as ste, but the backward products are the multiplier's, too",
+}
+#: How a cast passes its gradient on.
+CASTS = {
+    "clip": "where it did not clip",
+    "unclipped": "everywhere",
+    "lsq": "as clip, and the scales of input and weight are learned (LSQ)",
+    "pact": "as clip, and the clipping range of the input is learned (PACT)",
+}
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from dovetail.recipe.document import describe
 from dovetail.recipe.sections.base import Spec
 
-__all__ = ["BEFORE_EMULATION", "Recipes", "RecoverSpec"]
+__all__ = ["BEFORE_EMULATION", "Recipes", "RecoverSpec", "recoveries_known"]
 
 #: Those that change the model before the rules are applied to it, and so come first.
 BEFORE_EMULATION = ("fold_batch_norm",)
@@ -173,3 +173,21 @@ def _in_order(value: Sequence[RecoverSpec]) -> Sequence[RecoverSpec]:
 
 #: One after the other.
 Recipes = Annotated[Sequence[RecoverSpec], AfterValidator(_in_order)]
+
+
+def recoveries_known() -> list[dict[str, Any]]:
+    """Every recipe with what it does and its options, for people to read.
+
+    >>> recoveries_known()[3]["name"], [o["name"] for o in recoveries_known()[3]["options"]]
+    ('smoothquant', ['alpha', 'fuse', 'dynamic', 'po2'])
+    """
+    rows = []
+    for name, field in RecoverSpec.model_fields.items():
+        options = next(arg for arg in get_args(field.annotation) if arg is not type(None))
+        told = [
+            {"name": key, "default": option.default, "what": option.description}
+            for key, option in options.model_fields.items()
+            if key != "select"
+        ]
+        rows.append({"name": name, "what": options.__doc__, "options": told})
+    return rows
