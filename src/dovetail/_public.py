@@ -56,6 +56,7 @@ from dovetail.recovery import (
     smoothquant,
     tune_functions,
 )
+from dovetail.search import Front, Space, search
 from dovetail.sparsity import Sparsity, register_sparsity, sparsity
 from dovetail.storage import load_encoded, save_encoded
 from dovetail.training import Pruning, fit
@@ -69,6 +70,7 @@ __all__ = [
     "CompiledModule",
     "DovetailError",
     "Format",
+    "Front",
     "Gradient",
     "Model",
     "Multiplier",
@@ -77,6 +79,7 @@ __all__ = [
     "Recipe",
     "Recovery",
     "Rule",
+    "Space",
     "Sparsity",
     "accumulator",
     "adaround",
@@ -131,6 +134,7 @@ __all__ = [
     "rotate",
     "rule",
     "save_encoded",
+    "search",
     "slanc",
     "smoothquant",
     "sparsity",

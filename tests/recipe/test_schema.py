@@ -40,7 +40,7 @@ def test_a_good_file_is_read() -> None:
         ("grad", "gradd", "d.yaml:6:44: rules.1: unknown key 'gradd'; did you mean 'grad'?"),
         ("rules", "rule", "d.yaml:4:1: unknown key 'rule'; did you mean 'rules'?"),
         ("rules", "rule", "d.yaml:1:1: the key 'rules' is missing"),
-        ("fit:", "search:", "d.yaml:7:1: unknown key 'search'"),
+        ("fit:", "train:", "d.yaml:7:1: unknown key 'train'"),
         ("accuracy", "acuracy", "require: unknown key 'acuracy'; did you mean 'accuracy'?"),
         ("dovetail: 1\n", "", "the key 'dovetail' is missing"),
         ("dovetail: 1", "dovetail: 2", "d.yaml:1:11: dovetail: this dovetail reads version 1"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dovetail._batches import classes_first, device_of, inputs_and_target, mode
 from dovetail.errors import DovetailError
 
-__all__ = ["outputs"]
+__all__ = ["agreement", "outputs"]
 
 
 def outputs(
@@ -42,3 +42,12 @@ def outputs(
     if not found:
         raise DovetailError("the data has no batch: there is nothing to measure")
     return torch.cat(found), torch.cat(targets)
+
+
+def agreement(reference: Tensor, logits: Tensor) -> float:
+    """The share of targets for which both have the same largest logit.
+
+    >>> agreement(torch.eye(2), torch.tensor([[2.0, 1.0], [1.0, 0.0]]))
+    0.5
+    """
+    return float((logits.argmax(1) == reference.argmax(1)).double().mean())

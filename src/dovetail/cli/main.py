@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dovetail import __version__
-from dovetail.cli import attribute, cost, multiplier, plan, report, run, show
+from dovetail.cli import attribute, cost, multiplier, plan, report, run, search, show
 from dovetail.cli.console import say, say_error
 from dovetail.cli.interrupt import Interruptible
 from dovetail.errors import DovetailError
@@ -71,6 +71,7 @@ def _options(
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("attribute")(attribute.attribute)
+app.command("search")(search.search)
 app.command("report")(report.report)
 app.command("cost")(cost.cost)
 app.add_typer(multiplier.app, name="multiplier")

@@ -4,6 +4,7 @@ from dovetail.experiment.attribution import attribute
 from dovetail.experiment.check import check
 from dovetail.experiment.result import RunResult, Stage
 from dovetail.experiment.run import run
+from dovetail.experiment.search import search
 from dovetail.experiment.subject import Subject, subject
 
-__all__ = ["RunResult", "Stage", "Subject", "attribute", "check", "run", "subject"]
+__all__ = ["RunResult", "Stage", "Subject", "attribute", "check", "run", "search", "subject"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dovetail.analysis import accuracy, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
-from dovetail.analysis.outputs import outputs
+from dovetail.analysis.outputs import agreement, outputs
 from dovetail.calibration.batches import calibrate_on
 from dovetail.costs import CostReport, cost
 from dovetail.emulation import Plan, apply_
@@ -211,7 +211,7 @@ def emulated(
     plan = apply_(model, recipe, work.example)
     how = file.spec.calibrate
     with steps.step("calibrating"):
-        calibrate_on(model, work.calibration, how.batches, how.observer)
+        calibrate_on(model, work.calibration, how.batches, how.observer, file.spec.seed)
     return model, plan
 
 
@@ -240,7 +240,7 @@ def _stage(
     return Stage(
         name=name,
         accuracy=accuracy(nn.Identity(), [(logits, target)]),
-        agreement=float((logits.argmax(1) == reference.argmax(1)).double().mean()),
+        agreement=agreement(reference, logits),
         sqnr_db=sqnr_db(reference, logits),
         energy=energy,
         perplexity=perplexity(nn.Identity(), [(logits, target)]),

@@ -19,6 +19,7 @@ from dovetail.recipe.sections.fit import FitSpec
 from dovetail.recipe.sections.measure import Measures, RequireSpec
 from dovetail.recipe.sections.recover import Recipes
 from dovetail.recipe.sections.rules import RuleSpec
+from dovetail.recipe.sections.search import SearchSpec
 from dovetail.recipe.sections.source import DataSpec, ModelSpec
 
 __all__ = ["Experiment", "keys_under"]
@@ -55,6 +56,7 @@ class Experiment(Spec):
         ("accuracy", "sqnr", "energy"), description="what the report shows; accuracy always"
     )
     cost: CostSpec = CostSpec()
+    search: SearchSpec | None = Field(None, description="designs to look for; left out: none")
     require: RequireSpec = RequireSpec()
     report: str | None = Field(None, min_length=1, description="folder for the run's files")
 

@@ -26,7 +26,16 @@ from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.spelling import loaded
 from dovetail.recipe.selectors import Selector
 
-__all__ = ["ExperimentFile", "dump", "dump_rules", "load", "load_rules", "loads", "spell_rules"]
+__all__ = [
+    "ExperimentFile",
+    "dump",
+    "dump_rules",
+    "load",
+    "load_rules",
+    "loads",
+    "names_data",
+    "spell_rules",
+]
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def dump_rules(rules: Sequence[Rule], path: str | Path) -> None:
     """Write rules as a file that `load_rules` reads back as equal rules."""
     place = target(path)
     for item in rules:
-        if _names_data(item):
+        if names_data(item):
             raise DovetailError(
                 f"{item.label}: no file can hold mul={item.fields['mul']}, made from data in "
                 f"memory: save its table(), such as to table.npy, and write the rule by hand with "
@@ -133,11 +142,12 @@ def dump(file: ExperimentFile) -> str:
 def _spelled(item: Rule, written: RuleSpec) -> dict[str, Any]:
     """The rule in canonical spelling; a multiplier from a file stays the file's name."""
     words = item.spelled()
-    return words | {"mul": written.mul} if _names_data(item) else words
+    return words | {"mul": written.mul} if names_data(item) else words
 
 
-def _names_data(item: Rule) -> bool:
-    """Whether the multiplier's spelling is only a digest of the user's own data."""
+def names_data(item: Rule) -> bool:
+    """Whether the multiplier's spelling is only a digest of the user's own data, which no file can
+    hold."""
     mul = item.fields.get("mul")
     return mul is not None and parse_call(repr(mul))[0] in KEPT_KINDS
 

@@ -1,0 +1,146 @@
+"""A study from opening its journal to its front, as every worker and whoever watches sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dovetail.recipe.schema import spell_rules
+from dovetail.search.evaluator import Evaluator
+from dovetail.search.files import JOURNAL
+from dovetail.search.front import Front, Trial
+from dovetail.search.grid import Design
+from dovetail.search.journal import DROPPED, Journal, Record
+from dovetail.search.presence import Presence
+from dovetail.search.strategies import strategy
+from dovetail.search.surrogate import surrogate
+from dovetail.search.task import Conduct
+from dovetail.search.worker import Worker, is_evaluated
+
+__all__ = ["Watch", "computing_with", "front_of", "open_journal", "wanted_trials", "work"]
+
+#: Is shown the records of a study whenever they may have changed.
+Watch = Callable[[list[Record]], None]
+
+
+def open_journal(conduct: Conduct, evaluator: Evaluator) -> Journal:
+    """The journal of a folder, refused if it is of another search; one in memory without."""
+    path = None if conduct.folder is None else conduct.folder / JOURNAL
+    return Journal(path, evaluator.grid, evaluator.objectives, _about(evaluator))
+
+
+def work(
+    evaluator: Evaluator, conduct: Conduct, journal: Journal, watch: Watch, salt: int = 0
+) -> None:
+    """Be one worker, until as many designs are evaluated as ``conduct`` says."""
+    how = strategy(conduct.strategy, evaluator.grid, conduct.trials)
+    with _presence(conduct.folder) as presence:
+        Worker(
+            journal=journal,
+            evaluator=evaluator,
+            strategy=how,
+            trials=wanted_trials(conduct, evaluator),
+            seed=conduct.seed,
+            name="here" if presence is None else presence.name,
+            is_alive=(lambda name: True) if presence is None else presence.is_alive,
+            start=_start(evaluator, conduct),
+            surrogate=_surrogate(evaluator, conduct),
+            salt=salt,
+        ).run(watch)
+
+
+def wanted_trials(conduct: Conduct, evaluator: Evaluator) -> int:
+    """How many designs are to be evaluated: all, if exhaustively."""
+    return evaluator.grid.size if conduct.strategy == "exhaustive" else conduct.trials
+
+
+def front_of(journal: Journal, evaluator: Evaluator, conduct: Conduct) -> Front:
+    """What the journal holds by now."""
+    grid, objectives = evaluator.grid, evaluator.objectives
+    records = journal.records()
+    trials = tuple(
+        Trial(
+            record.number,
+            grid.words(record.design),
+            dict(record.values),
+            grid.recipe(record.design),
+            objectives.is_feasible(record.values),
+        )
+        for record in records
+        if is_evaluated(record) and record.design is not None and record.values is not None
+    )
+    return Front(
+        objectives=objectives,
+        trials=trials,
+        size=grid.size,
+        repeats=sum(record.same is not None for record in records),
+        dropped=sum(record.state == DROPPED for record in records),
+        folder=conduct.folder,
+    )
+
+
+def _about(evaluator: Evaluator) -> dict[str, Any]:
+    """What the trials of one study have in common."""
+    grid, objectives = evaluator.grid, evaluator.objectives
+    rules = grid.base.rules
+    return {
+        "space": {axis.name: [choice.label for choice in axis.choices] for axis in grid.axes},
+        "distinct": dict(grid.space.distinct),
+        "objectives": dict(objectives.directions),
+        "constraints": dict(objectives.bounds),
+        "recipe": spell_rules(rules) if rules else "",
+        "model": _digest(evaluator),
+        "seed": evaluator.seed,
+    }
+
+
+def _digest(evaluator: Evaluator) -> str:
+    model = evaluator.grid.model
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return f"{type(model).__name__} {found.hexdigest()[:16]}"
+
+
+def _start(evaluator: Evaluator, conduct: Conduct) -> list[Design]:
+    """The uniform designs come first, so that the front is never worse than they are; up to half
+    of all trials, spread evenly."""
+    if conduct.strategy in ("greedy", "exhaustive"):
+        return []
+    uniform = evaluator.grid.uniform()
+    most = max(1, conduct.trials // 2)
+    if len(uniform) <= most:
+        return uniform
+    return [uniform[i * (len(uniform) - 1) // max(1, most - 1)] for i in range(most)]
+
+
+def _surrogate(evaluator: Evaluator, conduct: Conduct) -> Any:
+    if not conduct.surrogate or conduct.strategy == "exhaustive":
+        return None
+    return surrogate(evaluator.grid, evaluator.predict)
+
+
+@contextlib.contextmanager
+def computing_with(count: int | None) -> Iterator[None]:
+    """Compute with so many threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _presence(folder: Path | None) -> Iterator[Presence | None]:
+    if folder is None:
+        yield None
+    else:
+        with Presence(folder / "workers") as presence:
+            yield presence
