@@ -10,23 +10,35 @@ from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
 from dovetail.compiler.nodes.native.casts import cast_refusal
 from dovetail.compiler.nodes.native.layers import layer_refusal
-from dovetail.compiler.nodes.pure.refusals import in_full
+from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full
 
 __all__ = ["NODES"]
 
 
-_CASTS = [
-    f"dovetail.{name}{masked}.default"
-    for name in ("cast", "cast_integers", "cast_by_range")
-    for masked in ("", "_masked")
-]
+_CASTS = [f"dovetail.{name}.default" for name in ("cast", "cast_integers", "cast_by_range")]
+_MASKED = [key.replace(".default", "_masked.default") for key in _CASTS]
 _LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
 _FLOATS = ("aten.convolution.default", "aten.convolution_backward.default")
 _OWN = {
     **{key: NodeSpec(key, ("aten", "pure"), {"pure": in_full}) for key in (*PRODUCTS, *_FLOATS)},
     **{key: NodeSpec(key, ("aten",), {"aten": fused_refusal}) for key in FUSED},
-    **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _CASTS},
-    **{key: NodeSpec(key, ("native", "native-op"), {"native": layer_refusal}) for key in _LAYERS},
+    **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _MASKED},
+    **{
+        key: NodeSpec(
+            key,
+            ("native", "native-op", "pure"),
+            {"native": cast_refusal, "pure": cast_in_full},
+        )
+        for key in _CASTS
+    },
+    **{
+        key: NodeSpec(
+            key,
+            ("native", "native-op", "pure"),
+            {"native": layer_refusal, "pure": layer_in_full},
+        )
+        for key in _LAYERS
+    },
 }
 
 

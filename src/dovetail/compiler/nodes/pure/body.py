@@ -35,7 +35,7 @@ class Tensor:
     def at(self, *indices: Any, **memlet: Any) -> Any:
         """One element: indices are numbers, or expressions of map parameters."""
         terms = [_text(self.offset)]
-        for index, stride in zip(indices, self.strides, strict=True):
+        for index, stride in zip(indices, self.strides, strict=bool(self.shape)):
             terms.append(f"({index}) * ({_text(stride)})")
         flat = " + ".join(terms)
         if not self.sizes:
@@ -172,4 +172,5 @@ class Body:
 
 def _ranges(sizes: Mapping[str, Any]) -> dict[str, str]:
     """A map has at least one parameter."""
-    return {name: f"0:{number(n)}" for name, n in sizes.items()} or {"__one": "0:1"}
+    made = {name: f"0:{n if isinstance(n, str) else number(n)}" for name, n in sizes.items()}
+    return made or {"__one": "0:1"}

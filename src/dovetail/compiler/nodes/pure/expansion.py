@@ -8,7 +8,9 @@ from typing import Any
 from dovetail.compiler.nodes.aten.products import PRODUCTS
 from dovetail.compiler.nodes.operator import Operator, expands
 from dovetail.compiler.nodes.pure.body import Body
+from dovetail.compiler.nodes.pure.casts import cast, cast_by_range, cast_integers
 from dovetail.compiler.nodes.pure.convolution import backward, convolution
+from dovetail.compiler.nodes.pure.layers import layer
 from dovetail.compiler.nodes.pure.products import products
 
 __all__ = ["BUILDERS", "pure"]
@@ -17,6 +19,11 @@ BUILDERS: dict[str, Callable[[Body], None]] = {
     **{key: products for key in PRODUCTS if "_int_" not in key},
     "aten.convolution.default": convolution,
     "aten.convolution_backward.default": backward,
+    "dovetail.cast.default": cast,
+    "dovetail.cast_integers.default": cast_integers,
+    "dovetail.cast_by_range.default": cast_by_range,
+    "dovetail.linear.default": layer,
+    "dovetail.conv.default": layer,
 }
 
 
