@@ -7,6 +7,7 @@ from dovetail.approximations import Approximation, approximation, register_appro
 from dovetail.arithmetic import Arithmetic
 from dovetail.calibration import calibrate
 from dovetail.compiler import CompiledModule, compile, module
+from dovetail.compiler.onnx import load_onnx
 from dovetail.container import Model, aware, monitoring, unaware
 from dovetail.costs import cost
 from dovetail.emulation import (
@@ -114,6 +115,7 @@ __all__ = [
     "gradient",
     "learned_parameters",
     "load_encoded",
+    "load_onnx",
     "load_state",
     "module",
     "monitoring",
