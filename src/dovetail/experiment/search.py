@@ -20,7 +20,7 @@ from dovetail.recipe.schema import ExperimentFile, dump, load
 from dovetail.recipe.sections.recover import BEFORE_EMULATION
 from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.search import SearchSpec
-from dovetail.recipe.yaml_source import at
+from dovetail.recipe.document import at
 from dovetail.search import Front, Objectives, Space, Trial, found_by
 from dovetail.search.evaluator import Calibrating, Evaluator
 from dovetail.search.grid import Grid
