@@ -1,0 +1,62 @@
+"""From a program to a kernel: emitted, transformed, generated, compiled, or found in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dovetail.compiler.build.cache import entry, key_of
+from dovetail.compiler.build.kernel import Kernel
+from dovetail.compiler.build.source import generate
+from dovetail.compiler.build.toolchain import FLAGS, compile_library, compiler_version
+from dovetail.compiler.groups.model import Program
+
+__all__ = ["kernel_of"]
+
+
+@lru_cache(maxsize=1)
+def _own_source() -> str:
+    """What identifies this compiler: every file that it consists of."""
+    made = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*")):
+        if path.suffix in (".py", ".h", ".c"):
+            made.update(path.read_bytes())
+    return made.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _engine_version() -> str:
+    from importlib.metadata import version
+
+    return version("dace")
+
+
+def kernel_of(program: Program, sdfg: Callable[[], Any], identity: str = "") -> Kernel:
+    """The kernel of ``program``; ``sdfg()`` is asked only where the cache has no library.
+
+    ``identity`` tells SDFGs apart that are made of the same program.
+    """
+    key = key_of(
+        _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS), _text(program), identity
+    )
+
+    def build(folder: Path) -> dict[str, Any]:
+        source = generate(sdfg())
+        (folder / "program.cpp").write_text(source.code, encoding="utf-8")
+        compile_library(folder / "program.cpp", folder / "program.so")
+        return {
+            "parameters": source.parameters,
+            "offsets": source.arena.offsets,
+            "arena": source.arena.size,
+        }
+
+    return Kernel(program, entry(key, build))
+
+
+def _text(program: Program) -> str:
+    """Everything about a program but the values of its constants, which are arguments."""
+    buffers = [(b.name, str(b.size), str(b.dtype), b.role) for b in program.buffers.values()]
+    return repr((program.name, buffers, program.groups, program.inputs, program.symbols))

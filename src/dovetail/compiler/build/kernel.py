@@ -1,0 +1,200 @@
+"""A compiled program in this process: a list of tensors to a list of tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sysconfig
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dovetail.compiler.build.cache import Entry, entry, key_of
+from dovetail.compiler.build.toolchain import compile_caller
+from dovetail.compiler.groups.model import Program, Ref
+
+__all__ = ["Kernel"]
+
+_INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE = range(5)
+
+
+@lru_cache(maxsize=1)
+def _caller() -> Any:
+    """The extension that calls compiled programs, built once for this Python."""
+    source = Path(__file__).with_name("caller.c")
+    key = key_of(source.read_text("utf-8"), sysconfig.get_config_var("SOABI") or "")
+
+    def build(folder: Path) -> dict[str, Any]:
+        compile_caller(source, folder / "program.so")
+        return {}
+
+    path = entry(f"caller-{key}", build).library
+    spec = importlib.util.spec_from_file_location("dovetail_caller", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Kernel:
+    """``program`` as compiled into ``made``: call it with the inputs in order.
+
+    It returns the results in order. A result that is part of an input is a view of it.
+    """
+
+    def __init__(self, program: Program, made: Entry) -> None:
+        self.program = program
+        facts = made.facts
+        self._library = ctypes.CDLL(str(made.library))
+        self._library.dv_begin.restype = ctypes.c_void_p
+        handle = self._library.dv_begin()
+        run = ctypes.cast(self._library.dv_run, ctypes.c_void_p).value
+        bases = [b.name for b in program.buffers.values() if b.role == "output"]
+        constants = {b.name: b.value for b in program.buffers.values() if b.role == "constant"}
+        slots = tuple(
+            _slot(name, program, bases, constants, facts["offsets"]) for name in facts["parameters"]
+        )
+        makers = tuple(_maker(program, name) for name in bases)
+        keep = (self._library, constants)
+        self.arena = int(facts["arena"])
+        self.run = _caller().Kernel(run, handle, slots, makers, self.arena, keep)
+        self._views = _views(program, bases)
+        self.plain = self._views is None
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        outputs: list[Any] = self.run(inputs)
+        if self._views is None:
+            return outputs
+        return [take(inputs, outputs) for take in self._views]
+
+
+def _slot(
+    name: str,
+    program: Program,
+    bases: Sequence[str],
+    constants: dict[str, Tensor | None],
+    offsets: dict[str, int],
+) -> tuple[int, int, int]:
+    if name in offsets:
+        return _ARENA, offsets[name], 0
+    if name in program.inputs:
+        return _INPUT, program.inputs.index(name), 0
+    if name in bases:
+        return _OUTPUT, bases.index(name), 0
+    if name in program.symbols:
+        number, dim = program.symbols[name]
+        return _SIZE, number, dim
+    value = constants[name]
+    assert value is not None
+    return _ADDRESS, value.data_ptr(), 0
+
+
+def _whole(program: Program, name: str) -> Ref | None:
+    """The first result that is all of a buffer: the tensor that is allocated for it."""
+    buffer = program.buffers[name]
+    for ref in program.outputs:
+        if ref is not None and ref.buffer == name and ref.dtype == buffer.dtype:
+            layout = ref.layout
+            if layout.is_dense and layout.offset == 0 and _count(layout.shape) == buffer.size:
+                return ref
+    return None
+
+
+def _count(shape: Sequence[Any]) -> Any:
+    made: Any = 1
+    for extent in shape:
+        made = made * extent
+    return made
+
+
+def _maker(program: Program, name: str) -> tuple[Any, ...]:
+    """How the memory of an output is allocated."""
+    buffer = program.buffers[name]
+    ref = _whole(program, name)
+    shape, strides = (ref.shape, ref.layout.strides) if ref else ((buffer.size,), (1,))
+    if all(isinstance(n, int) for n in (*shape, *strides)):
+        return torch.empty_strided, (shape, strides), {"dtype": buffer.dtype}
+    sizes = _evaluated(program, (*shape, *strides))
+    rank, dtype = len(shape), buffer.dtype
+
+    def make(inputs: Sequence[Any]) -> Tensor:
+        found = sizes(inputs)
+        return torch.empty_strided(found[:rank], found[rank:], dtype=dtype)
+
+    return (make, None)
+
+
+def _evaluated(program: Program, dims: Sequence[Any]) -> Callable[[Sequence[Any]], list[int]]:
+    """A function from the inputs to the values of ``dims``."""
+    import sympy
+
+    names = list(program.symbols)
+    function = sympy.lambdify([sympy.Symbol(n) for n in names], [_named(d) for d in dims], "math")
+    places = list(program.symbols.values())
+
+    def evaluate(inputs: Sequence[Any]) -> list[int]:
+        values = [inputs[i] if d < 0 else inputs[i].shape[d] for i, d in places]
+        return [int(v) for v in function(*values)]
+
+    return evaluate
+
+
+def _named(value: Any) -> Any:
+    """An expression whose symbols are told apart by name alone."""
+    import sympy
+
+    if not isinstance(value, sympy.Basic):
+        return value
+    return value.subs({s: sympy.Symbol(str(s)) for s in value.free_symbols})
+
+
+def _views(program: Program, bases: Sequence[str]) -> list[Callable[..., Any]] | None:
+    """How each result is taken, or None where results are the outputs as they were made."""
+    takes: list[Callable[..., Any]] = []
+    plain = len(bases) == len(program.outputs)
+    given: set[str] = set()
+    for number, ref in enumerate(program.outputs):
+        if ref is None:
+            plain = False
+            takes.append(lambda inputs, outputs: None)
+            continue
+        whole = _whole(program, ref.buffer) if ref.buffer in bases else None
+        if whole is not None and whole.layout.same_place(ref.layout) and ref.buffer not in given:
+            given.add(ref.buffer)
+            place = bases.index(ref.buffer)
+            plain = plain and place == number
+            takes.append(lambda inputs, outputs, place=place: outputs[place])
+            continue
+        plain = False
+        takes.append(_strided(program, ref, bases))
+    return None if plain else takes
+
+
+def _strided(program: Program, ref: Ref, bases: Sequence[str]) -> Callable[..., Any]:
+    layout = ref.layout
+    rank = len(layout.shape)
+    dims = (*layout.shape, *layout.strides, layout.offset)
+    fixed = [int(d) for d in dims] if all(isinstance(d, int) for d in dims) else None
+    sizes = None if fixed is not None else _evaluated(program, dims)
+    is_input = ref.buffer in program.inputs
+    value = program.buffers[ref.buffer].value
+    places = program.inputs if is_input else bases
+    place = 0 if value is not None else list(places).index(ref.buffer)
+    same = program.given.get(ref.buffer) == layout
+
+    def take(inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+        source = value if value is not None else (inputs if is_input else outputs)[place]
+        if same:
+            return source
+        found = fixed if sizes is None else sizes(inputs)
+        assert found is not None
+        start = found[-1] + (source.storage_offset() if is_input else 0)
+        return source.as_strided(found[:rank], found[rank:-1], start)
+
+    return take
+

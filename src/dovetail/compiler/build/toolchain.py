@@ -1,0 +1,87 @@
+"""The C++ compiler: which one, how it is called, and what it says when it fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from dovetail.compiler.engine import load_dace
+from dovetail.errors import DovetailError
+
+__all__ = [
+    "FLAGS",
+    "compile_caller",
+    "compile_library",
+    "compiler",
+    "compiler_version",
+    "include_folder",
+]
+
+#: No fast-math: results are those of IEEE arithmetic, one operation at a time. Not setting errno
+#: and not trapping let a compiler vectorise square roots and choices, and change no value.
+FLAGS = (
+    "-std=c++20 -O3 -march=native -fPIC -shared -fopenmp -ffp-contract=off -fno-math-errno "
+    "-fno-trapping-math -fno-semantic-interposition -w"
+).split()
+
+
+def include_folder() -> Path:
+    """Where the headers are that generated code includes."""
+    return Path(__file__).parents[1] / "include"
+
+
+@lru_cache(maxsize=1)
+def compiler() -> str:
+    """``$CXX``, or g++, or another C++ compiler on the path."""
+    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise DovetailError("compiling needs a C++ compiler: install g++, or set CXX to one")
+
+
+@lru_cache(maxsize=1)
+def compiler_version() -> str:
+    """The first line that the compiler says about itself."""
+    done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()[0] if done.stdout else ""
+
+
+def compile_library(source: Path, target: Path, flags: Sequence[str] = FLAGS) -> None:
+    """Make the shared library ``target`` of one C++ file, linked with torch."""
+    runtime = Path(str(load_dace().__file__)).parent / "runtime" / "include"
+    libraries = Path(torch.__file__).parent / "lib"
+    command = [
+        compiler(),
+        *flags,
+        f"-I{runtime}",
+        f"-I{include_folder()}",
+        str(source),
+        "-o",
+        str(target),
+        f"-L{libraries}",
+        f"-Wl,-rpath,{libraries}",
+        "-ltorch_cpu",
+        "-lc10",
+    ]
+    _run(command, source)
+
+
+def compile_caller(source: Path, target: Path) -> None:
+    """Make a Python extension of one C file."""
+    headers = f"-I{sysconfig.get_paths()['include']}"
+    command = [compiler(), "-x", "c", "-O2", "-fPIC", "-shared", headers, str(source)]
+    _run([*command, "-o", str(target)], source)
+
+
+def _run(command: Sequence[str], source: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DovetailError(f"the C++ compiler refused {source}:\n{done.stderr[:4000]}")
