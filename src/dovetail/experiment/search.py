@@ -16,11 +16,11 @@ from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.retrain import check_options, retrain
 from dovetail.experiment.run import resolve
 from dovetail.experiment.subject import Subject, subject
+from dovetail.recipe.document import at
 from dovetail.recipe.schema import ExperimentFile, dump, load
 from dovetail.recipe.sections.recover import BEFORE_EMULATION
 from dovetail.recipe.sections.rules import RuleSpec
 from dovetail.recipe.sections.search import SearchSpec
-from dovetail.recipe.document import at
 from dovetail.search import Front, Objectives, Space, Trial, found_by
 from dovetail.search.evaluator import Calibrating, Evaluator
 from dovetail.search.grid import Grid

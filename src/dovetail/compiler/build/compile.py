@@ -40,7 +40,12 @@ def kernel_of(program: Program, sdfg: Callable[[], Any], identity: str = "") -> 
     ``identity`` tells SDFGs apart that are made of the same program.
     """
     key = key_of(
-        _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS), _text(program), identity
+        _own_source(),
+        _engine_version(),
+        compiler_version(),
+        " ".join(FLAGS),
+        _text(program),
+        identity,
     )
 
     def build(folder: Path) -> dict[str, Any]:

@@ -197,4 +197,3 @@ def _strided(program: Program, ref: Ref, bases: Sequence[str]) -> Callable[..., 
         return source.as_strided(found[:rank], found[rank:-1], start)
 
     return take
-

@@ -26,10 +26,19 @@ __all__ = [
 
 #: No fast-math: results are those of IEEE arithmetic, one operation at a time. Not setting errno
 #: and not trapping let a compiler vectorise square roots and choices, and change no value.
-FLAGS = (
-    "-std=c++20 -O3 -march=native -fPIC -shared -fopenmp -ffp-contract=off -fno-math-errno "
-    "-fno-trapping-math -fno-semantic-interposition -w"
-).split()
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-fPIC",
+    "-shared",
+    "-fopenmp",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-semantic-interposition",
+    "-w",
+]
 
 
 def include_folder() -> Path:

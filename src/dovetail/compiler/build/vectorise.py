@@ -12,9 +12,7 @@ import re
 __all__ = ["vectorised"]
 
 _LOOP = re.compile(r"^(\s*)for \((?:auto|int|long long|int64_t|dace::int64) v = ", re.MULTILINE)
-_PARALLEL = re.compile(
-    r"#pragma omp parallel for\n(\s*)#pragma GCC ivdep\n", re.MULTILINE
-)
+_PARALLEL = re.compile(r"#pragma omp parallel for\n(\s*)#pragma GCC ivdep\n", re.MULTILINE)
 
 
 def vectorised(code: str) -> str:
