@@ -41,12 +41,12 @@ DV_FN T dv_not(T x) {
 }
 
 // Rounding of integers is no rounding.
-#define DV_ROUNDING(name, function)        \
-  DV_FN T name(T x) {                      \
-    if constexpr (std::is_integral_v<T>)   \
-      return x;                            \
-    else                                   \
-      return function(x);                  \
+#define DV_ROUNDING(name, function)                                                                \
+  DV_FN T name(T x) {                                                                              \
+    if constexpr (std::is_integral_v<T>)                                                           \
+      return x;                                                                                    \
+    else                                                                                           \
+      return function(x);                                                                          \
   }
 DV_ROUNDING(dv_floor, std::floor)
 DV_ROUNDING(dv_ceil, std::ceil)
@@ -70,10 +70,12 @@ DV_FN T dv_floor_div(T a, T b) {
     const T quotient = a / b;
     return quotient * b != a && ((a < 0) != (b < 0)) ? quotient - 1 : quotient;
   } else {
-    if (b == 0) return a / b;
+    if (b == 0)
+      return a / b;
     const T rest = std::fmod(a, b);
     const T quotient = (a - rest) / b - (rest != 0 && (b < 0) != (rest < 0) ? T(1) : T(0));
-    if (quotient == 0) return std::copysign(T(0), a / b);
+    if (quotient == 0)
+      return std::copysign(T(0), a / b);
     const T floored = std::floor(quotient);
     return quotient - floored > T(0.5) ? floored + 1 : floored;
   }
@@ -82,14 +84,15 @@ DV_FN T dv_pow(T a, T b) {
   if constexpr (std::is_integral_v<T>) {
     T made = 1;
     for (; b > 0; b /= 2, a *= a)
-      if (b % 2) made *= a;
+      if (b % 2)
+        made *= a;
     return made;
   } else {
     return std::pow(a, b);
   }
 }
 
-#define DV_LIBRARY(name) \
+#define DV_LIBRARY(name)                                                                           \
   DV_FN T dv_##name(T x) { return std::name(x); }
 DV_LIBRARY(sqrt)
 DV_LIBRARY(exp)
@@ -134,9 +137,8 @@ DV_INLINE float dv_fma(float a, float b, float c) { return __builtin_fmaf(a, b, 
 
 // x = n ln 2 + r with |r| <= ln 2 / 2, the series of exp(r), and 2^n in two factors, since n may
 // be beyond the exponents of normal numbers. Outside [-104, 89] the result is 0 or infinity.
-template <>
-DV_INLINE float dv_exp<float>(float x) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23: its addition rounds to an integer
+template <> DV_INLINE float dv_exp<float>(float x) {
+  const float magic = 12582912.0f; // 1.5 * 2^23: its addition rounds to an integer
   float held = x > 89.0f ? 89.0f : x;
   held = held < -104.0f ? -104.0f : held;
   const float shifted = dv_fma(held, 1.44269504f, magic);
@@ -158,8 +160,7 @@ DV_INLINE float dv_exp<float>(float x) {
 }
 
 // x = 2^n m with m in [sqrt(1/2), sqrt(2)); subnormal numbers are scaled up first.
-template <>
-DV_INLINE float dv_log<float>(float x) {
+template <> DV_INLINE float dv_log<float>(float x) {
   const bool tiny = x < 1.17549435e-38f;
   const float scaled = tiny ? x * 8388608.0f : x;
   const int32_t bits = dv_bits(scaled);
@@ -186,8 +187,7 @@ DV_INLINE float dv_log<float>(float x) {
 }
 
 // An odd polynomial near zero, where the quotient would cancel.
-template <>
-DV_INLINE float dv_tanh<float>(float x) {
+template <> DV_INLINE float dv_tanh<float>(float x) {
   const float a = std::fabs(x);
   const float s = x * x;
   float p = 0.00212274259f;
@@ -202,8 +202,7 @@ DV_INLINE float dv_tanh<float>(float x) {
 }
 
 // An odd polynomial near zero; further out 1 - exp(log erfc), by a polynomial for the logarithm.
-template <>
-DV_INLINE float dv_erf<float>(float x) {
+template <> DV_INLINE float dv_erf<float>(float x) {
   const float s = x * x;
   float p = 8.19377674e-05f;
   p = dv_fma(p, s, -0.000809987658f);

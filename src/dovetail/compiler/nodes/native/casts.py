@@ -144,7 +144,7 @@ def _values(call: Call, fmt: Format) -> list[str]:
     if isinstance(fmt, NVFP4):
         own = f"dovetail_core::whole_scale(tensor, {fmt.block})"
         lines.append(f"rule{len(plan.structs) - 1}.whole = {_scalar(scale) or own};")
-    called = f"{plan.function}({', '.join(pointers)})"
+    called = f"dovetail_core::{plan.function}({', '.join(pointers)})"
     return [*lines, f'dovetail_core::check({called}, "{fmt}");']
 
 
@@ -169,7 +169,8 @@ def _affine(call: Call, fmt: Format) -> list[str]:
     lines = _tensor(call, _sizes(x, call.attributes["axis"]), drawn, (0.0, 0.0))
     channels = product(_need(scale).shape)
     lines.append(f"const auto codes = {value(integers_of(fmt))};")
-    called = f"dv_cast_affine(&tensor, {channels}, {start(scale)}, {start(zero)}, &codes)"
+    arguments = f"&tensor, {channels}, {start(scale)}, {start(zero)}, &codes"
+    called = f"dovetail_core::dv_cast_affine({arguments})"
     return [*lines, f'dovetail_core::check({called}, "{fmt}");']
 
 
@@ -187,7 +188,7 @@ def _ranged(call: Call, fmt: Format) -> list[str]:
         sizes = ("1", product(x.shape), "1")
     else:
         return [*_tensor(call, _sizes(x, channel), drawn, (0.0, 0.0)), codes, *_covered(fmt)]
-    called = f"dv_cast_integers(&tensor, {run}, &codes)"
+    called = f"dovetail_core::dv_cast_integers(&tensor, {run}, &codes)"
     lines = _tensor(call, sizes, drawn, (0.0, 0.0))
     return [*lines, codes, f'dovetail_core::check({called}, "{fmt}");']
 
@@ -205,7 +206,8 @@ def _short_rows(x: Operand, channel: int | None) -> int | None:
 
 
 def _covered(fmt: IntFormat) -> list[str]:
-    called = "dv_cast_affine(&tensor, int64_t(scales.size()), scales.data(), zeros.data(), &codes)"
+    arguments = "&tensor, int64_t(scales.size()), scales.data(), zeros.data(), &codes"
+    called = f"dovetail_core::dv_cast_affine({arguments})"
     return [
         "std::vector<float> scales;",
         "std::vector<int32_t> zeros;",

@@ -4,13 +4,17 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <dlfcn.h>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-extern "C" {
+namespace dovetail_core {
+
+// The core's interface; its functions are found when they are first called.
+namespace interface {
 const char* dv_message(int32_t status);
 int32_t dv_cast_element(const dv_tensor*, const dv_element*);
 int32_t dv_cast_posit(const dv_tensor*, const dv_posit*);
@@ -32,9 +36,39 @@ int64_t dv_packed_bytes(const dv_shape*);
 int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes, int32_t is_signed, void*);
 int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
                const dv_output*);
+} // namespace interface
+
+inline void* found(const char* name) {
+  static void* const core = dlopen(DOVETAIL_CORE_PATH, RTLD_NOW | RTLD_LOCAL);
+  void* const symbol = core ? dlsym(core, name) : nullptr;
+  if (!symbol)
+    throw std::runtime_error(std::string("the native core lacks ") + name);
+  return symbol;
 }
 
-namespace dovetail_core {
+#define DOVETAIL_CORE_FUNCTION(name)                                                               \
+  template <class... Given> auto name(Given... given) {                                            \
+    static const auto function = reinterpret_cast<decltype(&interface::name)>(found(#name));       \
+    return function(given...);                                                                     \
+  }
+DOVETAIL_CORE_FUNCTION(dv_message)
+DOVETAIL_CORE_FUNCTION(dv_cast_element)
+DOVETAIL_CORE_FUNCTION(dv_cast_posit)
+DOVETAIL_CORE_FUNCTION(dv_cast_octaves)
+DOVETAIL_CORE_FUNCTION(dv_cast_steps)
+DOVETAIL_CORE_FUNCTION(dv_cast_blocks)
+DOVETAIL_CORE_FUNCTION(dv_cast_scaled)
+DOVETAIL_CORE_FUNCTION(dv_largest)
+DOVETAIL_CORE_FUNCTION(dv_extremes)
+DOVETAIL_CORE_FUNCTION(dv_cast_affine)
+DOVETAIL_CORE_FUNCTION(dv_cast_integers)
+DOVETAIL_CORE_FUNCTION(dv_quantize)
+DOVETAIL_CORE_FUNCTION(dv_table_bytes)
+DOVETAIL_CORE_FUNCTION(dv_prepare_table)
+DOVETAIL_CORE_FUNCTION(dv_packed_bytes)
+DOVETAIL_CORE_FUNCTION(dv_pack)
+DOVETAIL_CORE_FUNCTION(dv_run)
+#undef DOVETAIL_CORE_FUNCTION
 
 inline void check(int32_t status, const char* operation) {
   if (status)

@@ -6,26 +6,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dovetail.compiler.nodes.environments import library
 from dovetail.compiler.nodes.native.casts import cast_code
 from dovetail.compiler.nodes.native.layers import layer_code
 from dovetail.compiler.nodes.native.structs import declarations
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 from dovetail.kernels import native as core
 
-__all__ = ["Core", "core_header", "native"]
-
-Core = library("Core", __name__, lambda: [str(core.library_path())])
+__all__ = ["core_header", "native"]
 
 
 @lru_cache(maxsize=1)
 def core_header() -> str:
     """The declarations that every ``native`` tasklet relies on."""
     rest = "\n".join(Path(__file__).with_name(n).read_text() for n in ("core.h", "layers.h"))
-    return f"#ifndef DOVETAIL_CORE\n#define DOVETAIL_CORE\n{declarations()}\n{rest}\n#endif"
+    path = f'#define DOVETAIL_CORE_PATH "{core.library_path()}"'
+    return f"#include <cstdint>\n{path}\n{declarations()}\n{rest}"
 
 
-@expands("native", [Core])
+@expands("native", [])
 def native(node: Operator, state: Any, sdfg: Any) -> Any:
     """Dovetail's own kernel, called without torch or Python in between."""
     del state

@@ -2,17 +2,6 @@
 #include <memory>
 #include <mutex>
 
-extern "C" {
-int32_t dv_quantize(const float*, int64_t outer, int64_t channels, int64_t inner, const float*,
-                    const int32_t*, int32_t qmin, int32_t qmax, int32_t bytes, void* out);
-int64_t dv_table_bytes();
-void dv_prepare_table(const int32_t* table, void* out);
-int64_t dv_packed_bytes(const dv_shape*);
-int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes, int32_t is_signed, void*);
-int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
-               const dv_output*);
-}
-
 namespace dovetail_core {
 
 // A multiplier with its table of all products, in the kernels' form.
