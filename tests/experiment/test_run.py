@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dovetail.analysis.report import read
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, check, run
 from dovetail.experiment.check import differences
@@ -175,3 +176,18 @@ def test_what_cannot_be_is_refused_before_any_measuring(folder, override, messag
 def test_a_recipe_file_is_no_experiment(folder, key) -> None:
     with pytest.raises(DovetailError, match=f"the key '{key}' is missing; a run needs it"):
         run(folder / "digits.yaml", overrides=[f"{key}=null"])
+
+
+def test_an_attribution_is_measured_where_it_is_asked_for(folder) -> None:
+    rule = "rules=[{match: head, input: int8, weight: int4}]"
+    measure = "measure=[accuracy, attribution]"
+    drop = ["fit=null", "require={}", "data.batch_size=400"]
+    found = run(folder / "digits.yaml", overrides=[rule, measure, *drop], out=folder / "attributed")
+    assert found.attribution is not None
+    assert [row.source for row in found.attribution] == ["input", "weight"]
+    assert found.attribution.emulated_metric == found.stages[-1].accuracy.value
+    report = json.loads((folder / "attributed/report.json").read_text())
+    assert report["attribution"] == found.attribution.to_dict()
+    assert read(folder / "attributed").attribution == report["attribution"]
+    assert 'id="attribution"' in (folder / "attributed/report.html").read_text()
+    assert check(folder / "attributed") == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dovetail._plain import plain
 
 if TYPE_CHECKING:
-    from dovetail.analysis import Interval
+    from dovetail.analysis import Attribution, Interval
     from dovetail.analysis.layers import LayerTable
     from dovetail.costs import CostReport
     from dovetail.emulation import Plan
@@ -44,8 +44,9 @@ class RunResult:
     """Everything that `dovetail run` prints and writes.
 
     `layers` is the per-layer analysis of the recipe before recovery and retraining, `cost` what the
-    operations take on one batch (None unless energy is measured); `recovered` are
-    the post-training recipes as carried out; `met` and `missed` hold one sentence for each
+    operations take on one batch (None unless energy is measured), `attribution`
+    that of the recovered network (None unless it is measured); `recovered` are the post-training
+    recipes as carried out; `met` and `missed` hold one sentence for each
     condition of `require`, judged on the last stage; `resolved` is the experiment file with every
     default spelled out; `report` the folder for its files.
     """
@@ -60,6 +61,7 @@ class RunResult:
     stages: tuple[Stage, ...]
     layers: LayerTable
     cost: CostReport | None
+    attribution: Attribution | None
     plan: Plan
     multipliers: Mapping[str, Multiplier | FloatMultiplier]
     recovered: tuple[Recovery, ...]
@@ -87,6 +89,7 @@ class RunResult:
             "plan": plain(self.plan.to_dict()),
             "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
             "recovered": [plain(done.to_dict()) for done in self.recovered],
+            **({} if self.attribution is None else {"attribution": self.attribution.to_dict()}),
             "fit": None if self.fit is None else plain(self.fit.to_dict()),
             "met": list(self.met),
             "missed": list(self.missed),

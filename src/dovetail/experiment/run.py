@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dovetail.analysis import accuracy, layers, perplexity, report, sqnr_db
+from dovetail.analysis import accuracy, attribute, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
 from dovetail.analysis.outputs import agreement, outputs
 from dovetail.calibration.batches import calibrate_on
@@ -160,6 +160,11 @@ def _measured(
             logits, _ = outputs(model, steps.over(work.test), spec.seed)
         stages.append(_stage("recovered", logits, reference, target, energy))
 
+    attribution = None
+    if "attribution" in spec.measure:
+        with steps.counted("attributing") as tell:
+            attribution = attribute(model, work.test, seed=spec.seed, progress=tell)
+
     fitted = None
     if spec.fit is not None:
         fitted = retrain(model, work, file, progress=steps.shown, write=write)
@@ -187,6 +192,7 @@ def _measured(
         stages=tuple(stages),
         layers=table,
         cost=spent,
+        attribution=attribution,
         plan=plan,
         multipliers={repr(op.arithmetic.mul): op.arithmetic.mul for op in plan.ops},
         recovered=recovered,

@@ -75,6 +75,8 @@ def numbers_of(result: RunResult) -> dict[str, Any]:
 def read(folder: str | Path) -> Contents:
     """The parts in ``folder``: of ``report.json``, ``attribution.json`` and ``search.json``.
 
+    Without the second an attribution that the run itself made counts.
+
     >>> read("no/such/folder")
     Traceback (most recent call last):
     dovetail.errors.DovetailError: 'no/such/folder' holds no report.json, attribution.json ...
@@ -87,6 +89,8 @@ def read(folder: str | Path) -> Contents:
         raise DovetailError(
             f"'{folder}' holds no {', '.join(_FILES.values())}; give the folder that a run wrote"
         )
+    if "attribution" in parts.get("run", {}):
+        parts.setdefault("attribution", parts["run"]["attribution"])
     if "search" in parts:
         parts["search"] = Search.of(parts["search"])
     contents = Contents(**parts)

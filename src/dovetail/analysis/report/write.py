@@ -27,7 +27,7 @@ def write(folder: str | Path, result: RunResult, *, command: str) -> Path:
     with every default spelt out. Files of an earlier run are replaced.
     """
     numbers = {"command": command, "versions": versions(), **numbers_of(result)}
-    html = page(Contents(run=numbers))
+    html = page(Contents(run=numbers, attribution=numbers.get("attribution")))
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)

@@ -15,7 +15,7 @@ from dovetail.recipe.sections.base import Spec
 
 __all__ = ["COMPARISONS", "Condition", "Measures", "RequireSpec", "condition_of"]
 
-Measure = Literal["accuracy", "perplexity", "sqnr", "energy"]
+Measure = Literal["accuracy", "perplexity", "sqnr", "energy", "attribution"]
 
 
 def _with_accuracy(value: Sequence[str]) -> Sequence[str]:
