@@ -5,6 +5,7 @@ from __future__ import annotations
 from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.catalog import catalog
 from dovetail.multipliers.cost import Cost, relative_energy
+from dovetail.multipliers.designs import design
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.facts import CircuitFacts
 from dovetail.multipliers.family import Family
@@ -31,6 +32,7 @@ __all__ = [
     "SumErrors",
     "any_multiplier",
     "catalog",
+    "design",
     "families",
     "float_multiplier",
     "multiplier",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -200,6 +201,47 @@ class Multiplier(ABC):
 
         return None if self.circuit is None else estimated(self.circuit)
 
+    def to_verilog(self, name: str | None = None) -> str:
+        """Combinational Verilog of `circuit`: a module of inputs ``a``, ``w`` and output ``y``.
+
+        ``name`` is the module's, by default made of the multiplier's. `dv.multiplier` reads the
+        file back. Refused where no gates are known.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> multiplier("array(mask=1, bits=1, signed=False)").to_verilog("one").splitlines()[1]
+        'module one(input [0:0] a, input [0:0] w, output [1:0] y);'
+        """
+        from dovetail.multipliers.circuits.verilog import verilog
+
+        if self.circuit is None:
+            raise DovetailError(
+                f"{self!r} is known by its products, not by its gates: only arrays of partial "
+                "products (array, broken_array, truncated, the catalogue's) and multipliers read "
+                "from Verilog can be written as Verilog; to_c() writes any table"
+            )
+        return verilog(self.circuit, _identifier(name, self.name), repr(self))
+
+    def to_c(self, name: str | None = None) -> str:
+        """C source of one function ``f(a, w)``, and of a check of all products.
+
+        An array of partial products becomes a sum of masked products, anything else up to 8 + 8
+        bits a table; wider ones without such a form are refused. With ``-DDOVETAIL_CHECK`` the file
+        is a program that compares a checksum of all products.
+
+        >>> from dovetail.multipliers import multiplier
+        >>> "int32_t f(uint8_t a, uint8_t w)" in multiplier("kulkarni(signed=False)").to_c("f")
+        True
+        """
+        from dovetail.multipliers.circuits.c_code import c_code
+        from dovetail.multipliers.partial_products import PartialProducts
+
+        if not isinstance(self, PartialProducts) and not self._tabulable(16):
+            raise DovetailError(
+                f"{self!r} has 2**{sum(self._width())} products, too many for a table in C, and is "
+                "no array of partial products"
+            )
+        return c_code(self, _identifier(name, self.name))
+
     @property
     def max_abs(self) -> int:
         """The largest ``|f(a, w)|`` over all operand pairs.
@@ -287,6 +329,16 @@ class Multiplier(ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _identifier(name: str | None, otherwise: str) -> str:
+    """A name that C and Verilog both take."""
+    if name is None:
+        made = re.sub(r"\W", "_", otherwise)
+        return made if made[:1].isalpha() else f"m_{made}"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise DovetailError(f"name={name!r} names no function; give letters, digits and _")
+    return name
 
 
 def _describe(bits: Bits, signed: bool) -> str:

@@ -30,7 +30,7 @@ from dovetail.multipliers.operands import (
     spell_bits,
 )
 
-__all__ = ["PartialProducts", "array"]
+__all__ = ["PartialProducts", "array", "extremes"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,13 +73,13 @@ class PartialProducts(Multiplier):
     @cached_property
     def _ends(self) -> tuple[int, int]:
         """The least and the largest product."""
-        least, most = _extremes(mask_matrix(self.mask, self.bits), self.bits, self.signed)
+        least, most = extremes(mask_matrix(self.mask, self.bits), self.bits, self.signed)
         return least + self.constant, most + self.constant
 
     def _exact_errors(self) -> dict[str, Any]:
         """The worst error is the dropped array's extreme; the bias needs each bit's mean, 1/2."""
         dropped = 1 - mask_matrix(self.mask, self.bits)
-        low, high = _extremes(dropped, self.bits, self.signed)
+        low, high = extremes(dropped, self.bits, self.signed)
         least, most = self.constant - high, self.constant - low
         rows, columns = (bit_weights(width, self.signed) for width in self.bits)
         known: dict[str, Any] = {
@@ -135,7 +135,7 @@ def _spell(m: PartialProducts) -> str:
     return rest.replace("(", f"(mask=0x{m.mask:x}, ", 1)
 
 
-def _extremes(matrix: IntArray, bits: Bits, signed: bool) -> tuple[int, int]:
+def extremes(matrix: IntArray, bits: Bits, signed: bool) -> tuple[int, int]:
     """The least and the largest sum of the partial products in ``matrix``.
 
     For a fixed second operand the best first operand sets exactly the rows that help.
