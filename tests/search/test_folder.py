@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import dovetail as dv
+from dovetail.analysis import report
+from dovetail.analysis.figures.drawing import COLOURS
 from dovetail.search import Front, Space
-from dovetail.search.figure import svg
+from dovetail.search.files import svg
 from search_models import BASE, SPACE, Small, batches, by_hand, found
 
 
@@ -37,11 +39,19 @@ def test_the_picture_shows_every_design_with_its_figures(front: Front) -> None:
     text = (front.folder / "pareto.svg").read_text()
     assert text == svg(front)
     root = ElementTree.fromstring(text)
-    kinds = [c.get("class") for c in root.iter("{http://www.w3.org/2000/svg}circle")]
-    assert kinds.count("front") == len(front)
-    assert len(kinds) == len(front.trials)
+    fills = [c.get("fill") for c in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert fills.count(COLOURS["blue"]) == len(front)
+    assert len(fills) == len(front.trials)
     assert "href" not in text
     assert "<script" not in text
+
+
+def test_the_report_shows_the_search(front: Front) -> None:
+    assert front.folder is not None
+    contents = report.read(front.folder)
+    assert contents.search is not None
+    assert [d.number for d in contents.search.designs if d.front] == sorted(t.number for t in front)
+    assert "<h2>Designs</h2>" in report.page(contents)
 
 
 def test_every_recipe_gives_the_same_figures(front: Front) -> None:
@@ -98,7 +108,7 @@ def test_one_objective_and_no_front_can_be_drawn() -> None:
     ElementTree.fromstring(svg(alone))
     none = found(trials=2, constraints={"sqnr": ">1000"})
     assert len(none) == 0
-    assert 'class="missed"' in svg(none)
+    assert svg(none).count('r="3.5" fill="none"') == len(none.trials)  # hollow
     with pytest.raises(dv.DovetailError, match="no design met every constraint"):
         none.best("energy")
 

@@ -1,33 +1,47 @@
-"""The folder of a search: the front as a table and a picture, and the recipe of every point."""
+"""The folder of a search: the front as a table and a picture, the recipe of every point, a page."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from dovetail.search.figure import svg
+from dovetail._plain import plain
+from dovetail.analysis.figures import Design, pareto
 from dovetail.search.front import Front, Trial
 
-__all__ = ["JOURNAL", "as_csv", "write"]
+__all__ = ["JOURNAL", "as_csv", "svg", "write"]
 
 JOURNAL = "study.journal"
 
 
 def write(front: Front, folder: Path, recipe: Callable[[Trial], str]) -> None:
-    """Write ``pareto.csv``, ``pareto.svg`` and ``recipes/<trial>.yaml``; those of points that are
-    none any more are taken away. ``recipe`` gives a trial's text."""
+    """Write ``pareto.csv``, ``pareto.svg``, ``search.json`` (every trial, for reports) and
+    ``recipes/<trial>.yaml``; those of points that are none any more are taken away. ``recipe``
+    gives a trial's text."""
     recipes = folder / "recipes"
     recipes.mkdir(parents=True, exist_ok=True)
     (folder / "pareto.csv").write_text(as_csv(front), encoding="utf-8")
     (folder / "pareto.svg").write_text(svg(front), encoding="utf-8")
+    text = json.dumps(plain(front.to_dict()), indent=1, allow_nan=False)
+    (folder / "search.json").write_text(text + "\n", encoding="utf-8")
     wanted = {f"{trial.number}.yaml": trial for trial in front}
     for old in recipes.glob("*.yaml"):
         if old.name not in wanted:
             old.unlink()
     for name, trial in wanted.items():
         (recipes / name).write_text(recipe(trial), encoding="utf-8")
+
+
+def svg(front: Front) -> str:
+    """The first two objectives of every design; the front as steps."""
+    points = {trial.number for trial in front.points}
+    designs = [
+        Design(t.number, t.values, t.design, t.number in points, t.feasible) for t in front.trials
+    ]
+    return pareto(designs, front.objectives.directions).svg() + "\n"
 
 
 def as_csv(front: Front) -> str:

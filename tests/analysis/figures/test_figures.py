@@ -72,11 +72,23 @@ def test_a_cell_is_as_full_as_its_change_is_large() -> None:
     assert len(told) == 24
     worst = told["head: mul mul8s_1L2N@v2022"]
     assert (worst.fill, worst.opacity) == ("orange", max(mark.opacity for mark in cells))
-    assert "95 % −0.16 to −0.14" in worst.tip
+    assert "change alone −0.15, 95 % −0.16 to −0.14\nmade exact +0.075" in worst.tip
     assert told["conv1: input int8"].fill == "blue"
     assert told["conv3: acc int32"].opacity == 0
     words = [mark.text for mark in drawing.marks if isinstance(mark, Words)]
     assert "−15" in words  # percentage points of accuracy
+
+
+def test_what_is_made_exact_has_a_map_of_its_own() -> None:
+    cells = change_map(attribution(), disabled=True).marks
+    told = {m.tip.splitlines()[0]: m for m in cells if isinstance(m, Box) and m.tip}
+    best = told["head: mul mul8s_1L2N@v2022"]
+    assert (best.fill, best.opacity) == (
+        "blue",
+        max(m.opacity for m in told.values() if m.fill != "track"),
+    )
+    assert "made exact (with mul) −0.005" in told["head: input int8"].tip
+    assert told["conv3: acc int32"].fill == "track"
 
 
 def test_what_harms_depends_on_the_metric() -> None:
@@ -97,10 +109,10 @@ def test_counts_outside_the_range_are_orange() -> None:
     assert len(bars) == sum(count > 0 for count in given["counts"])
 
 
-def test_a_far_end_is_told_in_words_and_a_near_one_drawn() -> None:
-    far = [m.text for m in drawings()["far"].marks if isinstance(m, Words)]
-    assert "← to −448" in far
-    assert "to 448 →" in far
+def test_ends_are_told_in_words_and_near_ones_drawn() -> None:
+    far = drawings()["far"].marks
+    assert "fp8_e4m3fn, −448 to 448" in [m.text for m in far if isinstance(m, Words)]
+    assert not [m for m in far if isinstance(m, Line) and m.dashed]
     dashed = [m for m in drawings()["histogram"].marks if isinstance(m, Line) and m.dashed]
     assert len(dashed) == 2
 

@@ -69,7 +69,7 @@ def test_figures_for_papers(copy, numbers, capsys) -> None:
     written = json.loads(capsys.readouterr().out)["written"]
     names = sorted(path.removeprefix(f"{copy}/figures/") for path in written[1:])
     assert names == sorted(
-        ["attribution-sqnr.svg", "attribution.csv", "attribution.svg"]
+        ["attribution-disabled.svg", "attribution-sqnr.svg", "attribution.csv", "attribution.svg"]
         + ["energy.csv", "energy.svg", "layers.csv", "layers.svg"]
         + [
             f"operand-{op}-input.svg"

@@ -16,16 +16,21 @@ __all__ = ["change_map", "in_points", "noise_map"]
 _ROW, _HEAD = 24.0, 30.0
 
 
-def change_map(attribution: Mapping[str, Any], width: float = 680) -> Drawing:
-    """What each source alone changes in the metric: orange where it harms, blue where it helps."""
-    rows = attribution["rows"]
+def change_map(
+    attribution: Mapping[str, Any], width: float = 680, *, disabled: bool = False
+) -> Drawing:
+    """What each source alone changes in the metric: orange where it harms, blue where it helps.
+
+    With ``disabled``: what making it alone exact changes in the emulated network.
+    """
+    rows, name = attribution["rows"], "disabled_delta_metric" if disabled else "delta_metric"
     better = attribution["higher_is_better"]
     points = 100.0 if in_points(attribution) else 1.0
     sign = -1.0 if better is not False else 1.0
-    most = max((abs(number(row["delta_metric"]) or 0.0) for row in rows), default=0.0) or 1.0
+    most = max((abs(number(row[name]) or 0.0) for row in rows), default=0.0) or 1.0
 
     def cell(row: Mapping[str, Any]) -> tuple[str, float, str]:
-        delta = number(row["delta_metric"])
+        delta = number(row[name])
         if delta is None or math.isnan(delta):
             return "track", 1.0, "–"
         role = "orange" if delta * sign > 0 else "blue"
@@ -33,7 +38,8 @@ def change_map(attribution: Mapping[str, Any], width: float = 680) -> Drawing:
         return role, 0.0 if delta == 0 else 0.12 + 0.83 * share, _signed(points * delta, 2)
 
     unit = " in percentage points" if points > 1 else ""
-    what = f"change of {attribution['metric']}{unit} by each source of error of each operation"
+    how = "made exact alone" if disabled else "alone"
+    what = f"change of {attribution['metric']}{unit} by each source of error {how}"
     return _map(rows, cell, what, width)
 
 
@@ -113,10 +119,14 @@ def _cell(
 
 def _tip(row: Mapping[str, Any]) -> str:
     lines = [f"{row['op']}: {row['source']} {row['value']}"]
-    lines.append(f"change {_signed(number(row['delta_metric']))}")
+    lines.append(f"change alone {_signed(number(row['delta_metric']))}")
     low, high = number(row["ci_low"]), number(row["ci_high"])
     if low is not None and high is not None:
         lines[-1] += f", 95 % {_signed(low)} to {_signed(high)}"
+    exact = number(row["disabled_delta_metric"])
+    if exact is not None:
+        others = f" (with {', '.join(row['with_sources'])})" if row["with_sources"] else ""
+        lines.append(f"made exact{others} {_signed(exact)}")
     alone, output = number(row["isolated_sqnr_db"]), number(row["accumulated_sqnr_db"])
     lines.append(f"SQNR alone {_decibels(alone)}, of the output {_decibels(output)}")
     return "\n".join(lines)

@@ -42,30 +42,28 @@ def histogram(found: Mapping[str, Any], width: float = 320) -> Drawing:
         for value in ticks(left, right, 5)
     ]
     name = f"{found['op']} {found['slot']}"
-    form = found["format"] or "exact"
+    form = found["format"] or "not cast"
+    form += f", {short(low)} to {short(high)}" if known else ""
     marks.append(Words(8, 14, fitted(name, width - 16, 12), "start", "ink", bold=True, tip=name))
     marks.append(Words(8, 29, fitted(form, width - 16, 11), size=11, tip=form))
-    return Drawing(width, _TOP + _HEIGHT - 6, f"values of {name}, cast to {form}", tuple(marks))
+    return Drawing(width, _TOP + _HEIGHT - 6, f"values of {name}: {form}", tuple(marks))
 
 
 def _seen(start: float, end: float, low: float | None, high: float | None) -> tuple[float, float]:
     """The part of the axis to show: the values, and the format's ends where they are near."""
-    span = (end - start) or 1.0
+    span = 1.5 * (end - start) or 1.0
     near = [v for v in (low, high) if v is not None and start - span <= v <= end + span]
     return min([start, *near]), max([end, *near])
 
 
 def _range(found: Mapping[str, Any], across: Scale, base: float) -> list[Mark]:
-    """The ends of the format (in words where they are far outside), and the values between them."""
+    """The ends of the format where they are not far outside, and the values between them."""
     low, high = found["low"], found["high"]
-    marks: list[Mark] = []
-    for end, edge, anchor in ((low, across.start, "start"), (high, across.end, "end")):
-        if across.low <= end <= across.high:
-            ends = ((across(end), _TOP - 2), (across(end), base + 9))
-            marks.append(Line(ends, "ink", 1.2, dashed=True))
-        else:
-            words = f"← to {short(end)}" if anchor == "start" else f"to {short(end)} →"
-            marks.append(Words(edge, _TOP + 12, words, anchor, size=11))
+    marks: list[Mark] = [
+        Line(((across(end), _TOP - 2), (across(end), base + 9)), "ink", 1.2, dashed=True)
+        for end in (low, high)
+        if across.low <= end <= across.high
+    ]
     seen = [v for v in grid(found["format"], low, high) if across.low <= v <= across.high]
     return marks + _teeth([across(v) for v in seen], base)
 

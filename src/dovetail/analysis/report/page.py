@@ -78,6 +78,9 @@ def _of_attribution(
     found = [one for slots in attribution["histograms"].values() for one in slots.values()]
     return {
         "change_map": _twice(lambda width: change_map(attribution, width), markup),
+        "disabled_map": _twice(lambda width: change_map(attribution, width, disabled=True), markup)
+        if any(row["disabled_delta_metric"] is not None for row in attribution["rows"])
+        else None,
         "noise_map": _twice(lambda width: noise_map(attribution, width), markup),
         "histograms": [markup(histogram(one).svg(inline=True)) for one in found if one["counts"]],
         "points": in_points(attribution),

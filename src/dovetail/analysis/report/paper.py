@@ -65,6 +65,8 @@ def _drawings(contents: Contents) -> dict[str, Drawing]:
             found["energy"] = energy_bars(contents.run["cost"])
     if contents.attribution is not None:
         found["attribution"] = change_map(contents.attribution)
+        if any(row["disabled_delta_metric"] is not None for row in contents.attribution["rows"]):
+            found["attribution-disabled"] = change_map(contents.attribution, disabled=True)
         found["attribution-sqnr"] = noise_map(contents.attribution)
         for op, slots in contents.attribution["histograms"].items():
             for slot, one in slots.items():
