@@ -57,6 +57,12 @@ def search(
     Writes pareto.csv, pareto.svg and the recipe of every design on the front, which `dovetail run`
     repeats to the same numbers. Every result is in study.journal at once: stop whenever you like,
     and give the same command to go on; give it again elsewhere, on the same folder, to help.
+    `dovetail report` on the folder draws every design.
+
+    \b
+    Examples:
+      dovetail search study.yaml --workers 2
+      dovetail search study.yaml --strategy tpe --trials 60 --out out/study
     """
     from dovetail.experiment.search import search as search_experiment
 
