@@ -15,7 +15,7 @@ from dovetail.compiler.groups.model import Call, Loops, Program, Reduction
 from dovetail.compiler.variant import Variant
 from dovetail.errors import DovetailError
 
-__all__ = ["TOLERANCE", "check", "is_exact", "is_random"]
+__all__ = ["TOLERANCE", "check", "compare", "is_exact", "is_random"]
 
 #: Largest difference of outputs and gradients, relative to the largest element of the tensor.
 TOLERANCE = 1e-4
@@ -56,10 +56,10 @@ def check(source: nn.Module, made: Variant, tolerance: float | None) -> None:
         theirs, their_grads = _run(source, lambda *a, **k: source(*a, **k), made)
     with _undisturbed(source), torch.set_grad_enabled(made.gradients):
         ours, our_grads = _run(source, lambda *a, **k: made.call(a, k), made)
-    _compare("output", ours, theirs, limit, 0.0)
+    compare("output", ours, theirs, limit, 0.0)
     if made.gradients:
         scale = max((float(g.abs().max()) for g in their_grads if _counts(g)), default=0.0)
-        _compare("gradient", our_grads, their_grads, max(limit, 10 * TOLERANCE), FLOOR * scale)
+        compare("gradient", our_grads, their_grads, max(limit, 10 * TOLERANCE), FLOOR * scale)
 
 
 def _counts(value: Any) -> bool:
@@ -107,9 +107,16 @@ def _requires_grad(value: Any) -> bool:
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def _compare(
+def compare(
     what: str, ours: Sequence[Any], theirs: Sequence[Any], limit: float, floor: float
 ) -> None:
+    """Refuse tensors that differ by more than ``limit`` of the largest element, or of ``floor``.
+
+    >>> compare("output", [torch.ones(2)], [torch.ones(2)], 0.0, 0.0)
+    >>> compare("output", [torch.ones(2)], [torch.zeros(2)], 0.1, 0.0)
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: compiled output 0 differs from eager by 1 of its largest ...
+    """
     if len(ours) != len(theirs):
         raise DovetailError(f"compiled: {len(ours)} {what}s where eager has {len(theirs)}")
     for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):

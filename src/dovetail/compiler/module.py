@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from dovetail.compiler.check import check
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
+from dovetail.compiler.unit import Unit
 from dovetail.compiler.variant import Variant
 from dovetail.emulation.trace import arguments_of
 from dovetail.errors import DovetailError, unknown
@@ -97,6 +98,12 @@ class CompiledModule(nn.Module):
         return self
 
     # -- looking inside -------------------------------------------------------------------------
+
+    @property
+    def units(self) -> list[Unit]:
+        """The compiled functions: forward, and backward if there is one."""
+        both = (self._current.forward, self._current.backward)
+        return [unit for unit in both if unit is not None]
 
     @property
     def groups(self) -> list[Any]:

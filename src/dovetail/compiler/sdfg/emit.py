@@ -14,7 +14,7 @@ from dovetail.compiler.sdfg.rows import emit_rows
 
 __all__ = ["emit"]
 
-HEADER = '#include "dovetail_math.h"'
+HEADER = '#include "dovetail_math.h"\n'
 
 
 def emit(program: Program) -> Any:

@@ -1,0 +1,80 @@
+"""`dovetail compile`: a model as compiled code, and everything it was made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dovetail.cli.console import say, say_json
+from dovetail.cli.options import Files, Json, Out, Set, Threads, overrides
+
+__all__ = ["compile"]
+
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="Write the SDFG, its view, the C++ and the nodes to a folder."),
+]
+Backward = Annotated[bool, typer.Option("--backward", help="Compile gradients, too.")]
+Level = Annotated[
+    str, typer.Option(metavar="LEVEL", help="Rows of the table: operator, map or scalar.")
+]
+
+
+def compile(
+    files: Files,
+    set_: Set = None,
+    threads: Threads = None,
+    show: Show = False,
+    out: Out = None,
+    backward: Backward = False,
+    level: Level = "map",
+    json: Json = False,
+) -> None:
+    """Compile the model of an experiment, compare it with eager, and list its nodes."""
+    from dovetail.compiler.module import compile as compile_
+    from dovetail.compiler.report import LEVELS
+    from dovetail.emulation import apply_
+    from dovetail.errors import unknown
+    from dovetail.experiment.subject import subject
+    from dovetail.recipe.schema import load
+
+    if level not in LEVELS:
+        raise unknown("level", level, LEVELS)
+    experiment = load(files, overrides(set_, threads))
+    work = subject(experiment)
+    if len(experiment.recipe):
+        apply_(work.model, experiment.recipe, work.example)
+    compiled = compile_(work.model.eval(), work.example, backward=backward)
+    report = compiled.report()
+    written = _written(compiled, report, out or Path(f"{work.name}-compiled")) if show else []
+    if json:
+        say_json({**report.to_dict(), "files": [str(path) for path in written]})
+        return
+    say(report.table(level))
+    for path in written:
+        say(f"wrote {path}")
+
+
+def _written(compiled: Any, report: Any, folder: Path) -> list[Path]:
+    from json import dumps
+
+    from dovetail.compiler.view import html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for unit in compiled.units:
+        texts = {
+            "sdfg": dumps(unit.sdfg.to_json()),
+            "html": html(unit),
+            "cpp": unit.code,
+            "groups.txt": f"{unit.program}\n",
+        }
+        for suffix, text in texts.items():
+            found.append(folder / f"{unit.name}.{suffix}")
+            found[-1].write_text(text, encoding="utf-8")
+    found.append(folder / "nodes.txt")
+    levels = [f"{level}\n{report.table(level)}\n" for level in ("operator", "map", "scalar")]
+    found[-1].write_text("\n".join(levels), encoding="utf-8")
+    return found

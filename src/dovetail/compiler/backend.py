@@ -1,0 +1,101 @@
+"""``torch.compile(model, backend="dovetail")``: Dynamo's graphs, compiled forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from dovetail.compiler.capture import decompositions
+from dovetail.compiler.check import TOLERANCE, compare, is_random
+from dovetail.compiler.passes.pipeline import Pipeline, chosen
+from dovetail.compiler.unit import Unit
+from dovetail.errors import unknown
+from dovetail.formats.realise.whole import whole_casts
+
+__all__ = ["dovetail"]
+
+_OPTIONS = ("optimize", "check", "tolerance")
+
+
+def dovetail(
+    graph: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Callable[..., Any]:
+    """The backend. ``options``: ``optimize``, ``check`` and ``tolerance``, as of ``dv.compile``.
+
+    The first call of each function compares its results with those of its graph, run eagerly.
+    """
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
+
+    given = dict(options or {})
+    for name in given:
+        if name not in _OPTIONS:
+            raise unknown("option", name, _OPTIONS)
+    pipeline = chosen(given.get("optimize", "default"))
+
+    def compiler(name: str) -> Callable[..., Any]:
+        return lambda made, _inputs: _boxed(_Function(name, made, pipeline, given))
+
+    with whole_casts():
+        backend = aot_autograd(
+            fw_compiler=compiler("forward"),
+            bw_compiler=compiler("backward"),
+            inference_compiler=compiler("forward"),
+            decompositions=decompositions(),
+            partition_fn=min_cut_rematerialization_partition,
+        )
+        compiled: Callable[..., Any] = backend(graph, example_inputs)
+    return compiled
+
+
+def _boxed(function: _Function) -> Callable[..., Any]:
+    """``function`` with the mark that it empties its list, where wrappers keep it."""
+
+    def run(inputs: list[Any]) -> list[Any]:
+        return function(inputs)
+
+    run._boxed_call = True  # type: ignore[attr-defined]
+    return run
+
+
+class _Function:
+    """A compiled graph as AOTAutograd calls it: with a list, which it empties."""
+
+    def __init__(
+        self, name: str, graph: fx.GraphModule, pipeline: Pipeline, options: Mapping[str, Any]
+    ) -> None:
+        self.unit = Unit(name, graph, pipeline.without(*_UNSAFE & set(pipeline.names)))
+        self.tolerance = options.get("tolerance")
+        self.unchecked = options.get("check", True) and not is_random(self.unit.program)
+        self.kernel = self.unit.kernel
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:
+        with torch.no_grad():
+            outputs = self.kernel(inputs)
+            if self.unchecked:
+                self._check(inputs, outputs)
+        inputs.clear()
+        return outputs
+
+    def _check(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        limit = TOLERANCE if self.tolerance is None else self.tolerance
+        expected = self.unit.graph(*inputs)
+        scale = max((float(v.abs().max()) for v in expected if _counts(v)), default=0.0)
+        pairs = [(m, o) for m, o in zip(outputs, expected, strict=True) if isinstance(o, Tensor)]
+        mine, theirs = [m for m, _ in pairs], [o for _, o in pairs]
+        compare(f"{self.unit.name} result", mine, theirs, 10 * limit, limit * scale)
+        self.unchecked = False
+
+
+#: AOTAutograd itself copies new values into buffers.
+_UNSAFE = {"update_in_place"}
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() > 0 and value.is_floating_point()

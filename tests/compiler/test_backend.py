@@ -1,0 +1,40 @@
+"""``torch.compile`` with dovetail's backend: outputs and gradients, and what it was told."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dovetail import DovetailError
+from dovetail.compiler.backend import dovetail
+from helpers import randn
+
+pytest.importorskip("dace")
+
+
+def test_training_through_torch_compile_is_eagers():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.BatchNorm1d(5)).train()
+    fast = torch.compile(copy.deepcopy(net), backend=dovetail)
+    for seed in range(2):
+        x = randn(4, 6, seed=seed)
+        for model in (net, fast):
+            model(x).square().sum().backward()
+    for mine, other in zip(fast.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(fast._orig_mod[2].running_var, net[2].running_var)
+
+
+def test_an_unknown_option_is_refused():
+    graph = torch.fx.symbolic_trace(nn.ReLU())
+    with pytest.raises(DovetailError, match="unknown option 'fuse'"):
+        dovetail(graph, [randn(2)], options={"fuse": True})
+
+
+def test_the_entry_point_names_the_backend():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'dovetail = "dovetail.compiler.backend:dovetail"' in text
