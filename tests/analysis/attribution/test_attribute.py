@@ -421,3 +421,138 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 def test_a_model_without_emulation_is_refused() -> None:
     with pytest.raises(DovetailError, match="this model is not emulated"):
         dv.attribute(nn.Linear(2, 2), [])
+
+
+def test_without_an_inspection() -> None:
+    model, loader = made("linear")
+    bare, whole = (dv.attribute(model, loader, resamples=0, inspected=n) for n in (0, 64))
+    assert (bare.ops, bare.histograms) == ((), ())
+    assert all(row.values is None and row.changed is None for row in bare)
+    assert [row.delta_metric for row in bare] == [row.delta_metric for row in whole]
+    assert list(bare.by_op) == list(whole.by_op)
+
+
+def test_the_active_one_of_several_recipes() -> None:
+    model, loader = made("linear")
+    dv.remove_(model)
+    rough = dv.Recipe(dv.rule("0", input="int8", weight="int3"))
+    dv.apply_several_(model, {"exact": dv.Recipe(), "rough": rough}, loader[0][0])
+    dv.switch(model, "rough")
+    several = dv.attribute(model, loader, resamples=0)
+    dv.remove_(model)
+    dv.apply_(model, rough, loader[0][0])
+    assert several == dv.attribute(model, loader, resamples=0)
+
+
+def test_several_inputs_and_outputs_with_logits() -> None:
+    class Output:
+        def __init__(self, logits: Tensor) -> None:
+            self.logits = logits
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor, y: Tensor, scale: float) -> Output:
+            return Output(self.a(x) + scale * self.b(y))
+
+    model, x, y = build(0, Two), randn(80, 6), randn(80, 4)
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int8", weight="int3")), (x, y, 0.5))
+    with dv.emulation.exact(model), torch.no_grad():
+        target = model(x, y, 0.5).logits.argmax(1)
+    for mode in ("exact", "first_order"):
+        found = dv.attribute(model, [(x, y, 0.5, target)], mode=mode, resamples=20)
+        assert [row.op for row in found] == ["a", "a", "b", "b"]
+        assert found.samples == 80
+        assert found["a", "weight"].values == 18
+        assert found["b", "input"].values == 64 * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_dtypes(dtype: torch.dtype) -> None:
+    model = build(0, lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))).to(dtype)
+    x = randn(16, 6, dtype=dtype)
+    dv.apply_(model, dv.Recipe(dv.rule("*", **INT8, mul=ROUGH)), x)
+    for mode in ("exact", "first_order"):
+        found = dv.attribute(model, [(x, torch.arange(16) % 3)], mode=mode, resamples=20)
+        assert all(np.isfinite(row.delta_metric) for row in found)
+        assert found["0", "mul"].isolated_sqnr_db < found["0", "input"].isolated_sqnr_db
+
+
+def test_masks_and_infinities() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.head = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mask = torch.full((x.shape[1], x.shape[1]), -torch.inf).triu(1)
+            scores = torch.softmax(self.q(x) @ self.k(x).mT + mask, -1)
+            return self.head(scores @ x).mean(1)
+
+    model, x = build(0, Masked), randn(12, 5, 6)
+    rules = [dv.rule("*", **INT8), dv.rule(op="add softmax", input="int8", output="int8")]
+    dv.apply_(model, dv.Recipe(*rules), x)
+    loader = [(x, torch.arange(12) % 3)]
+    for mode in ("exact", "first_order"):
+        found = dv.attribute(model, loader, mode=mode, resamples=20)
+        assert {row.kind for row in found} == {"linear", "matmul", "add", "softmax"}
+        for row in found:
+            assert row.isolated_sqnr_db > 15
+            assert np.isfinite(row.delta_loss)
+
+
+def test_inference_mode_around_it_and_empty_batches_in_it() -> None:
+    model, loader = made("conv")
+    wanted = dv.attribute(model, loader, resamples=20)
+    empty = (torch.zeros(0, 2, 5, 5), torch.zeros(0, dtype=torch.long))
+    with torch.inference_mode():
+        inner = [(x.clone(), t.clone()) for x, t in loader]
+        found = dv.attribute(model, [empty, *inner, empty], resamples=20)
+        predicted = dv.attribute(model, inner, mode="first_order", resamples=20)
+    assert found == wanted
+    assert predicted == dv.attribute(model, loader, mode="first_order", resamples=20)
+
+
+def test_a_state_that_a_pass_changes_is_put_back_before_the_next() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+            self.register_buffer("runs", torch.ones(()))
+            self.register_buffer("last", torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x) * self.runs + self.last
+            self.runs.mul_(2)
+            self.last = y[-1].detach()
+            return y
+
+    model, x = build(0, Counting), randn(8, 6)
+    target = model.a(x).argmax(1)
+    dv.apply_(model, dv.Recipe(dv.rule("a", input="int8", weight="int3")), x)
+    model.runs.fill_(3)
+    last = model.last
+    found = dv.attribute(model, [(x, target)] * 2, resamples=0)
+    assert model.runs == 3
+    assert model.last is last
+    assert found.exact_metric == _measured(model, [(x, target)])[0].value
+    one = dv.attribute(model, [(x, target)], resamples=0)
+    assert [row.delta_metric for row in found] == [row.delta_metric for row in one]
+
+
+def test_scores_that_are_not_numbers_are_wrong() -> None:
+    class Root(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).sqrt()
+
+    model = Root(1, 2, bias=False)
+    model.weight.data = torch.tensor([[1.0], [2.0]])
+    x = torch.tensor([[4.0], [-1.0]])
+    dv.apply_(model, dv.Recipe(dv.rule("*", output="fixed(8, 0)")), x)
+    found = dv.attribute(model, [(x, torch.ones(2).long())], resamples=10)
+    assert found.exact_metric == 0.5
+    assert np.isnan(found.exact_loss)
+    assert found[".", "output"].delta_metric == 0
+    assert found.to_dict()["exact_loss"] == "nan"

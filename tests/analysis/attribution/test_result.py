@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_totals_sum_what_is_known() -> None:
             "disabled_delta_loss": None,
         },
     }
+
+
+def test_totals_do_not_need_an_inspection() -> None:
+    bare = replace(made(), ops=())
+    assert list(bare.by_op) == ["a", "b"]
+    assert bare.by_op["a"]["delta_metric"] == -0.125
+    assert bare.by_op["a"]["accumulated_sqnr_db"] is None
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from dovetail._batches import device_of, inputs_and_target
 from dovetail._batches import mode as in_mode
 from dovetail.analysis.attribution.exact import TAILS, Exact
 from dovetail.analysis.attribution.first_order import FirstOrder, Loss, Predicted
 from dovetail.analysis.attribution.inspected import Inspected, inspect
+from dovetail.analysis.attribution.kept import kept_buffers
 from dovetail.analysis.attribution.result import Attribution
 from dovetail.analysis.attribution.rows import AttributionRow
 from dovetail.analysis.attribution.scores import check_name, metric_for, weights
@@ -68,7 +70,7 @@ def attribute(
 
     Intervals are those between the 2.5 % and the 97.5 % quantile of ``resamples`` paired bootstrap
     resamples of the samples, drawn with ``seed``; 0 gives none. On the first ``inspected`` samples
-    casts and registers are counted, changed products too, and histograms made.
+    casts and registers are counted, changed products too, and histograms made; 0 leaves that out.
 
     The model runs in eval mode. Its tensors, modes, ranges and counters and torch's generators
     are left as they were found, also when an error or Ctrl-C ends it.
@@ -151,7 +153,7 @@ def _measured(
     for inputs, target in _read(model, asked.loader):
         if found is None:
             chosen = metric_for(metric, model(*inputs), target)
-            looked = inspect(model, _some(inputs, asked.inspected))
+            looked = _looked_at(model, inputs, asked)
             found = Exact(model, chosen, disable=disable, cache=cache)
         found.add(inputs, target, partial(asked.tick, found.passes))
     if found is None:
@@ -177,7 +179,7 @@ def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attributio
     looked = Inspected()
     for inputs, target in _read(model, asked.loader):
         if not found.samples:
-            looked = inspect(model, _some(inputs, asked.inspected))
+            looked = _looked_at(model, inputs, asked)
         found.add(inputs, target)
         asked.tick(1)
     if not found.samples:
@@ -228,12 +230,13 @@ def _predicted_row(
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; modes, tensors' gradients and torch's generators as before."""
+    """Eval mode without gradients; modes, buffers and torch's generators as before afterwards."""
     with (
         torch.inference_mode(False),
         torch.no_grad(),
         torch.random.fork_rng(),
         in_mode(model, training=False),
+        kept_buffers(model),
     ):
         yield
 
@@ -242,15 +245,24 @@ def _read(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[tuple[Any, 
     """Inputs and target of every batch that holds a sample; what a loader draws is its own."""
     device = device_of(model)
     for batch in loader:
-        inputs, target = inputs_and_target(batch, device)
+        inputs, target = inputs_and_target(tree_map(_recordable, batch), device)
         if len(target):
             state = torch.get_rng_state()
             yield inputs, target
             torch.set_rng_state(state)
 
 
+def _recordable(value: Any) -> Any:
+    """A tensor that a tape and gradients can take."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
 def _no_sample() -> DovetailError:
     return DovetailError("the loader gave no sample: an attribution needs at least one")
+
+
+def _looked_at(model: nn.Module, inputs: tuple[Any, ...], asked: _Asked) -> Inspected:
+    return inspect(model, _some(inputs, asked.inspected)) if asked.inspected else Inspected()
 
 
 def _some(inputs: tuple[Any, ...], most: int) -> tuple[Any, ...]:

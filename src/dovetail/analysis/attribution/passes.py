@@ -104,19 +104,12 @@ class _Changed:
 class Passes:
     """The passes of ``model`` on the inputs of one batch, in eval mode and without gradients.
 
-    Every pass draws the same random numbers, and finds the buffers as they are now.
+    Every pass draws the same random numbers.
     """
 
     def __init__(self, model: nn.Module, inputs: tuple[Any, ...], *, cache: bool) -> None:
         self.model, self.inputs, self.cache = model, inputs, cache
         self._state = torch.get_rng_state()
-        self._buffers = [
-            (module, name, buffer, buffer.clone())
-            for module in model.modules()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
-        self._versions = [buffer._version for _, _, buffer, _ in self._buffers]
         self._references: dict[bool, _Reference] = {}
 
     def whole(self, *, exact: bool) -> Any:
@@ -148,17 +141,7 @@ class Passes:
 
     def _run(self) -> Any:
         torch.set_rng_state(self._state)
-        try:
-            return self.model(*tree_map(_clone, self.inputs))
-        finally:
-            self._put_back()
-
-    def _put_back(self) -> None:
-        for place, (module, name, buffer, before) in enumerate(self._buffers):
-            module._buffers[name] = buffer
-            if buffer._version != self._versions[place]:
-                buffer.copy_(before)
-                self._versions[place] = buffer._version
+        return self.model(*tree_map(_clone, self.inputs))
 
 
 def _clone(value: Any) -> Any:

@@ -63,15 +63,20 @@ class Attribution:
 
     @property
     def by_op(self) -> dict[str, dict[str, Any]]:
-        """For every operation the sums of its rows' changes, and its two SQNRs."""
+        """For every operation the sums of its rows' changes, and its two SQNRs if inspected."""
+        rows: dict[str, list[AttributionRow]] = {summary.op: [] for summary in self.ops}
+        for row in self.rows:
+            rows.setdefault(row.op, []).append(row)
+        known = {summary.op: summary for summary in self.ops}
         return {
-            summary.op: {
-                "kind": summary.kind,
-                "isolated_sqnr_db": summary.isolated_sqnr_db,
-                "accumulated_sqnr_db": summary.accumulated_sqnr_db,
-                **_sums([row for row in self.rows if row.op == summary.op]),
+            op: {
+                "kind": own[0].kind,
+                "isolated_sqnr_db": known[op].isolated_sqnr_db if op in known else None,
+                "accumulated_sqnr_db": known[op].accumulated_sqnr_db if op in known else None,
+                **_sums(own),
             }
-            for summary in self.ops
+            for op, own in rows.items()
+            if own
         }
 
     @property
