@@ -11,6 +11,7 @@ from dovetail.compiler.nodes.base import NodeSpec
 from dovetail.compiler.nodes.native.casts import cast_refusal
 from dovetail.compiler.nodes.native.layers import layer_refusal
 from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full
+from dovetail.compiler.nodes.users import implementations
 
 __all__ = ["NODES"]
 
@@ -46,6 +47,17 @@ class _Nodes(Mapping[str, NodeSpec]):
     """``NodeSpec`` by operator; iteration shows those with an implementation of their own."""
 
     def __getitem__(self, key: str) -> NodeSpec:
+        spec = self._own(key)
+        users = implementations.get(key, {})
+        if not users:
+            return spec
+        first = [name for name, made in users.items() if made.first]
+        last = [name for name, made in users.items() if not made.first]
+        reasons = {name: made.refusal for name, made in users.items() if made.refusal}
+        names = (*reversed(first), *spec.implementations, *last)
+        return NodeSpec(key, names, {**spec.refusals, **reasons})
+
+    def _own(self, key: str) -> NodeSpec:
         if key in _OWN:
             return _OWN[key]
         if (reason := boxable(key)) is not None:

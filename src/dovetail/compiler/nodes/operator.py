@@ -61,8 +61,9 @@ def expands(implementation: str, environments: list[Any]) -> Callable[[_Expansio
 
 def add_operator(state: Any, sdfg: Any, call: Call, implementation: str) -> Any:
     """Wire an operator node into ``state``; one connector per array, however often it is read."""
-    import dovetail.compiler.nodes.expansions  # noqa: F401  (registers them)
+    from dovetail.compiler.nodes.expansions import known
 
+    known(implementation)
     pointer = dace.dtypes.pointer
     ins = _connectors(call.inputs, "__in")
     outs = _connectors(call.outputs, "__out")
