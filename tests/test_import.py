@@ -53,6 +53,8 @@ import sys
 import dovetail, dovetail.cli.main
 heavy = {"torch", "numpy", "pydantic", "yaml"} & set(sys.modules)
 assert not heavy, heavy
+from dovetail import zoo
+assert "dovetail._public" not in sys.modules
 import dovetail.sparsity
 import dovetail as dv
 assert dv.sparsity("2:4") == dovetail.sparsity("2:4")

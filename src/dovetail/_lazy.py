@@ -20,7 +20,7 @@ class _Package(ModuleType):
     """A package: what it has not yet is looked for among its public names."""
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("__") or name == "__all__":
+        if name == "__all__" or not (name.startswith("__") or _import(f"{self.__name__}.{name}")):
             load(self.__name__)
         try:
             return vars(self)[name]
@@ -38,6 +38,17 @@ class _Package(ModuleType):
     def __dir__(self) -> list[str]:
         load(self.__name__)
         return sorted(vars(self))
+
+
+def _import(name: str) -> bool:
+    """Whether there is a module of that name, which then is loaded: without all the others."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return False
+    return True
 
 
 def lazy(name: str) -> None:
