@@ -45,7 +45,10 @@ def test_one_line_says_how_to_go_on(tmp_path, monkeypatch, capsys, said, line) -
 
 def test_a_retraining_that_is_interrupted_goes_on(tmp_path, monkeypatch, capsys) -> None:
     path = tmp_path / "digits.yaml"
-    path.write_text(FILE + "fit: {epochs: 2}\nthreads: 1\n")
+    path.write_text(
+        FILE.replace("builtin: digits}", "builtin: digits, batch_size: 256}")
+        + "fit: {epochs: 2}\nthreads: 1\n"
+    )
     look = Loop._look
     looks: list[int] = []
 

@@ -32,21 +32,32 @@ def compile(
     level: Level = "map",
     json: Json = False,
 ) -> None:
-    """Compile the model of an experiment, compare it with eager, and list its nodes."""
+    """Compile an experiment's model and list its nodes.
+
+    What is compiled is compared with the emulated model before anything is printed.
+
+    \b
+    Examples:
+      dovetail compile examples/digits.yaml
+      dovetail compile examples/digits.yaml --show --out out/compiled
+    """
     from dovetail.compiler.module import compile as compile_
     from dovetail.compiler.report import LEVELS
     from dovetail.emulation import apply_
     from dovetail.errors import unknown
+    from dovetail.experiment.progress import Steps
     from dovetail.experiment.subject import subject
     from dovetail.recipe.schema import load
 
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
-    experiment = load(files, overrides(set_, threads))
-    work = subject(experiment)
+    experiment, steps = load(files, overrides(set_, threads)), Steps(show=not json)
+    with steps.step("reading model and data"):
+        work = subject(experiment)
     if len(experiment.recipe):
         apply_(work.model, experiment.recipe, work.example)
-    compiled = compile_(work.model.eval(), work.example, backward=backward)
+    with steps.step("compiling"):
+        compiled = compile_(work.model.eval(), work.example, backward=backward)
     report = compiled.report()
     written = _written(compiled, report, out or Path(f"{work.name}-compiled")) if show else []
     if json:

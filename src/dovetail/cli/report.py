@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,14 +47,16 @@ def report(
       dovetail report out/digits --figures --kind svg --kind pdf
     """
     from dovetail.analysis.report import page, read, save_figures
+    from dovetail.experiment.progress import Steps
 
-    contents = read(folder)
-    place = Path(folder) / "report.html"
-    place.write_text(page(contents), encoding="utf-8")
+    contents, steps = read(folder), Steps(show=not json)
+    place = folder / "report.html"
     written = [place]
-    if figures or kind:
-        kinds = [each.value for each in kind or (Kind.svg,)]
-        written += save_figures(contents, folder / "figures", kinds)
+    with steps.step("drawing the report"):
+        place.write_text(page(contents), encoding="utf-8")
+        if figures or kind:
+            kinds = [each.value for each in kind or (Kind.svg,)]
+            written += save_figures(contents, folder / "figures", kinds)
     if json:
         say_json({"written": [str(path) for path in written]})
     else:

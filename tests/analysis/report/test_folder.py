@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_sections_are_there_when_their_data_are(copy, numbers, capsys) -> None:
         shown = {name for name in headings if f"<h2>{name}</h2>" in html}
         assert shown == {name for name, other in headings.items() if other.keys() == parts.keys()}
         assert heading in shown
-    (copy / "attribution.json").write_text(json.dumps(attribution()))
+    (copy / "attribution.json").write_text(json.dumps(same(numbers)))
     (copy / "search.json").write_text(json.dumps(front()))
     assert main(["report", str(copy), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["written"] == [str(copy / "report.html")]
@@ -50,9 +51,18 @@ def test_sections_are_there_when_their_data_are(copy, numbers, capsys) -> None:
     assert len(html) < 1_000_000
 
 
+def same(numbers: Any) -> dict[str, Any]:
+    """The made-up attribution with the accuracies of the run."""
+    first, *_, last = (stage["accuracy"]["value"] for stage in numbers["stages"])
+    return attribution() | {"exact_metric": first, "emulated_metric": last}
+
+
 def test_numbers_of_two_experiments_are_not_joined(copy) -> None:
     (copy / "attribution.json").write_text(json.dumps(attribution(("conv1", "elsewhere"))))
-    with pytest.raises(DovetailError, match="speaks of 'elsewhere', which the run of"):
+    with pytest.raises(DovetailError, match="the first speaks of 'elsewhere', which the"):
+        read(copy)
+    (copy / "attribution.json").write_text(json.dumps(attribution() | {"exact_metric": 0.5}))
+    with pytest.raises(DovetailError, match=r"the first has the accuracy 0\.5, which no stage of"):
         read(copy)
 
 
@@ -64,7 +74,7 @@ def test_a_broken_file_is_refused_by_name(tmp_path, text: str, capsys) -> None:
 
 
 def test_figures_for_papers(copy, numbers, capsys) -> None:
-    (copy / "attribution.json").write_text(json.dumps(attribution()))
+    (copy / "attribution.json").write_text(json.dumps(same(numbers)))
     assert main(["report", str(copy), "--figures", "--json"]) == 0
     written = json.loads(capsys.readouterr().out)["written"]
     names = sorted(path.removeprefix(f"{copy}/figures/") for path in written[1:])

@@ -113,12 +113,23 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 def _same_network(contents: Contents, place: Path) -> None:
     """A page must not join the numbers of two networks."""
-    if contents.run is None or contents.attribution is None:
+    run, found = contents.run, contents.attribution
+    if run is None or found is None:
         return
-    known = {op["op"] for op in contents.run["plan"]["ops"]}
-    for row in contents.attribution["rows"]:
+    both = f"'{place / _FILES['attribution']}' and '{place / _FILES['run']}'"
+    known = {op["op"] for op in run["plan"]["ops"]}
+    for row in found["rows"]:
         if row["op"] not in known:
             raise DovetailError(
-                f"'{place / _FILES['attribution']}' speaks of '{row['op']}', which the run of "
-                f"'{place / _FILES['run']}' has not: they are of two experiments"
+                f"{both} are of two experiments: the first speaks of '{row['op']}', which the "
+                "second has not"
+            )
+    measured = [stage["accuracy"] for stage in run["stages"]]
+    if found["metric"] != "accuracy" or found["samples"] != measured[0]["n"]:
+        return  # of other samples: nothing to compare
+    for name in ("exact_metric", "emulated_metric"):
+        if found[name] not in [accuracy["value"] for accuracy in measured]:
+            raise DovetailError(
+                f"{both} are of two experiments: the first has the accuracy {found[name]:.4g}, "
+                "which no stage of the second has"
             )
