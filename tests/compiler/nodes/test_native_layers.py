@@ -8,7 +8,7 @@ import torch
 import dovetail as dv
 from dovetail.arithmetic import Arithmetic
 from dovetail.compiler.nodes import NODES, Call, Operand
-from dovetail.kernels import native
+from dovetail.kernels import block, native
 from dovetail.multipliers import multiplier
 from node_graphs import Compared
 
@@ -105,3 +105,29 @@ def test_what_one_pass_cannot_compute_is_named():
         assert why in spec.refusal(call(rule), "native")
         assert spec.choose(call(rule)) == "native-op"
     assert spec.choose(call(rule_of())) == "native"
+
+
+def test_a_weight_is_packed_again_when_one_number_of_it_changes(monkeypatch):
+    made = []
+    cached = block.cached
+    monkeypatch.setattr(
+        block, "cached", lambda w, key, make: cached(w, key, lambda: made.append(1) or make())
+    )
+    both = Compared()
+    w, x = torch.randn(5, 64), torch.randn(2, 64)
+    args = (x, w, None, *scale_of(0.02), None, None, rule_of())
+    both.call("dovetail.linear.default", *args)
+    blocks = Arithmetic(dv.format("mxfp8_e4m3"), dv.format("mxfp8_e4m3")).spelling
+    both.call("dovetail.block_linear.default", x, w, None, blocks)
+    packed = []
+    with both.graph.built() as run:
+        for value in (None, None, 1.5, -40.0):
+            if value is not None:
+                w[3, 7] = value
+            before = len(made)
+            run()
+            packed.append(len(made) - before)
+            assert both.graph.results[0][0].equal(torch.ops.dovetail.linear(*args))
+            expected = torch.ops.dovetail.block_linear(x, w.clone(), None, blocks)
+            assert both.graph.results[1][0].equal(expected)
+    assert packed == [1, 0, 1, 1]

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <initializer_list>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -36,6 +35,7 @@ uint64_t aoti_torch_abi_version();
 int32_t aoti_torch_create_tensor_from_blob(void*, int64_t, const int64_t*, const int64_t*, int64_t,
                                            int32_t, int32_t, int32_t, AtenTensorHandle*);
 int32_t aoti_torch_delete_tensor_object(AtenTensorHandle);
+int32_t aoti_torch_new_tensor_handle(AtenTensorHandle from, AtenTensorHandle* made);
 int32_t aoti_torch_copy_(AtenTensorHandle self, AtenTensorHandle src, int32_t non_blocking);
 int32_t aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
 int32_t aoti_torch_cpu_bmm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
@@ -145,23 +145,12 @@ inline void call(const char* name, const char* overload, uint64_t* stack) {
   check(torch_call_dispatcher(name, overload, stack, aoti_torch_abi_version()), name);
 }
 
-// What is made of memory that does not change, as long as it lies at the same place.
-class Kept {
-public:
-  template <class Make> std::shared_ptr<Tensor> once(const void* from, Make make) {
-    const std::lock_guard<std::mutex> hold(lock_);
-    if (from_ != from) {
-      made_ = std::make_shared<Tensor>(make());
-      from_ = from;
-    }
-    return made_;
-  }
-
-private:
-  std::mutex lock_;
-  const void* from_ = nullptr;
-  std::shared_ptr<Tensor> made_;
-};
+// A second owner of a kept tensor, to be given away.
+inline uint64_t shared(const std::shared_ptr<const Tensor>& kept) {
+  AtenTensorHandle handle = nullptr;
+  check(aoti_torch_new_tensor_handle(*kept, &handle), "a kept tensor");
+  return word(handle);
+}
 
 } // namespace dovetail_aten
 #endif

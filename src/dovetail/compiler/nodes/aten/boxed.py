@@ -23,12 +23,16 @@ def boxed_code(call: Call) -> str:
     if (reason := boxable(call.key)) is not None:
         raise DovetailError(reason)
     words = [_word(call.key, kind, value) for kind, value in arguments(call)]
+    before: list[str] = []
+    if (weight := _kept(call)) is not None:
+        before, words[1] = weight
     other = None if None in call.outputs else out_variant(call.key)
     if other is not None:
         words += [f"dovetail_aten::word({view(o)})" for o in call.outputs if o is not None]
     called = (other or found(call.key))._schema
     size = max(len(words), len(called.returns), 1)
     lines = [
+        *before,
         f"uint64_t stack[{size}] = {{{', '.join(words)}}};",
         f'dovetail_aten::call("{called.name}", "{called.overload_name}", stack);',
     ]
@@ -39,6 +43,27 @@ def boxed_code(call: Call) -> str:
         if other is None and output is not None:
             lines.append(f"dovetail_aten::copy(dovetail_aten::Tensor({view(output)}), made{i});")
     return "\n".join(lines)
+
+
+#: Operators whose second argument is a weight, of which they keep what they make of it.
+_LAYERS = ("linear", "conv", "block_linear", "block_conv")
+_WEIGHTED = {f"dovetail.{name}.default" for name in _LAYERS}
+
+
+def _kept(call: Call) -> tuple[list[str], str] | None:
+    """A weight as the same tensor for as long as it does not change: eager kernels pack it once."""
+    weight = call.inputs[1] if call.key in _WEIGHTED else None
+    if weight is None or not weight.contiguous or weight.dtype not in (torch.float32,):
+        return None
+    start = f"{weight.data} + {number(weight.offset)}"
+    size = " * ".join(["size_t(4)", *(f"size_t({number(n)})" for n in weight.shape)])
+    size = "0" if call.attributes.get("frozen", False) else size
+    made = f"std::make_shared<const dovetail_aten::Tensor>({view(weight)})"
+    lines = [
+        "static dovetail_kept::Kept<dovetail_aten::Tensor> kept;",
+        f"const auto weight = kept.once({start}, {size}, [&] {{ return {made}; }});",
+    ]
+    return lines, "dovetail_aten::shared(weight)"
 
 
 def _word(key: str, kind: str, value: Any) -> str:

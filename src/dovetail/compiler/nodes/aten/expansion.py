@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from dovetail.compiler.nodes.aten.fused import FUSED, fused_code, is_packed
 from dovetail.compiler.nodes.aten.products import PRODUCTS, product_code
 from dovetail.compiler.nodes.base import Call
 from dovetail.compiler.nodes.environments import library
+from dovetail.compiler.nodes.headers import header
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 
-__all__ = ["Torch", "aten", "aten_header"]
+__all__ = ["Torch", "aten", "native_op"]
 
 
 Torch = library(
@@ -27,17 +27,11 @@ Torch = library(
 )
 
 
-@lru_cache(maxsize=1)
-def aten_header() -> str:
-    """The declarations that every ``aten`` tasklet relies on."""
-    return Path(__file__).with_name("aten.h").read_text()
-
-
 @expands("aten", [Torch])
 def aten(node: Operator, state: Any, sdfg: Any) -> Any:
     """Torch's own kernel: written in place where torch can, otherwise copied."""
     del state
-    declare(sdfg, aten_header())
+    declare(sdfg, header("kept.h", "aten/aten.h"))
     call = node.call
     return tasklet(node, _code(call))
 

@@ -105,11 +105,11 @@ def _weight(call: Call, weight: Operand) -> list[str]:
     stack = [f"dovetail_aten::word({view(weight)})", *lists]
     stack += [f"dovetail_aten::word(int64_t({number(call.attributes['groups'])}))", "0"]
     return [
-        "static dovetail_aten::Kept kept;",
-        f"const auto packed = kept.once({weight.data}, [&] {{",
+        "static dovetail_kept::Kept<dovetail_aten::Tensor> kept;",
+        f"const auto packed = kept.once({weight.data}, 0, [&] {{",
         f"uint64_t stack[] = {{{', '.join(stack)}}};",
         'dovetail_aten::call("mkldnn::_reorder_convolution_weight", "", stack);',
-        "return dovetail_aten::result(stack[0]);",
+        "return std::make_shared<const dovetail_aten::Tensor>(dovetail_aten::result(stack[0]));",
         "});",
         "const AtenTensorHandle w = *packed;",
     ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from dovetail.compiler.nodes.headers import header
 from dovetail.compiler.nodes.native.casts import cast_code
 from dovetail.compiler.nodes.native.layers import layer_code
 from dovetail.compiler.nodes.native.structs import declarations
@@ -18,7 +18,7 @@ __all__ = ["core_header", "native"]
 @lru_cache(maxsize=1)
 def core_header() -> str:
     """The declarations that every ``native`` tasklet relies on."""
-    rest = "\n".join(Path(__file__).with_name(n).read_text() for n in ("core.h", "layers.h"))
+    rest = header("native/core.h", "native/layers.h")
     path = f'#define DOVETAIL_CORE_PATH "{core.library_path()}"'
     return f"#include <cstdint>\n{path}\n{declarations()}\n{rest}"
 
@@ -27,6 +27,7 @@ def core_header() -> str:
 def native(node: Operator, state: Any, sdfg: Any) -> Any:
     """Dovetail's own kernel, called without torch or Python in between."""
     del state
+    declare(sdfg, header("kept.h"))
     declare(sdfg, core_header())
     call = node.call
     if call.key.startswith("dovetail.cast"):

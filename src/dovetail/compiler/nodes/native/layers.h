@@ -1,6 +1,5 @@
 // Emulated layers: multipliers, packed weights, and the layer itself.
 #include <memory>
-#include <mutex>
 
 namespace dovetail_core {
 
@@ -50,13 +49,6 @@ struct Packed {
   std::vector<uint8_t> data;
 };
 
-// What a layer keeps of a weight that does not change, by where it lies.
-struct Kept {
-  std::mutex lock;
-  const void* weight = nullptr;
-  std::shared_ptr<const Packed> packed;
-};
-
 // `given` are the weight's scales, if it has any of its own: `channels` of them.
 inline std::shared_ptr<const Packed> pack(const dv_shape& shape, const dv_multiplier& multiplier,
                                           const float* weight, int64_t channels, const float* given,
@@ -83,16 +75,6 @@ inline std::shared_ptr<const Packed> pack(const dv_shape& shape, const dv_multip
   made->data.resize(static_cast<size_t>(size));
   check(dv_pack(&shape, &multiplier, bytes.data(), is_signed, made->data.data()), "a weight");
   return made;
-}
-
-template <class Make>
-std::shared_ptr<const Packed> once(Kept& kept, const void* weight, Make make) {
-  const std::lock_guard<std::mutex> hold(kept.lock);
-  if (kept.weight != weight) {
-    kept.packed = make();
-    kept.weight = weight;
-  }
-  return kept.packed;
 }
 
 // The whole layer: quantise, multiply, scale, add the bias.

@@ -1,7 +1,8 @@
 """C++ for emulated layers in one pass of the native core: ``dovetail::linear``, ``dovetail::conv``.
 
 The multiplier's forms are constants of the generated code, whatever they were found by. A weight is
-packed at every call, or once where the call says that it is ``frozen``.
+packed when it has changed, which a digest of it tells, or once where the call says that it is
+``frozen``; one that comes with a scale is an activation, and is packed at every call.
 """
 
 from __future__ import annotations
@@ -90,14 +91,15 @@ def layer_code(call: Call) -> tuple[str, str]:
         f"dovetail_core::pack(shape, multiplier, {start(weight)}, {channels}, {start(w_scale)}, "
         f"weight_codes, {signed})"
     )
-    if call.attributes.get("frozen", False):
-        made = f"dovetail_core::once(kept, {start(weight)}, [&] {{ return {made}; }})"
+    size = "0" if call.attributes.get("frozen", False) else f"4 * ({product(weight.shape)})"
+    if w_scale is None:
+        made = f"kept.once({start(weight)}, size_t({size}), [&] {{ return {made}; }})"
     lines = [
         *_shape(x, weight, geometry, role),
         f"const auto codes = {value(integers_of(way.input))};",
         f"const auto weight_codes = {value(integers_of(way.weight))};",
         f"const dv_multiplier& multiplier = {namespace}::products().forms();",
-        "static dovetail_core::Kept kept;" if call.attributes.get("frozen", False) else "",
+        "static dovetail_kept::Kept<dovetail_core::Packed> kept;" if w_scale is None else "",
         f"const auto packed = {made};",
         *_input_range(x, x_scale, x_zero),
         f"dovetail_core::layer(shape, multiplier, *packed, {start(x)}, scale, zero, codes, "
