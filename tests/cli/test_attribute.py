@@ -67,9 +67,19 @@ def test_the_first_order(file, capsys) -> None:
     }
 
 
+def test_a_part_of_it(file, capsys) -> None:
+    part = ["--select", "conv2", "--select", "head", "--source", "input", "--batches", "1"]
+    shown = found(capsys, file, *part, "--resamples", "0")
+    assert [(row["op"], row["source"]) for row in shown["rows"]] == [
+        ("conv2", "input"),
+        ("head", "input"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--select", "conv9"], "matches no emulated operation; did you mean 'conv2'"),
         (["--metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'"),
         (["--mode", "first"], "unknown mode of attribution 'first'; did you mean 'first_order'"),
         (["--sort", "delta"], "unknown field to sort by 'delta'; did you mean 'delta_"),

@@ -30,6 +30,23 @@ Metric = Annotated[
         show_default=False,
     ),
 ]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Only operations that the pattern matches, as rules have it: 'layer4.*', "
+        "'*:softmax'. Repeatable.",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Only this source: sparsity, input, weight, bias, mul, acc, fn or output. Repeatable.",
+        show_default=False,
+    ),
+]
 Batches = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Only so many test batches.", show_default=False),
@@ -51,6 +68,8 @@ def attribute(
     set_: Set = None,
     mode: Mode = "exact",
     metric: Metric = None,
+    select: Select = None,
+    source: Source = None,
     batches: Batches = None,
     resamples: Resamples = 1000,
     sort: Sort = "calls",
@@ -68,6 +87,7 @@ def attribute(
     \b
     Examples:
       dovetail attribute examples/digits.yaml --sort harm
+      dovetail attribute examples/digits.yaml --select 'conv*' --source mul
       dovetail attribute examples/digits.yaml --mode first_order --batches 2
     """
     from dovetail.analysis.attribution.result import check_order
@@ -82,6 +102,8 @@ def attribute(
         overrides=overrides(set_, threads),
         mode=mode,
         metric=metric,
+        select=select or "*",
+        sources=source,
         batches=batches,
         resamples=resamples,
         disable=not enabled_only,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dovetail.emulation.execute import emulated
 from dovetail.emulation.partial import partial, sources_of
 from dovetail.emulation.state import sites
 from dovetail.errors import DovetailError
+from dovetail.recipe.selectors import Selector
 from helpers import INT8, build, modes, randn
 from recovery.models import Block, everything, same
 
@@ -387,7 +389,7 @@ def test_without_the_disabled_half() -> None:
     passes: list[tuple[int, int | None]] = []
     found = dv.attribute(model, loader, disable=False, progress=lambda *at: passes.append(at))
     assert all(row.disabled_delta_metric is None for row in found)
-    each = 2 + len(found)
+    each = 2 + len(found) + 2  # two operations of several sources, together
     assert passes == [(number, 2 * each) for number in range(1, 2 * each + 1)]
 
 
@@ -426,7 +428,9 @@ def test_a_model_without_emulation_is_refused() -> None:
 def test_without_an_inspection() -> None:
     model, loader = made("linear")
     bare, whole = (dv.attribute(model, loader, resamples=0, inspected=n) for n in (0, 64))
-    assert (bare.ops, bare.histograms) == ((), ())
+    assert bare.histograms == ()
+    assert all(op.accumulated_sqnr_db is None for op in bare.ops)
+    assert all(op.delta_metric is not None for op in bare.ops)
     assert all(row.values is None and row.changed is None for row in bare)
     assert [row.delta_metric for row in bare] == [row.delta_metric for row in whole]
     assert list(bare.by_op) == list(whole.by_op)
@@ -556,3 +560,63 @@ def test_scores_that_are_not_numbers_are_wrong() -> None:
     assert np.isnan(found.exact_loss)
     assert found[".", "output"].delta_metric == 0
     assert found.to_dict()["exact_loss"] == "nan"
+
+
+def test_operations_and_sources_that_are_asked_for() -> None:
+    model, loader = made("attention")
+    whole = dv.attribute(model, loader, resamples=20)
+    some = dv.attribute(model, loader, select=["*:softmax", "block.?"], resamples=20)
+    assert {row.op for row in some} == {"block:softmax", *(f"block.{name}" for name in "qkvo")}
+    assert all(row == whole[row.op, row.source] for row in some)
+    mul = dv.attribute(model, loader, select="*.up", sources=["mul"], resamples=20)
+    assert mul.rows == (whole["block.up", "mul"],)
+    assert mul.ops == tuple(op for op in whole.ops if op.op == "block.up")
+    predicted = dv.attribute(model, loader, mode="first_order", sources=["fn"])
+    assert [row.op for row in predicted] == ["block:softmax"]
+    with pytest.raises(
+        DovetailError, match=r"matches no emulated operation; did you mean 'block\.u"
+    ):
+        dv.attribute(model, loader, select="block.upp")
+    with pytest.raises(DovetailError, match="unknown source of error 'multiplier'"):
+        dv.attribute(model, loader, sources=["multiplier"])
+    with pytest.raises(DovetailError, match="matches has the source bias"):
+        dv.attribute(model, loader, sources="bias")
+
+
+def test_an_operation_s_sources_together() -> None:
+    """Alone in an exact model, and exact in an emulated one."""
+    model, loader = made("linear")
+    found = dv.attribute(model, loader, "loss", resamples=30)
+    rules = {"0": dv.Recipe(CODES), "2": RECIPES["linear"]}
+    dv.remove_(model)
+    for op in found.ops:
+        assert op.ci_low <= op.delta_metric <= op.ci_high
+        recipe = dv.Recipe(*(replace(r, selector=Selector(op.op)) for r in rules[op.op]))
+        dv.apply_(model, recipe, loader[0][0])
+        alone = dv.attribute(model, loader, "loss", resamples=0).emulated_metric
+        dv.remove_(model)
+        assert found.exact_metric + op.delta_metric == pytest.approx(alone, rel=1e-9)
+        other = next(each for each in found.ops if each is not op)
+        left = found.emulated_metric + other.disabled_delta_metric
+        assert left == pytest.approx(alone, rel=1e-9)
+        assert found.by_op[op.op]["whole"]["delta_metric"] == op.delta_metric
+
+
+def test_one_source_is_the_whole() -> None:
+    model, loader = made("conv")
+    dv.remove_(model)
+    dv.apply_(model, dv.Recipe(dv.rule("head", weight="int4")), loader[0][0])
+    passes: list[int] = []
+    found = dv.attribute(model, loader, progress=lambda done, _: passes.append(done))
+    assert len(passes) == 2 * (2 + 2)
+    assert found.ops[0].delta_metric == found["head", "weight"].delta_metric
+
+
+def test_a_recipe_without_error_has_no_rows() -> None:
+    model, loader = made("linear")
+    dv.remove_(model)
+    dv.apply_(model, dv.Recipe(dv.rule("0", input="same")), loader[0][0])
+    for mode in ("exact", "first_order"):
+        found = dv.attribute(model, loader, mode=mode)
+        assert (found.rows, found.by_op, found.by_source) == ((), {}, {})
+        assert found.exact_metric == found.emulated_metric

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import dovetail as dv
 from dovetail.analysis import first_order
+from dovetail.analysis.attribution.chosen import chosen
 from dovetail.analysis.attribution.first_order import FirstOrder
 from dovetail.errors import DovetailError
 from helpers import INT8, build, randn
@@ -149,5 +150,5 @@ def test_losses_must_be_one_number() -> None:
 
 def test_only_the_reference_is_differentiated() -> None:
     model, loader = classifier(**INT8)
-    FirstOrder(model).add((loader[0][0],), loader[0][1])
+    FirstOrder(model, chosen(model)).add((loader[0][0],), loader[0][1])
     assert all(p.grad is None for p in model.parameters())

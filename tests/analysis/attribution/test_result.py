@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,8 @@ ROWS = (
 
 
 def made(rows: tuple[AttributionRow, ...] = ROWS, higher: bool | None = True) -> Attribution:
-    ops = (OpSummary("a", "linear", 20.0, 10.0), OpSummary("b", "conv", None, math.nan))
+    whole = OpSummary("a", "linear", 20.0, 10.0, -0.5, -0.75, -0.25, disabled_delta_metric=0.625)
+    ops = (whole, OpSummary("b", "conv", None, math.nan))
     histogram = Histogram("a", "input", "int8", (0.0, 1.0, 2.0), (3, 4), -1.0, 2.0)
     return Attribution("exact", "accuracy", higher, 8, 0.9, 0.5, 1.0, 2.0, rows, ops, (histogram,))
 
@@ -36,6 +36,7 @@ def test_totals_sum_what_is_known() -> None:
     assert found.by_op["a"]["delta_metric"] == -0.125
     assert found.by_op["a"]["disabled_delta_metric"] == 0.75
     assert found.by_op["a"]["accumulated_sqnr_db"] == 10.0
+    assert found.by_op["a"]["whole"]["disabled_delta_metric"] == 0.625
     assert found.by_op["b"]["disabled_delta_metric"] is None
     assert found.by_source == {
         "input": {
@@ -51,13 +52,6 @@ def test_totals_sum_what_is_known() -> None:
             "disabled_delta_loss": None,
         },
     }
-
-
-def test_totals_do_not_need_an_inspection() -> None:
-    bare = replace(made(), ops=())
-    assert list(bare.by_op) == ["a", "b"]
-    assert bare.by_op["a"]["delta_metric"] == -0.125
-    assert bare.by_op["a"]["accumulated_sqnr_db"] is None
 
 
 @pytest.mark.parametrize(
@@ -105,5 +99,7 @@ def test_tables_show_totals_and_what_goes_along() -> None:
     text = made().table(120)
     assert next(line.split()[-1] for line in text.splitlines() if "mul" in line) == "acc"
     assert "in all" in text
+    (together,) = [line for line in text.splitlines() if "a  " in line and "together" in line]
+    assert together.split() == ["a", "together", "20.0", "-0.5000", "-0.7500..-0.2500", "+0.6250"]
     assert "exact 0.9, emulated 0.5 (n=8)" in text
     assert str(made()) == made().table()

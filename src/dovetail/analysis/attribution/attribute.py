@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +15,13 @@ from torch.utils._pytree import tree_map
 
 from dovetail._batches import device_of, inputs_and_target
 from dovetail._batches import mode as in_mode
+from dovetail.analysis.attribution.chosen import Chosen, chosen
 from dovetail.analysis.attribution.exact import TAILS, Exact
 from dovetail.analysis.attribution.first_order import FirstOrder, Loss, Predicted
 from dovetail.analysis.attribution.inspected import Inspected, inspect
 from dovetail.analysis.attribution.kept import kept_buffers
 from dovetail.analysis.attribution.result import Attribution
-from dovetail.analysis.attribution.rows import AttributionRow
+from dovetail.analysis.attribution.rows import AttributionRow, OpSummary
 from dovetail.analysis.attribution.scores import check_name, metric_for, weights
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError, unknown
@@ -39,6 +40,8 @@ def attribute(
     metric: Any = None,
     *,
     mode: str = "exact",
+    select: str | Sequence[str] = "*",
+    sources: Sequence[str] | None = None,
     loss: Loss | None = None,
     disable: bool = True,
     resamples: int = 1000,
@@ -55,7 +58,9 @@ def attribute(
     False) made exact alone, everything else emulated. A multiplier of codes, and a register that
     sums their products, need both operands' codes: enabled alone, what they do to the codes is
     added to the exact result, and they go with an operand whose cast is disabled (the row says
-    ``with mul``).
+    ``with mul``). All sources of one operation are enabled, and disabled, together as well
+    (``by_op``). ``select`` keeps to operations that one of these patterns matches, as rules have
+    them, ``sources`` to sources of these names.
 
     ``loader`` gives batches ``(inputs..., target)``. ``metric`` is ``"accuracy"``, ``"loss"`` (the
     mean cross entropy), ``"perplexity"``, or any ``metric(model, loader)`` that gives a number, or
@@ -92,10 +97,10 @@ def attribute(
         raise DovetailError("mode='first_order' differentiates the loss, no metric: give loss here")
     check_name(metric)
     emulation_of(model)
-    asked = _Asked(loader, resamples, seed, inspected, progress)
+    asked = _Asked(loader, chosen(model, select, sources), resamples, seed, inspected, progress)
     with _undisturbed(model):
         if mode == "first_order":
-            return _predicted(model, asked, FirstOrder(model, loss, seed))
+            return _predicted(model, asked, FirstOrder(model, asked.items, loss, seed))
         return _measured(model, asked, metric, disable=disable, cache=cache)
 
 
@@ -118,7 +123,7 @@ def first_order(
     """
     emulation_of(model)
     with _undisturbed(model):
-        found = FirstOrder(model, loss, seed)
+        found = FirstOrder(model, chosen(model), loss, seed)
         for inputs, target in _read(model, batches):
             found.add(inputs, target)
     if not found.samples:
@@ -131,6 +136,7 @@ class _Asked:
     """What both modes are asked for."""
 
     loader: Iterable[Any]
+    items: Chosen
     resamples: int
     seed: int
     inspected: int
@@ -152,9 +158,9 @@ def _measured(
     looked = Inspected()
     for inputs, target in _read(model, asked.loader):
         if found is None:
-            chosen = metric_for(metric, model(*inputs), target)
+            judged = metric_for(metric, model(*inputs), target)
             looked = _looked_at(model, inputs, asked)
-            found = Exact(model, chosen, disable=disable, cache=cache)
+            found = Exact(model, asked.items, judged, disable=disable, cache=cache)
         found.add(inputs, target, partial(asked.tick, found.passes))
     if found is None:
         raise _no_sample()
@@ -168,7 +174,7 @@ def _measured(
         exact_loss=found.exact.loss,
         emulated_loss=found.emulated.loss,
         rows=tuple(found.rows(looked, asked.resamples, asked.seed)),
-        ops=looked.ops,
+        ops=tuple(found.ops(looked, asked.resamples, asked.seed)),
         histograms=looked.histograms,
         resamples=asked.resamples,
         seed=asked.seed,
@@ -194,7 +200,11 @@ def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attributio
         exact_loss=found.exact_loss,
         emulated_loss=found.emulated_loss,
         rows=tuple(_predicted_row(each, found.samples, looked, asked) for each in found.predicted),
-        ops=looked.ops,
+        ops=tuple(
+            OpSummary(key, found.found[key][0].site.op.kind, **looked.ratios.get(key, {}))
+            for key in found.order
+            if found.found[key]
+        ),
         histograms=looked.histograms,
         resamples=asked.resamples,
         seed=asked.seed,

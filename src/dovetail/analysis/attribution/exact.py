@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from dovetail.analysis.attribution.chosen import Chosen
 from dovetail.analysis.attribution.compared import Compared, Divergence
 from dovetail.analysis.attribution.inspected import Inspected
 from dovetail.analysis.attribution.passes import Passes
-from dovetail.analysis.attribution.rows import AttributionRow
+from dovetail.analysis.attribution.rows import AttributionRow, OpSummary
 from dovetail.analysis.attribution.scores import Metric, Scores, classifies, logits_of, resampled
 from dovetail.emulation.partial import Partial, partial, sources_of
 from dovetail.emulation.site import Site
-from dovetail.emulation.state import sites
 
 __all__ = ["TAILS", "Exact"]
 
@@ -42,19 +42,32 @@ class _Item:
 class Exact:
     """Measures every source of error of an emulated model, batch by batch."""
 
-    def __init__(self, model: nn.Module, metric: Metric, *, disable: bool, cache: bool) -> None:
+    def __init__(
+        self, model: nn.Module, asked: Chosen, metric: Metric, *, disable: bool, cache: bool
+    ) -> None:
         self.model, self.metric, self.disable, self.cache = model, metric, disable, cache
-        self.items: dict[str, list[_Item]] = {}
+        self.items = {key: list(_items(*each)) for key, each in asked.items()}
+        self.whole = {key: self._whole(site) for key, (site, _) in asked.items()}
         self.order: list[str] = []
         self.samples = 0
         self.exact, self.emulated = Scores(), Scores()
-        for site, _ in sites(model):
-            self.items[site.op.key] = list(_items(site))
+
+    def _whole(self, site: Site) -> _Item:
+        """All sources of one operation together; the one that there is, if there is one."""
+        own = sources_of(site)
+        if len(own) == 1:
+            return self.items[site.op.key][0]
+        return _Item(site, "", "", partial(site, own), partial(site, []))
 
     @property
     def passes(self) -> int:
         """How many forward passes a batch takes."""
-        return 2 + sum(map(len, self.items.values())) * (1 + self.disable)
+        return 2 + sum(len(self._all(key)) for key in self.items) * (1 + self.disable)
+
+    def _all(self, key: str) -> list[_Item]:
+        """Everything that is measured of one operation."""
+        items, whole = self.items[key], self.whole[key]
+        return items if whole is items[0] else [*items, whole]
 
     def add(self, inputs: tuple[Any, ...], target: Tensor, done: Callable[[], None]) -> None:
         """Measure on one more batch; ``done`` is called after every pass."""
@@ -66,9 +79,11 @@ class Exact:
         self.emulated.add(passes.whole(exact=False), target, self.metric)
         done()
         for key in passes.operations():
+            if key not in self.items:
+                continue
             if key not in self.order:
                 self.order.append(key)
-            for item in self.items[key]:
+            for item in self._all(key):
                 output = passes.changed(key, item.alone, exact=True, compared=item.isolated)
                 self._compare(item, reference, output, target)
                 item.enabled.add(output, target, self.metric)
@@ -88,20 +103,8 @@ class Exact:
     def rows(self, inspected: Inspected, resamples: int, seed: int) -> Iterator[AttributionRow]:
         """A row for every source of every operation that was called, in the order of the calls."""
         items = [item for key in self.order for item in self.items[key]]
-        enabled = _changes(self.metric, self.exact, [i.enabled for i in items], resamples, seed)
-        removed = [i.disabled for i in items] if self.disable else []
-        disabled = _changes(self.metric, self.emulated, removed, resamples, seed)
-        for place, item in enumerate(items):
-            more: dict[str, Any] = {}
-            if self.disable:
-                delta, low, high, loss = disabled[place]
-                more = {
-                    "disabled_delta_metric": delta,
-                    "disabled_ci_low": low,
-                    "disabled_ci_high": high,
-                    "disabled_delta_loss": loss,
-                }
-            delta, low, high, loss = enabled[place]
+        changes = self._changed(items, resamples, seed)
+        for item, change in zip(items, changes, strict=True):
             yield AttributionRow(
                 op=item.site.op.key,
                 kind=item.site.op.kind,
@@ -109,45 +112,60 @@ class Exact:
                 value=item.value,
                 isolated_sqnr_db=item.isolated.sqnr_db,
                 accumulated_sqnr_db=item.output.sqnr_db,
-                delta_metric=delta,
-                ci_low=low,
-                ci_high=high,
-                delta_loss=loss,
                 with_sources=item.without.dropped,
                 isolated_cosine=item.isolated.cosine,
                 accumulated_cosine=item.output.cosine,
                 accumulated_kl=item.divergence.mean if item.divergence.count else None,
-                **more,
+                **change,
                 **inspected.of(item.site.op.key, item.source),
             )
 
+    def ops(self, inspected: Inspected, resamples: int, seed: int) -> Iterator[OpSummary]:
+        """What every operation that was called costs with all its sources together."""
+        items = [self.whole[key] for key in self.order]
+        for item, change in zip(items, self._changed(items, resamples, seed), strict=True):
+            op = item.site.op
+            yield OpSummary(op.key, op.kind, **inspected.ratios.get(op.key, {}), **change)
 
-def _items(site: Site) -> Iterator[_Item]:
-    """Every source of one operation."""
-    found = sources_of(site)
-    for source, value in found.items():
-        others = [other for other in found if other != source]
+    def _changed(self, items: list[_Item], resamples: int, seed: int) -> list[dict[str, Any]]:
+        """What each changes, by the names of fields."""
+        enabled = [item.enabled for item in items]
+        found = _changes(self.metric, self.exact, enabled, resamples, seed)
+        if self.disable:
+            removed = [item.disabled for item in items]
+            others = _changes(self.metric, self.emulated, removed, resamples, seed)
+            for one, other in zip(found, others, strict=True):
+                one |= {f"disabled_{name}": value for name, value in other.items()}
+        return found
+
+
+def _items(site: Site, sources: Mapping[str, str]) -> Iterator[_Item]:
+    """Some sources of one operation."""
+    own = sources_of(site)
+    for source, value in sources.items():
+        others = [other for other in own if other != source]
         yield _Item(site, source, value, partial(site, [source]), partial(site, others))
-
-
-_Change = tuple[float, "float | None", "float | None", "float | None"]
 
 
 def _changes(
     metric: Metric, base: Scores, others: list[Scores], resamples: int, seed: int
-) -> list[_Change]:
+) -> list[dict[str, Any]]:
     """Of each what it changes in the metric, the ends of its interval, and the change in loss."""
-    if not others:
-        return []
     value, loss = base.value(metric), base.loss
     ends = None
     if resamples:
         found = resampled(metric, base, others, resamples, seed)
         ends = np.percentile(found, TAILS, axis=0)
-    changes: list[_Change] = []
+    changes: list[dict[str, Any]] = []
     for place, scores in enumerate(others):
         low, high = (None, None) if ends is None else map(float, ends[:, place])
         there = scores.loss
-        change = None if loss is None or there is None else there - loss
-        changes.append((scores.value(metric) - value, low, high, change))
+        changes.append(
+            {
+                "delta_metric": scores.value(metric) - value,
+                "ci_low": low,
+                "ci_high": high,
+                "delta_loss": None if loss is None or there is None else there - loss,
+            }
+        )
     return changes

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from dovetail._batches import classes_first, cross_entropy
+from dovetail.analysis.attribution.chosen import Chosen
 from dovetail.analysis.attribution.compared import Compared
 from dovetail.analysis.attribution.scores import classifies, logits_of
 from dovetail.emulation.calls import Call
 from dovetail.emulation.operators import OpCall
-from dovetail.emulation.partial import Partial, partial, sources_of
+from dovetail.emulation.partial import Partial, partial
 from dovetail.emulation.site import Site
-from dovetail.emulation.state import sites
 from dovetail.emulation.taps import performing
 from dovetail.errors import DovetailError
 
@@ -61,7 +61,9 @@ class _Error(NamedTuple):
 class FirstOrder:
     """Predicts what every source of error of an emulated model changes in the mean loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, asked: Chosen, loss: Loss | None = None, seed: int = 0
+    ) -> None:
         self.model, self.loss = model, loss
         self._draw = torch.Generator().manual_seed(seed)
         self.found: dict[str, list[Predicted]] = {}
@@ -69,10 +71,10 @@ class FirstOrder:
         self.samples = 0
         self._losses = [0.0, 0.0]
         self._errors: list[_Error] = []
-        for site, _ in sites(model):
-            self.found[site.op.key] = [
+        for key, (site, sources) in asked.items():
+            self.found[key] = [
                 Predicted(site, source, value, partial(site, [source]))
-                for source, value in sources_of(site).items()
+                for source, value in sources.items()
             ]
 
     @property
@@ -97,7 +99,8 @@ class FirstOrder:
         with torch.enable_grad(), performing(self.model, self._perform):
             output = self.model(*inputs)
             loss = self._loss(output, target)
-            self._meet(output, loss, target)
+            if self._errors:
+                self._meet(output, loss, target)
         self.samples += size
         self._losses[0] += float(loss.detach()) * size
         self._losses[1] += emulated * size
@@ -119,6 +122,8 @@ class FirstOrder:
     def _perform(self, site: Site, module: nn.Module, call: Call | OpCall) -> Tensor:
         y = call.exact()
         key = site.op.key
+        if key not in self.found:
+            return y
         if key not in self.order:
             self.order.append(key)
         probe = torch.zeros_like(y, requires_grad=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dovetail.analysis.attribution.rows import Histogram, OpSummary
+from dovetail.analysis.attribution.rows import Histogram
 from dovetail.analysis.layers import layers
 from dovetail.emulation.counting import Counter, counters
 from dovetail.emulation.operators import slot_of
@@ -27,11 +27,11 @@ _BINS = 64
 
 @dataclass(frozen=True)
 class Inspected:
-    """By operation: what its casts and registers counted, its two SQNRs and its changed products;
-    and the histograms of all operands."""
+    """By operation: what its casts and registers counted, its two SQNRs (``ratios``, by the names
+    of a summary's fields) and its changed products; and the histograms of all operands."""
 
     counts: dict[str, Counter] = field(default_factory=dict)
-    ops: tuple[OpSummary, ...] = ()
+    ratios: dict[str, dict[str, float | None]] = field(default_factory=dict)
     changed: dict[str, float | None] = field(default_factory=dict)
     histograms: tuple[Histogram, ...] = ()
 
@@ -72,9 +72,13 @@ def inspect(model: nn.Module, inputs: tuple[Any, ...]) -> Inspected:
     table = layers(model, inputs)
     return Inspected(
         counts=counts,
-        ops=tuple(
-            OpSummary(row.key, row.kind, row.isolated_db, row.accumulated_db) for row in table
-        ),
+        ratios={
+            row.key: {
+                "isolated_sqnr_db": row.isolated_db,
+                "accumulated_sqnr_db": row.accumulated_db,
+            }
+            for row in table
+        },
         changed={row.key: row.changed for row in table},
         histograms=tuple(h for values in seen.values() if (h := values.histogram()) is not None),
     )

@@ -63,20 +63,17 @@ class Attribution:
 
     @property
     def by_op(self) -> dict[str, dict[str, Any]]:
-        """For every operation the sums of its rows' changes, and its two SQNRs if inspected."""
-        rows: dict[str, list[AttributionRow]] = {summary.op: [] for summary in self.ops}
-        for row in self.rows:
-            rows.setdefault(row.op, []).append(row)
-        known = {summary.op: summary for summary in self.ops}
+        """For every operation the sums of its rows' changes (``delta_metric`` and the like), and
+        as ``whole`` what its sources cost together."""
         return {
-            op: {
-                "kind": own[0].kind,
-                "isolated_sqnr_db": known[op].isolated_sqnr_db if op in known else None,
-                "accumulated_sqnr_db": known[op].accumulated_sqnr_db if op in known else None,
-                **_sums(own),
+            summary.op: {
+                "kind": summary.kind,
+                **_sums([row for row in self.rows if row.op == summary.op]),
+                "isolated_sqnr_db": summary.isolated_sqnr_db,
+                "accumulated_sqnr_db": summary.accumulated_sqnr_db,
+                "whole": {name: getattr(summary, name) for name in _SUMMED},
             }
-            for op, own in rows.items()
-            if own
+            for summary in self.ops
         }
 
     @property
@@ -126,6 +123,7 @@ class Attribution:
             {
                 **own,
                 "rows": [row.to_dict() for row in self.rows],
+                "ops": [op.to_dict() for op in self.ops],
                 "by_op": self.by_op,
                 "by_source": self.by_source,
                 "histograms": histograms,
@@ -154,7 +152,8 @@ class Attribution:
         return out.getvalue()
 
     def table(self, width: int = 100) -> str:
-        """A table of the rows, ``width`` characters wide, with the totals by source below.
+        """A table of the rows, ``width`` characters wide, with the totals by source below, and what
+        each operation's sources cost together.
 
         What goes ``with`` a source does so where it is disabled.
         """
@@ -181,6 +180,8 @@ class Attribution:
         for source, sums in self.by_source.items():
             delta, disabled = sums["delta_metric"], sums["disabled_delta_metric"]
             table.add_row("in all", source, "", "", "", _change(delta), "", _change(disabled), "")
+        if any(op.delta_metric is not None for op in self.ops):
+            self._add_ops(table)
         out = io.StringIO()
         console = Console(file=out, width=width, color_system=None)
         console.print(table)
@@ -189,6 +190,21 @@ class Attribution:
             f" (n={self.samples})"
         )
         return out.getvalue()
+
+    def _add_ops(self, table: Table) -> None:
+        """What each operation costs with all its sources together."""
+        for op in self.ops:
+            table.add_row(
+                op.op,
+                "together",
+                "",
+                _decibels(op.isolated_sqnr_db),
+                "",
+                _change(op.delta_metric),
+                _interval(op.ci_low, op.ci_high),
+                _change(op.disabled_delta_metric),
+                "",
+            )
 
     def _changes(self) -> str:
         return f"{self.metric}\n{'predicted' if self.mode == 'first_order' else 'enabled'}"

@@ -57,16 +57,29 @@ class AttributionRow:
 
 @dataclass(frozen=True)
 class OpSummary:
-    """One operation with all its sources, in the emulated model against the exact one.
+    """One operation with all its sources together.
 
-    ``isolated_sqnr_db`` compares its output with the exact one of the same, already emulated,
-    inputs; ``accumulated_sqnr_db`` with its output in the exact model.
+    ``isolated_sqnr_db`` compares its output in the emulated model with the exact one of the same,
+    already emulated, inputs; ``accumulated_sqnr_db`` with its output in the exact model. The other
+    fields are as those of :class:`AttributionRow`, for all sources enabled, or disabled, at once.
     """
 
     op: str
     kind: str
-    isolated_sqnr_db: float | None
-    accumulated_sqnr_db: float | None
+    isolated_sqnr_db: float | None = None
+    accumulated_sqnr_db: float | None = None
+    delta_metric: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    delta_loss: float | None = None
+    disabled_delta_metric: float | None = None
+    disabled_ci_low: float | None = None
+    disabled_ci_high: float | None = None
+    disabled_delta_loss: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same by field name."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
