@@ -22,6 +22,7 @@ PAGES = {
     "README.md": 1,
     "docs/analysis.md": 4,
     "docs/cost.md": 3,
+    "docs/multipliers.md": 3,
     "docs/formats.md": 4,
     "docs/gradients.md": 2,
     "docs/recovery.md": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from dovetail._batches import device_of, mode
+from dovetail._files import target
 from dovetail.analysis.layers import arguments
 from dovetail.analysis.products import meetings
 from dovetail.emulation.planned import PlannedOp
 from dovetail.emulation.taps import MacCall, Watched, tap
 from dovetail.errors import DovetailError
 from dovetail.kernels.layer import code_range
-from dovetail.multipliers import ErrorMetrics, Multiplier
+from dovetail.multipliers import ErrorMetrics, Multiplier, multiplier
 
 __all__ = ["OperandCounts", "count_operands", "operand_counts"]
 
@@ -66,6 +68,41 @@ class OperandCounts:
         joint = None if alone else self.joint + other.joint  # type: ignore[operator]
         first, second = self.first + other.first, self.second + other.second
         return OperandCounts(self.mul, self.depth, first, second, joint)
+
+    def save(self, path: str | Path) -> None:
+        """Write the counts as a ``.npz`` file that `load` reads.
+
+        >>> import tempfile
+        >>> counts = OperandCounts(multiplier("exact(bits=1)"), 1, *np.ones((2, 2), int), None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     counts.save(folder + "/counts.npz")
+        ...     OperandCounts.load(folder + "/counts.npz").first
+        array([1, 1])
+        """
+        arrays: dict[str, Any] = {} if self.joint is None else {"joint": self.joint}
+        place = target(path)
+        if place.suffix != ".npz":
+            raise DovetailError(f"{place}: operand counts are written to a file that ends in .npz")
+        arrays |= {"first": self.first, "second": self.second}
+        np.savez_compressed(place, depth=self.depth, signed=self.mul.signed, **arrays)
+
+    @staticmethod
+    def load(path: str | Path) -> OperandCounts:
+        """Counts that `save` wrote; their multiplier is the exact one of the operands' width."""
+        if not Path(path).is_file():
+            raise DovetailError(f"no file '{path}'")
+        with np.load(path, allow_pickle=False) as held:
+            if not {"first", "second", "depth", "signed"} <= set(held.files):
+                raise DovetailError(
+                    f"{path}: operand counts have the arrays first, second, depth, signed and, up "
+                    f"to 8 + 8 bits, joint; this file has {', '.join(held.files) or 'none'}"
+                )
+            found = {name: held[name] for name in held.files}
+        bits = tuple(len(found[side]).bit_length() - 1 for side in ("first", "second"))
+        mul = multiplier("exact", bits=bits, signed=bool(found["signed"]))
+        return OperandCounts(
+            mul, int(found["depth"]), found["first"], found["second"], found.get("joint")
+        )
 
 
 def operand_counts(model: nn.Module, batch: Any) -> dict[str, OperandCounts]:
