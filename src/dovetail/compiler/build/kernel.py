@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dovetail.compiler.build.cache import Entry, entry, key_of
 from dovetail.compiler.build.toolchain import compile_caller
@@ -65,12 +65,33 @@ class Kernel:
         self.run = _caller().Kernel(run, handle, slots, makers, self.arena, keep)
         self._views = _views(program, bases)
         self.plain = self._views is None
+        self._changes = _changes(self._library)
+        self._seen: list[tuple[nn.Parameter, int]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        if self._changes is not None:
+            self._count(self._changes, inputs)
         outputs: list[Any] = self.run(inputs)
         if self._views is None:
             return outputs
         return [take(inputs, outputs) for take in self._views]
+
+    def _count(self, changes: ctypes.c_uint64, inputs: Sequence[Any]) -> None:
+        """Tell nodes that keep what they make of a weight whether any parameter has changed."""
+        seen = [(t, t._version) for t in inputs if isinstance(t, nn.Parameter)]
+        if len(seen) != len(self._seen) or any(
+            new[0] is not old[0] or new[1] != old[1]
+            for new, old in zip(seen, self._seen, strict=True)
+        ):
+            self._seen = seen
+            changes.value += 1
+
+
+def _changes(library: ctypes.CDLL) -> ctypes.c_uint64 | None:
+    """The counter that ``nodes/kept.h`` speaks of, where the program has such nodes."""
+    if not hasattr(library, "dovetail_changes"):
+        return None
+    return ctypes.c_uint64.in_dll(library, "dovetail_changes")
 
 
 def _slot(
