@@ -9,6 +9,7 @@ from benchmarks import (
     attribution,
     block,
     casts,
+    compiler,
     costs,
     encoder,
     floats,
@@ -32,6 +33,7 @@ RUNS = {
     "encoder": encoder.run,
     "casts": casts.run,
     "functions": functions.run,
+    "compiler": compiler.run,
     "attribution": attribution.run,
 }
 
