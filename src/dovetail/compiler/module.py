@@ -18,13 +18,10 @@ from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CompiledModule", "compile", "module"]
 
-_TARGETS = ("cpu", "cuda")
 _DEFAULTS: dict[str, Any] = {
-    "target": "cpu",
     "optimize": "default",
     "backward": False,
     "dynamic": False,
-    "fallback": False,
     "check": True,
     "tolerance": None,
     "post_capture": None,
@@ -155,14 +152,13 @@ class CompiledModule(nn.Module):
         return Report.of(self._current, self._pipeline)
 
 
-def _signature(args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> list[Any]:
+def _signature(args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> tuple[Any, ...]:
     """What a compiled function depends on in its arguments."""
-    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-        leaves: list[Any] = [args[0]]
-    else:
-        leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
-        leaves.append(str(spec))
-    return [_described(leaf, dynamic) for leaf in leaves]
+    if len(args) == 1 and not kwargs and not dynamic and isinstance(args[0], Tensor):
+        (x,) = args
+        return x.dtype, x.shape, x.stride()
+    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    return (str(spec), *(_described(leaf, dynamic) for leaf in leaves))
 
 
 def _described(leaf: Any, dynamic: bool) -> Any:
@@ -177,11 +173,9 @@ def compile(
     model: nn.Module,
     example: Any,
     *,
-    target: str = "cpu",
     optimize: str | Pipeline | Iterable[str] = "default",
     backward: bool | None = None,
     dynamic: bool = False,
-    fallback: bool = False,
     check: bool = True,
     tolerance: float | None = None,
     post_capture: Callable[[Any], Any] | None = None,
@@ -194,9 +188,8 @@ def compile(
     ``backward`` is whether gradients are wanted, by default whether the model is in training mode.
     ``dynamic`` leaves the first dimension of every input open. ``optimize`` is ``"default"``,
     ``"none"``, a list of names of passes, or a :class:`Pipeline`. The hooks are given what they
-    name (an FX graph, the pair of FX graphs, an SDFG) and may change it. An operator that cannot
-    be lowered is refused by name; with ``fallback=True`` it is called in eager mode, and listed in
-    the report.
+    name (an FX graph, the pair of FX graphs, an SDFG) and may change it. An operator
+    that has no lowering is called as torch's own kernel; one that has none is refused by name.
 
     Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
     compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
@@ -210,10 +203,8 @@ def compile(
     True
     """
     options = {
-        "target": target,
         "optimize": optimize,
         "dynamic": dynamic,
-        "fallback": fallback,
         "check": check,
         "tolerance": tolerance,
         "post_capture": post_capture,
@@ -230,8 +221,6 @@ def _module(model: nn.Module, example: Any, **options: Any) -> CompiledModule:
     for name in settings:
         if name not in _DEFAULTS:
             raise unknown("option", name, _DEFAULTS)
-    if settings["target"] not in _TARGETS:
-        raise unknown("target", settings["target"], _TARGETS)
     pipeline = chosen(settings["optimize"])
     for stage in ("post_capture", "post_autodiff", "pre_codegen"):
         if settings[stage] is not None:

@@ -31,12 +31,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The rows of all functions, the seconds of each pass, and what is not compiled."""
+    """The rows of all functions, the seconds of each pass, and the bytes of each arena."""
 
     rows: tuple[Row, ...]
     seconds: dict[str, float]
     arena: dict[str, int]
-    fallbacks: tuple[str, ...] = ()
 
     @staticmethod
     def of(variant: Any, pipeline: Pipeline) -> Report:

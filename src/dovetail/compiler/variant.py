@@ -39,13 +39,12 @@ class Variant:
         self.backward = (
             None if found.backward is None else Unit("backward", found.backward, pipeline)
         )
-        given = len(found.parameters) + len(found.buffers)
         # a parameter's place may be given another tensor at any time: it is looked up at each call
         self._slots = [_slot(source, name) for name in (*found.parameters, *found.buffers)]
         program = self.forward.program
         self._updates = [(out, into) for out, into in program.updates.items()]
         self._mutated = len(found.mutated)
-        self._tensors_only = found.inputs + given == len(program.inputs)
+        self._single = found.output_spec.is_leaf()
         self._step = None if self.backward is None else _Step(self)
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -56,13 +55,17 @@ class Variant:
         else:
             flat += pytree.tree_leaves((tuple(args), dict(kwargs)))
         outputs = self._run(flat) if self._step is None else self._step(flat)
-        if self.captured.output_spec.is_leaf():
+        if self._single:
             return outputs[0]
         return pytree.tree_unflatten(outputs, self.captured.output_spec)
 
     def _run(self, flat: list[Any]) -> list[Any]:
+        kernel = self.forward.kernel
+        if kernel.plain and not self._mutated:
+            outputs: list[Any] = kernel.run(flat)  # nothing that autograd could record
+            return outputs
         with torch.no_grad():
-            return self.update(flat, self.forward.kernel(flat))
+            return self.update(flat, kernel(flat))
 
     def update(self, flat: Sequence[Any], results: list[Any]) -> list[Any]:
         """Give buffers their new values; returns the other results."""

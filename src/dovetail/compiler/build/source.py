@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dovetail.compiler.build.vectorise import vectorised
+from dovetail.compiler.engine import load_dace
 from dovetail.compiler.memory import Arena, plan
 
 __all__ = ["Source", "generate"]
@@ -26,7 +27,8 @@ class Source:
 def generate(sdfg: Any) -> Source:
     """The C++ of ``sdfg``, which stays as it is."""
     own = copy.deepcopy(sdfg)
-    with warnings.catch_warnings():
+    config = load_dace().config
+    with warnings.catch_warnings(), config.set_temporary("progress", value=False):
         warnings.simplefilter("ignore")
         own.expand_library_nodes()
         arena = plan(own)
