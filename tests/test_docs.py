@@ -26,6 +26,7 @@ PAGES = {
     "docs/formats.md": 4,
     "docs/gradients.md": 2,
     "docs/recovery.md": 2,
+    "docs/search.md": 2,
     "docs/training.md": 5,
 }
 
@@ -92,6 +93,7 @@ BEFORE: dict[tuple[str, int], Callable[[dict[str, Any]], None]] = {
     ("docs/formats.md", 1): emulate,
     ("docs/formats.md", 3): begin_anew,
     ("docs/recovery.md", 1): begin_anew,
+    ("docs/search.md", 1): begin_anew,
     ("docs/training.md", 3): emulate,
     ("docs/training.md", 4): begin_anew,
 }

@@ -32,3 +32,18 @@ def test_train_digits_writes_a_checkpoint_that_loads(
     runpy.run_path(str(EXAMPLES / "train_digits.py"), run_name="__main__")
     assert "test accuracy" in capsys.readouterr().out
     zoo.build("digits-cnn").load_state_dict(load_file(target))
+
+
+@pytest.mark.slow
+def test_the_study_compares_its_fronts_with_the_uniform_designs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["study.py", "--trials", "4", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(EXAMPLES / "study" / "study.py"), run_name="__main__")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "row-transformer: " in out
+    assert "int8 x exact" in out
+    assert (tmp_path / "digits-cnn" / "pareto.svg").exists()

@@ -90,8 +90,9 @@ class Evaluator:
             raise unknown("figure", missing[0], found)
         return {name: float(found[name]) for name in self.objectives.names}
 
-    def predict(self, design: Design) -> dict[str, float]:
-        """What every operation adds to the loss on the calibration batches, to first order."""
+    def predict(self, design: Design) -> dict[tuple[str, str], float]:
+        """What every source of error of every operation adds to the loss on the calibration
+        batches, to first order."""
         from dovetail.analysis.attribution import first_order
 
         if self._calibrating is None:
@@ -102,11 +103,7 @@ class Evaluator:
         batches = itertools.islice(self._calibrating.loader, self._calibrating.batches)
         with self._emulated(design, finished=False) as model, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            found = first_order(model, list(batches))
-        losses: dict[str, float] = {}
-        for (op, _), change in found.items():
-            losses[op] = losses.get(op, 0.0) + change
-        return losses
+            return first_order(model, list(batches))
 
     @contextmanager
     def _emulated(self, design: Design, *, finished: bool = True) -> Iterator[nn.Module]:
@@ -159,12 +156,8 @@ class Evaluator:
             self._evaluate.check(measured, COSTS)
         if "energy" in self.objectives.directions:
             self._check_widths()
-        for i, axis in enumerate(self.grid.axes):
-            for choice in range(len(axis.choices)):
-                design = tuple(choice if k == i else 0 for k in range(len(self.grid.axes)))
-                possible = self.grid.repaired(design)
-                if possible is not None:
-                    self.costs(possible)
+        for design in self.grid.stages():
+            self.costs(design)
 
     def _check_widths(self) -> None:
         """Refuse a figure that does not tell the designs apart."""

@@ -22,6 +22,7 @@ __all__ = ["Design", "Grid"]
 #: For every axis the index of its choice.
 Design = tuple[int, ...]
 
+_MOST_UNIFORM = 1000
 _MOST_COMBINATIONS = 4096  # of the choices of one operation that are looked through
 
 
@@ -72,8 +73,21 @@ class Grid:
                 yield {**selector, **choice.written}
 
     def uniform(self) -> list[Design]:
-        """Every axis with its first choice, every axis with its second, and so on; an axis that
-        has fewer keeps its last."""
+        """The designs in which axes with the same choices all take the same one, in every
+        combination; of very many, some, spread evenly."""
+        kinds = list(dict.fromkeys(map(_labels, self.axes)))
+        place = [kinds.index(_labels(axis)) for axis in self.axes]
+        size = math.prod(map(len, kinds))
+        count = min(size, _MOST_UNIFORM)
+        designs = []
+        for number in range(count):
+            chosen = _digits(number * (size - 1) // max(1, count - 1), [len(k) for k in kinds])
+            designs.append(self.repaired(tuple(chosen[k] for k in place)))
+        return list(dict.fromkeys(design for design in designs if design is not None))
+
+    def stages(self) -> list[Design]:
+        """Every axis with its first choice, every axis with its second, and so on; an axis that has
+        fewer keeps its last. Each choice is in one of them, unless it cannot be."""
         most = max(len(axis.choices) for axis in self.axes)
         designs = (tuple(min(i, len(a.choices) - 1) for a in self.axes) for i in range(most))
         return list(dict.fromkeys(d for each in designs if (d := self.repaired(each)) is not None))
@@ -168,7 +182,7 @@ class Grid:
                 for place, touching in self._touching.items():
                     if i in touching:
                         self._check_choice(place, i, design)
-        first = next(iter(self.uniform()), None) or next(self.designs(), None)
+        first = next(iter(self.stages()), None) or next(self.designs(), None)
         if first is None:
             raise DovetailError("no design of the space can be: its choices exclude one another")
         self.plan(first)
@@ -181,3 +195,16 @@ class Grid:
         kept = (other for other in others if other[axis] == design[axis])
         if all(self._problem(place, other) is not None for other in kept):
             raise DovetailError(problem)
+
+
+def _labels(axis: Axis) -> tuple[str, ...]:
+    return tuple(choice.label for choice in axis.choices)
+
+
+def _digits(number: int, bases: list[int]) -> list[int]:
+    """A number written with these bases, the last digit the fastest."""
+    digits = []
+    for base in reversed(bases):
+        number, digit = divmod(number, base)
+        digits.append(digit)
+    return digits[::-1]

@@ -17,8 +17,8 @@ from dovetail.search.front import Front, Trial
 from dovetail.search.grid import Design
 from dovetail.search.journal import DROPPED, Journal, Record
 from dovetail.search.presence import Presence
-from dovetail.search.strategies import strategy
-from dovetail.search.surrogate import surrogate
+from dovetail.search.strategies import History, predicted_path, strategy
+from dovetail.search.surrogate import Surrogate, surrogate
 from dovetail.search.task import Conduct
 from dovetail.search.worker import Worker, is_evaluated
 
@@ -38,6 +38,7 @@ def work(
     evaluator: Evaluator, conduct: Conduct, journal: Journal, watch: Watch, salt: int = 0
 ) -> None:
     """Be one worker, until as many designs are evaluated as ``conduct`` says."""
+    known = _surrogate(evaluator, conduct)
     how = strategy(conduct.strategy, evaluator.grid, conduct.trials)
     with _presence(conduct.folder) as presence:
         Worker(
@@ -48,8 +49,8 @@ def work(
             seed=conduct.seed,
             name="here" if presence is None else presence.name,
             is_alive=(lambda name: True) if presence is None else presence.is_alive,
-            start=_start(evaluator, conduct),
-            surrogate=_surrogate(evaluator, conduct),
+            start=_start(evaluator, conduct, known),
+            surrogate=known,
             salt=salt,
         ).run(watch)
 
@@ -108,19 +109,30 @@ def _digest(evaluator: Evaluator) -> str:
     return f"{type(model).__name__} {found.hexdigest()[:16]}"
 
 
-def _start(evaluator: Evaluator, conduct: Conduct) -> list[Design]:
-    """The uniform designs come first, so that the front is never worse than they are; up to half
-    of all trials, spread evenly."""
+def _start(evaluator: Evaluator, conduct: Conduct, known: Surrogate | None) -> list[Design]:
+    """What comes first: the uniform designs, so that the front is never worse than they are, for up
+    to half of all trials; with a surrogate then its path from the first choices to the cheapest
+    design, for up to a quarter. What is too many is thinned out evenly."""
     if conduct.strategy in ("greedy", "exhaustive"):
         return []
-    uniform = evaluator.grid.uniform()
-    most = max(1, conduct.trials // 2)
-    if len(uniform) <= most:
-        return uniform
-    return [uniform[i * (len(uniform) - 1) // max(1, most - 1)] for i in range(most)]
+    first = _thinned(evaluator.grid.uniform(), conduct.trials // 2)
+    if known is None:
+        return first
+    history = History(
+        evaluator.grid, evaluator.objectives, cost=evaluator.costs, predicted=known.predicted
+    )
+    path = [design for design in predicted_path(history) if design not in first]
+    return [*first, *_thinned(path, conduct.trials // 4)]
 
 
-def _surrogate(evaluator: Evaluator, conduct: Conduct) -> Any:
+def _thinned(designs: list[Design], most: int) -> list[Design]:
+    most = max(1, most)
+    if len(designs) <= most:
+        return designs
+    return [designs[i * (len(designs) - 1) // max(1, most - 1)] for i in range(most)]
+
+
+def _surrogate(evaluator: Evaluator, conduct: Conduct) -> Surrogate | None:
     if not conduct.surrogate or conduct.strategy == "exhaustive":
         return None
     return surrogate(evaluator.grid, evaluator.predict)

@@ -64,12 +64,15 @@ class Surrogate:
         return mean_y + slope * (self.loss(design) - mean_x) - _SPREAD * deviation
 
 
-def surrogate(grid: Grid, predict: Callable[[Design], Mapping[str, float]]) -> Surrogate:
+def surrogate(
+    grid: Grid, predict: Callable[[Design], Mapping[tuple[str, str], float]]
+) -> Surrogate:
     """What each choice of each axis adds to the loss, of what ``predict`` says that every operation
-    adds under the uniform designs."""
+    and source of error (a field of a rule) adds under designs that have all choices among them."""
     rows: list[list[float]] = [[0.0] * len(axis.choices) for axis in grid.axes]
-    for design in grid.uniform():
+    for design in grid.stages():
         found = predict(design)
         for i, axis in enumerate(grid.axes):
-            rows[i][design[i]] = math.fsum(found.get(op.key, 0.0) for op in axis.ops)
+            sources = [(op.key, name) for op in axis.ops for name in axis.fields]
+            rows[i][design[i]] = math.fsum(found.get(source, 0.0) for source in sources)
     return Surrogate(tuple(map(tuple, rows)))

@@ -14,7 +14,7 @@ from dovetail.errors import DovetailError
 from dovetail.search.evaluator import Evaluator
 from dovetail.search.grid import Design
 from dovetail.search.journal import DONE, DROPPED, RUNNING, WAITING, Journal, Record
-from dovetail.search.strategies import Anything, History, Sampled, Strategy, unseen
+from dovetail.search.strategies import Anything, Greedy, History, Sampled, Strategy, unseen
 from dovetail.search.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Worker:
             why = "evaluated by another worker"
         elif sum(map(is_evaluated, earlier)) + len(running) >= self.trials:
             why = "one too many"
-        elif self.surrogate is not None and not at_random:
+        elif self.surrogate is not None and not at_random and not isinstance(self.strategy, Greedy):
             history = self._history(earlier)
             why = "predicted to lose" if self.surrogate.is_hopeless(history, design) else None
         return why is not None and (self.journal.drop(number, why) or True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dovetail.errors import DovetailError, unknown
-from dovetail.zoo import data, dcgan, digits, language, mobilenet, resnet, unet
+from dovetail.zoo import data, dcgan, digits, language, mobilenet, resnet, rows, unet
 
 __all__ = [
     "build",
@@ -28,6 +28,7 @@ __all__ = [
     "mobilenet",
     "names",
     "resnet",
+    "rows",
     "train",
     "unet",
 ]
@@ -50,6 +51,9 @@ _ZOO = {
     "mobilenet-v2": _Entry(mobilenet.mobilenet_v2),
     "resnet18": _Entry(resnet.resnet18),
     "resnet50": _Entry(resnet.resnet50),
+    "row-transformer": _Entry(
+        rows.RowTransformer, rows.train, Path(__file__).with_name("row-transformer.safetensors")
+    ),
     "unet": _Entry(unet.UNet),
 }
 
@@ -59,7 +63,7 @@ def names() -> list[str]:
 
     >>> names()
     ['dcgan-discriminator', 'dcgan-generator', 'digits-cnn', 'lstm-lm', 'mobilenet-v2', 'resnet18',
-     'resnet50', 'unet']
+     'resnet50', 'row-transformer', 'unet']
     """
     return sorted(_ZOO)
 

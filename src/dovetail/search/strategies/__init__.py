@@ -6,17 +6,19 @@ from dovetail.errors import unknown
 from dovetail.search.grid import Grid
 from dovetail.search.strategies.base import History, Proposer, Sampled, Strategy, unseen
 from dovetail.search.strategies.exhaustive import Exhaustive
-from dovetail.search.strategies.greedy import Greedy
+from dovetail.search.strategies.greedy import Greedy, predicted_path
 from dovetail.search.strategies.mcts import MCTS
 from dovetail.search.strategies.sampled import NSGA2, TPE, Anything
 
 __all__ = [
     "STRATEGIES",
     "Anything",
+    "Greedy",
     "History",
     "Proposer",
     "Sampled",
     "Strategy",
+    "predicted_path",
     "strategy",
     "unseen",
 ]

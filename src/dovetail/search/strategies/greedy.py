@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dovetail.search.grid import Design
 from dovetail.search.strategies.base import History, unseen
 
-__all__ = ["Greedy"]
+__all__ = ["Greedy", "predicted_path"]
 
 Move = tuple[int, int]  # an axis, and the choice it gets
 
@@ -30,26 +30,49 @@ class Greedy:
         return next(path, None) or unseen(history, rng)
 
 
+def predicted_path(history: History) -> list[Design]:
+    """The designs that the moves lead through if all predictions are right and all bounds met."""
+    start = next(iter(history.grid.stages()), None)
+    if start is None or history.predicted is None:
+        return []
+    path = [start]
+    for move in _by_price(history, start, _moves(history, start)):
+        design = _moved(history, path[-1], move)
+        if design is not None and design != path[-1] and _gain(history, path[-1], design) > 0:
+            path.append(design)
+    return path
+
+
 def _path(history: History) -> Iterator[Design]:
     """The designs on the way, as far as what is known tells it."""
     grid = history.grid
-    start = next(iter(grid.uniform()), None)
+    start = next(iter(grid.stages()), None)
     if start is None:
         return
     yield start
-    moves = {
-        (axis, choice): moved
-        for axis, each in enumerate(grid.axes)
-        for choice in range(len(each.choices))
-        if (moved := _moved(history, start, (axis, choice))) not in (None, start)
-    }
+    moves = _moves(history, start)
     if history.predicted is None:
-        yield from (design for design in moves.values() if design is not None)
+        yield from moves.values()
     alone = {start, *moves.values()} if history.predicted is None else {start}
     if not history.values.keys() >= alone:
         return  # others are at it
+    yield from _descent(history, start, _by_price(history, start, moves))
+
+
+def _moves(history: History, start: Design) -> dict[Move, Design]:
+    """Every other choice of every axis, with the design that it makes of the start alone."""
+    found = {}
+    for axis, each in enumerate(history.grid.axes):
+        for choice in range(len(each.choices)):
+            moved = _moved(history, start, (axis, choice))
+            if moved is not None and moved != start:
+                found[(axis, choice)] = moved
+    return found
+
+
+def _by_price(history: History, start: Design, moves: dict[Move, Design]) -> list[Move]:
     priced = {move: _price(history, start, move, design) for move, design in moves.items()}
-    yield from _descent(history, start, sorted(priced, key=lambda move: (priced[move], move)))
+    return sorted(priced, key=lambda move: (priced[move], move))
 
 
 def _descent(history: History, start: Design, moves: list[Move]) -> Iterator[Design]:
@@ -57,7 +80,7 @@ def _descent(history: History, start: Design, moves: list[Move]) -> Iterator[Des
     current = start
     for move in moves:
         design = _moved(history, current, move)
-        if design in (None, current) or design is None or _gain(history, current, design) <= 0:
+        if design is None or design == current or _gain(history, current, design) <= 0:
             continue
         yield design
         if design not in history.values:
@@ -71,16 +94,15 @@ def _moved(history: History, design: Design, move: Move) -> Design | None:
     return history.grid.repaired((*design[:axis], choice, *design[axis + 1 :]))
 
 
-def _price(history: History, start: Design, move: Move, design: Design | None) -> float:
+def _price(history: History, start: Design, move: Move, design: Design) -> float:
     """Loss of the first objective for a unit gained of the others."""
-    assert design is not None
     axis, choice = move
     if history.predicted is not None:
         row = history.predicted[axis]
         loss = row[choice] - row[start[axis]]
     else:
-        losses = (history.objectives.losses(history.values[d])[0] for d in (design, start))
-        loss = -math.inf if (new := next(losses)) == (old := next(losses)) else new - old
+        new, old = (history.objectives.losses(history.values[d])[0] for d in (design, start))
+        loss = 0.0 if new == old else new - old  # also of two that are infinite
     gain = _gain(history, start, design)
     if loss <= 0:
         return -gain  # for nothing: the largest gain first
