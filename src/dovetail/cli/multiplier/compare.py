@@ -33,7 +33,7 @@ def compare(
     \b
     Examples:
       dovetail multiplier compare mul8s_1L2H@v1.1 "drum(k=4)" mine.v
-      dovetail multiplier compare exact mul8s_1KV9 --operands out/digits --layer "conv*"
+      dovetail multiplier compare exact mul8s_1KV9 --operands out/digits
     """
     from dovetail.multipliers import Multiplier, any_multiplier, relative_energy
 

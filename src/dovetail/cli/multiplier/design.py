@@ -54,15 +54,15 @@ def design(
     name: Annotated[str, typer.Option(help="Of the module and the function.")] = "designed",
     json: Json = False,
 ) -> None:
-    """Search the array of partial products of least error at a given size.
+    """Search the array of least error at a given size: a new circuit.
 
     With --operands, the least error under the operands that layers really multiply. What is
     written is read back and compared over all operand pairs.
 
     \b
     Examples:
-      dovetail multiplier design --cost 0.42 --constant --operands out/digits --layer "conv*"
-      dovetail multiplier design --bits 4 --unsigned --cost 0.5 --out . --name mul4
+      dovetail multiplier design --cost 0.42 --constant --operands out/digits
+      dovetail multiplier design --bits 4 --unsigned --out . --name mul4
     """
     from dovetail.multipliers import design as search
 

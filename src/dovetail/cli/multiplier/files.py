@@ -46,7 +46,7 @@ def import_(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Read a multiplier from a file, check it, say what it is, and store it.
+    """Read a multiplier from a file, check it, describe it, store it.
 
     \b
     Examples:
@@ -73,7 +73,9 @@ def fit(
     most: Most = 8,
     json: Json = False,
 ) -> None:
-    """Find the structure of a multiplier: the families, the array, the polynomial nearest to it.
+    """Say what a table of products is, or what comes nearest to it.
+
+    Compared are the exact product, the families, arrays of partial products, a polynomial.
 
     \b
     Examples:

@@ -129,7 +129,7 @@ def show(
       dovetail multiplier show mul8s_1L2N
       dovetail multiplier show "drum(k=6)" --json
       dovetail multiplier show table.npy --unsigned --bits 8
-      dovetail multiplier show mul8s_1L2N --operands out/digits --layer "conv*" --map map.svg
+      dovetail multiplier show mul8s_1L2N --operands out/digits --map map.svg
     """
     from dovetail.multipliers import FloatMultiplier
     from dovetail.multipliers.catalog import figures_only
