@@ -13,6 +13,7 @@ from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.operand_codes import operand_codes
 from dovetail.emulation.operators import OpCall
+from dovetail.emulation.site import EMULATE
 from dovetail.emulation.weights import prepared
 from dovetail.errors import DovetailError
 from dovetail.kernels.geometry import Geometry
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from dovetail.emulation.planned import PlannedOp
     from dovetail.emulation.site import Emulation, Site
 
-__all__ = ["MacCall", "Watched", "emulation_of", "exact", "performing", "tap", "watched"]
+__all__ = ["MacCall", "Watched", "apart", "emulation_of", "exact", "performing", "tap", "watched"]
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,15 @@ def performing(model: nn.Module, performer: Callable[..., Tensor]) -> Iterator[N
         yield
     finally:
         emulation.performer = before
+
+
+@contextmanager
+def apart(model: nn.Module) -> Iterator[None]:
+    """Within, an emulated model emulates, and those who watched it before see nothing."""
+    emulation = emulation_of(model)
+    before = emulation.status, emulation.taps
+    emulation.status, emulation.taps = EMULATE, []
+    try:
+        yield
+    finally:
+        emulation.status, emulation.taps = before

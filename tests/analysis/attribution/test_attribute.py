@@ -620,3 +620,74 @@ def test_a_recipe_without_error_has_no_rows() -> None:
         found = dv.attribute(model, loader, mode=mode)
         assert (found.rows, found.by_op, found.by_source) == ((), {}, {})
         assert found.exact_metric == found.emulated_metric
+
+
+def test_who_counts_meanwhile_sees_nothing() -> None:
+    model, loader = made("linear")
+    wanted = dv.attribute(model, loader, resamples=0)
+    with dv.counters(model) as counts, dv.emulation.exact(model):
+        assert dv.attribute(model, loader, resamples=0) == wanted
+        assert counts == {}
+        model(loader[0][0])
+    with dv.counters(model) as counts:
+        model(loader[0][0])
+    assert list(counts) == ["0", "2"]
+
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "sparsity": ("2:4", "topk(0.5)"),
+    "bias": ("bf16", "fp8_e4m3fn"),
+    "output": ("fp8_e5m2", "int8", "mxfp8_e4m3"),
+    "grad": ("ste", "ste(unclipped)"),
+}
+OPERANDS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {
+        "input": ("int8", "uint8", "int4(dynamic)"),
+        "weight": ("int4", "int8(affine)", "int8(per_tensor)"),
+        "acc": ("int10", "int12(saturate, end)", "int32", "fp16"),
+        "weight_storage": ("fp6_e2m3fn", "int8"),
+    },
+    {"input": ("int8", "int6"), "weight": ("int8", "int5"), "mul": ("drum(k=3)", ROUGH)},
+    {
+        "input": ("mxint8", "mxfp4"),
+        "weight": ("mxfp8_e4m3", "mxint8"),
+        "acc": ("bf16", "fp16(each)"),
+    },
+    {"input": ("bf16",), "weight": ("bf16",), "mul": ("mitchell(format=bf16)",), "acc": ("fp16",)},
+    {
+        "input": ("posit(8,1)", "fixed(8, 4)"),
+        "weight": ("log(integer=3, fraction=2)", "nf4"),
+        "acc": ("bf16",),
+    },
+)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(10))
+def test_any_recipe(seed: int) -> None:
+    """Every pass of any combination with and without a tape, all sources, and none."""
+    draw = np.random.default_rng(seed)
+    model = build(seed, lambda: nn.Sequential(*[nn.Linear(32, 32) for _ in range(3)])).eval()
+    x = randn(4, 32, seed=seed)
+    exact = model(x)
+    rules = []
+    for place in range(3):
+        offered = {**FIELDS, **OPERANDS[draw.integers(len(OPERANDS))]}
+        forced = {"input", "weight"} if "mul" in offered or seed % 2 else set()
+        taken = {
+            k: str(draw.choice(v)) for k, v in offered.items() if k in forced or draw.random() < 0.6
+        }
+        if not {"input", "weight"} <= set(taken):
+            taken.pop("acc", None)
+        rules.append(dv.rule(str(place), **{"input": "fp16", **taken}))
+    dv.apply_(model, dv.Recipe(*rules), x)
+    cached, plain = (dict(changed(model, (x,), cache=cache)) for cache in (True, False))
+    assert len(cached) >= 6
+    assert all(torch.equal(cached[key], plain[key]) for key in cached)
+    passes = Passes(model, (x,), cache=True)
+    assert torch.equal(passes.whole(exact=True), exact)
+    assert torch.equal(passes.whole(exact=False), model(x))
+    for site, _ in sites(model):
+        for sources, whole in ((sources_of(site), False), ([], True)):
+            output = passes.changed(site.op.key, partial(site, sources), exact=whole)
+            assert torch.equal(output, exact if whole else model(x))

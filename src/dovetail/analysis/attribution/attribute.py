@@ -23,7 +23,7 @@ from dovetail.analysis.attribution.kept import kept_buffers
 from dovetail.analysis.attribution.result import Attribution
 from dovetail.analysis.attribution.rows import AttributionRow, OpSummary
 from dovetail.analysis.attribution.scores import check_name, metric_for, weights
-from dovetail.emulation.taps import emulation_of
+from dovetail.emulation.taps import apart, emulation_of
 from dovetail.errors import DovetailError, unknown
 
 __all__ = ["attribute", "first_order"]
@@ -240,12 +240,14 @@ def _predicted_row(
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; modes, buffers and torch's generators as before afterwards."""
+    """Eval mode without gradients, and nobody watching; modes, buffers, counters and torch's
+    generators as before afterwards."""
     with (
         torch.inference_mode(False),
         torch.no_grad(),
         torch.random.fork_rng(),
         in_mode(model, training=False),
+        apart(model),
         kept_buffers(model),
     ):
         yield
