@@ -130,15 +130,52 @@ def test_math_functions_agree_with_torch_also_at_the_ends():
         torch.testing.assert_close(mine, other.float(), rtol=3e-7, atol=atol, equal_nan=True)
 
 
-def test_an_emulated_model_has_the_emulations_bits():
+def emulated():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
-    x = randn(5, 8)
-    recipe = dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="drum(k=4)"))
-    dv.apply_(net, recipe, x)
-    fast = dv.compile(net, x)
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4)
+    )
+    x = randn(3, 1, 6, 6)
+    dv.apply_(net, dv.Recipe(dv.rule("*", input="int8", weight="int8", mul="mul8s_1KV9")), x)
+    return net, x
+
+
+def test_an_emulated_model_has_the_emulations_bits():
+    net, x = emulated()
+    fast = dv.compile(net.eval(), x)
     with torch.no_grad():
         assert torch.equal(fast(x), net(x))
+
+
+@pytest.mark.slow
+def test_an_emulated_model_trains_with_the_emulations_bits():
+    net, x = emulated()
+    fast = dv.compile(net.train(), x)
+    for model in (fast, net):
+        model.zero_grad()
+        y = model(x)
+        y.square().sum().backward()
+        if model is fast:
+            outputs, grads = y.detach(), [p.grad.clone() for p in net.parameters()]
+    assert torch.equal(outputs, y)
+    for mine, parameter in zip(grads, net.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_several_extremes_of_one_row_are_one_group():
+    fast = dv.compile(Extremes().eval(), randn(4, 40))
+    x = randn(4, 40)
+    x[1, 3] = float("nan")
+    for mine, other in zip(fast(x), Extremes()(x), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0, equal_nan=True)
+
+
+class Extremes(nn.Module):
+    """A row's largest and smallest elements, and those of all."""
+
+    def forward(self, x):
+        y = torch.relu(x)
+        return y.amax(1), y.amin(1), x.amin(1), x.max(), x.abs().amax(0)
 
 
 def test_one_build_serves_every_batch_size():

@@ -202,7 +202,8 @@ class _Rows:
         body = list(one.body)
         for reduction in one.reductions:
             source = reduction.operand
-            if not isinstance(source, str):
+            if not isinstance(source, str) or reduction.kind in ("max", "min"):
+                # a tasklet of its own: DaCe names the lambdas of all writes of one alike
                 body.append(_load(reduction, source))
                 source = body[-1].name
             combined = _at(sums[reduction.name], loop.lane)
@@ -292,6 +293,6 @@ def _at(array: str, place: Any) -> Any:
     return dace.Memlet(data=array, subset=dace.subsets.Range([(place, place, 1)]))
 
 
-def _load(reduction: Reduction, source: Access) -> Statement:
+def _load(reduction: Reduction, source: str | Access) -> Statement:
     name = f"{reduction.name}of"
-    return Statement(name, "{0}", (source,), source.dtype, False, reduction.origin, 0)
+    return Statement(name, "{0}", (source,), reduction.dtype, False, reduction.origin, 0)
