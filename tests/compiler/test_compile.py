@@ -84,6 +84,7 @@ def softmax():
     return dv.compile(nn.Sequential(nn.Linear(5, 7), nn.Softmax(-1)).eval(), randn(3, 5))
 
 
+@pytest.mark.slow
 def test_another_shape_is_compiled_when_it_is_met(softmax):
     x = randn(2, 5)
     with torch.no_grad():
@@ -97,6 +98,7 @@ def test_a_strange_number_goes_through_as_in_eager(softmax):
         torch.testing.assert_close(softmax(x), softmax._source(x), equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_wrong_transformation_is_refused():
     fast = dv.compile(nn.Sequential(nn.ReLU(), nn.Sigmoid()).eval(), randn(4, 4))
 
@@ -162,6 +164,7 @@ def test_an_emulated_model_trains_with_the_emulations_bits():
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_extremes_of_one_row_are_one_group():
     fast = dv.compile(Extremes().eval(), randn(4, 40))
     x = randn(4, 40)
@@ -178,6 +181,7 @@ class Extremes(nn.Module):
         return y.amax(1), y.amin(1), x.amin(1), x.max(), x.abs().amax(0)
 
 
+@pytest.mark.slow
 def test_one_build_serves_every_batch_size():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.GELU()).train()
