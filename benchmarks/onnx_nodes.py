@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import multiprocessing
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -83,6 +84,28 @@ def run(case: Any, compiled: Compile | None = None) -> Outcome:
     if reason:
         state = "failed"
     return Outcome(case.name, ops, state, reason)
+
+
+def compiled(module: nn.Module, given: Sequence[Any]) -> Callable[..., Any]:
+    """The module compiled, without a fall-back to eager calls."""
+    return dv.compile(module, tuple(given), backward=False)
+
+
+def apart(case: Any) -> Outcome:
+    """One test through the compiler, in a process of its own: compiled code may end it."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: theirs.send(run(case, compiled))
+    )
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv()  # type: ignore[no-any-return]
+    except EOFError:
+        ops = tuple(sorted({node.op_type for node in case.model.graph.node}))
+        return Outcome(case.name, ops, "failed", "the process ended in compiled code")
+    finally:
+        child.join()
 
 
 def _inputs(model: Any) -> list[Any]:
@@ -210,11 +233,15 @@ def _operators() -> frozenset[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx_nodes", description=__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="only tests so named")
+    parser.add_argument("--every", type=int, default=1, help="one test in so many")
+    parser.add_argument("--compile", action="store_true", help="through dv.compile as well")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args()
     chosen = [c for c in cases() if fnmatch.fnmatch(c.name, options.pattern)]
-    outcomes = [run(case) for case in track(chosen, "node tests", transient=True)]
-    text = page(outcomes, "`dv.load_onnx`")
+    chosen = chosen[:: options.every]
+    each = apart if options.compile else run
+    outcomes = [each(case) for case in track(chosen, "node tests", transient=True)]
+    text = page(outcomes, "`dv.load_onnx`" + (" and `dv.compile`" if options.compile else ""))
     Console(markup=False, highlight=False).print(text, soft_wrap=True)
     if options.save:
         RESULTS.write_text(text)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.check import check
+from dovetail.compiler.in_programs import InPrograms
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.unit import Unit
 from dovetail.compiler.variant import Variant
@@ -30,7 +31,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class CompiledModule(nn.Module):
+class CompiledModule(InPrograms, nn.Module):
     """A module that computes what ``source`` does, by compiled code.
 
     It shares the parameters, buffers and submodules of ``source``: their names, ``state_dict``
