@@ -29,7 +29,10 @@ def attribution(ops: tuple[str, ...] = OPS) -> dict[str, Any]:
         "resamples": 1000,
         "seed": 0,
         "rows": rows,
-        "by_op": {},
+        "by_op": {
+            op: {"kind": "conv", "whole": {"delta_metric": -0.2, "disabled_delta_metric": 0.1}}
+            for op in ops
+        },
         "by_source": {s: {"delta_metric": -0.1, "disabled_delta_metric": None} for s in VALUES},
         "histograms": {op: {"input": histogram(op, "input", "int8", 2.5)} for op in ops},
     }

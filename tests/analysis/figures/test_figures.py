@@ -25,7 +25,7 @@ from dovetail.analysis.figures import (
 from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Line, Words
 from dovetail.analysis.figures.histogram import grid
 from dovetail.analysis.figures.scale import Scale, short, ticks
-from report_contents import attribution, search
+from report_contents import OPS, attribution, search
 from report_contents import histogram as found
 
 POWER = {"key": "a", "multiply_pj": 30.0, "accumulate_pj": 10.0, "memory_pj": 60.0}
@@ -69,9 +69,12 @@ def test_a_cell_is_as_full_as_its_change_is_large() -> None:
     drawing = change_map(attribution())
     cells = [mark for mark in drawing.marks if isinstance(mark, Box) and mark.tip]
     told = {mark.tip.splitlines()[0]: mark for mark in cells}
-    assert len(told) == 24
+    assert len(told) == 30
+    assert told["conv2: together"].tip == "conv2: together\nchange alone −0.2\nmade exact +0.1"
+    assert told["conv2: together"].opacity == max(mark.opacity for mark in cells)
     worst = told["head: mul mul8s_1L2N@v2022"]
-    assert (worst.fill, worst.opacity) == ("orange", max(mark.opacity for mark in cells))
+    assert worst.fill == "orange"
+    assert worst.opacity == max(told[f"{op}: mul mul8s_1L2N@v2022"].opacity for op in OPS)
     assert "change alone −0.15, 95 % −0.16 to −0.14\nmade exact +0.075" in worst.tip
     assert told["conv1: input int8"].fill == "blue"
     assert told["conv3: acc int32"].opacity == 0
@@ -82,7 +85,7 @@ def test_a_cell_is_as_full_as_its_change_is_large() -> None:
 def test_what_is_made_exact_has_a_map_of_its_own() -> None:
     cells = change_map(attribution(), disabled=True).marks
     told = {m.tip.splitlines()[0]: m for m in cells if isinstance(m, Box) and m.tip}
-    best = told["head: mul mul8s_1L2N@v2022"]
+    best = told["conv2: together"]
     assert (best.fill, best.opacity) == (
         "blue",
         max(m.opacity for m in told.values() if m.fill != "track"),

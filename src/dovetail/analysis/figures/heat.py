@@ -14,6 +14,8 @@ from dovetail.analysis.figures.scale import short
 __all__ = ["change_map", "in_points", "noise_map"]
 
 _ROW, _HEAD = 24.0, 30.0
+_TOGETHER = "together"
+_LETTER = 6.5  # pixels, on the safe side
 
 
 def change_map(
@@ -21,9 +23,11 @@ def change_map(
 ) -> Drawing:
     """What each source alone changes in the metric: orange where it harms, blue where it helps.
 
-    With ``disabled``: what making it alone exact changes in the emulated network.
+    The last column is all of an operation's sources together, where that was measured. With
+    ``disabled``: what making them exact changes in the emulated network.
     """
-    rows, name = attribution["rows"], "disabled_delta_metric" if disabled else "delta_metric"
+    name = "disabled_delta_metric" if disabled else "delta_metric"
+    rows = [*attribution["rows"], *_together(attribution)]
     better = attribution["higher_is_better"]
     points = 100.0 if in_points(attribution) else 1.0
     sign = -1.0 if better is not False else 1.0
@@ -41,6 +45,14 @@ def change_map(
     how = "made exact alone" if disabled else "alone"
     what = f"change of {attribution['metric']}{unit} by each source of error {how}"
     return _map(rows, cell, what, width)
+
+
+def _together(attribution: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of whole operations, as those of their sources."""
+    unknown = dict.fromkeys(("ci_low", "ci_high", "isolated_sqnr_db", "accumulated_sqnr_db"))
+    shared = {"source": _TOGETHER, "value": "", "with_sources": (), **unknown}
+    found = ((op, sums.get("whole")) for op, sums in attribution["by_op"].items())
+    return [{"op": op, **shared, **whole} for op, whole in found if whole is not None]
 
 
 def in_points(attribution: Mapping[str, Any]) -> bool:
@@ -69,7 +81,7 @@ def noise_map(attribution: Mapping[str, Any], width: float = 680) -> Drawing:
 
 def _map(rows: Sequence[Mapping[str, Any]], cell: Any, what: str, width: float) -> Drawing:
     present = {row["source"] for row in rows}
-    sources = [source for source in SOURCES if source in present]
+    sources = [source for source in (*SOURCES, _TOGETHER) if source in present]
     ops = list(dict.fromkeys(row["op"] for row in rows))
     found = {(row["op"], row["source"]): row for row in rows}
     names = min(0.34 * width, 18 + 7.2 * max((len(op) for op in ops), default=0))
@@ -77,6 +89,9 @@ def _map(rows: Sequence[Mapping[str, Any]], cell: Any, what: str, width: float) 
     size = 12.0 if column >= 52 else 10.5
     turned = any(7 * len(source) > column for source in sources)
     top = 58.0 if turned else _HEAD
+    # A turned word leans over the edge of the last column.
+    right = max(0.0, 0.72 * _LETTER * len(sources[-1]) - column / 2) + 6 if turned else 0.0
+    column = min(column, (width - names - right) / max(1, len(sources)))
     marks: list[Mark] = []
     for j, source in enumerate(sources):
         middle = names + (j + 0.5) * column
@@ -93,7 +108,6 @@ def _map(rows: Sequence[Mapping[str, Any]], cell: Any, what: str, width: float) 
             row = found.get((op, source))
             if row is not None:
                 marks += _cell(names + j * column, y, column, size, row, cell(row))
-    right = 24.0 if turned else 0.0
     total = min(width, names + column * len(sources) + right)
     return Drawing(total, top + _ROW * len(ops) + 2, what, tuple(marks))
 
@@ -118,7 +132,7 @@ def _cell(
 
 
 def _tip(row: Mapping[str, Any]) -> str:
-    lines = [f"{row['op']}: {row['source']} {row['value']}"]
+    lines = [f"{row['op']}: {row['source']} {row['value']}".rstrip()]
     lines.append(f"change alone {_signed(number(row['delta_metric']))}")
     low, high = number(row["ci_low"]), number(row["ci_high"])
     if low is not None and high is not None:
@@ -127,6 +141,8 @@ def _tip(row: Mapping[str, Any]) -> str:
     if exact is not None:
         others = f" (with {', '.join(row['with_sources'])})" if row["with_sources"] else ""
         lines.append(f"made exact{others} {_signed(exact)}")
+    if row["source"] == _TOGETHER:
+        return "\n".join(lines)
     alone, output = number(row["isolated_sqnr_db"]), number(row["accumulated_sqnr_db"])
     lines.append(f"SQNR alone {_decibels(alone)}, of the output {_decibels(output)}")
     return "\n".join(lines)
