@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,21 @@ class Graph:
             getattr(library, "__dace_exit_graph")(handle)
 
 
+COMMAND = ["g++", "-std=c++20", "-fPIC", "-O1", "-w", "-fopenmp", "-ffp-contract=off"]
+HEADERS = Path(dace.__file__).parent / "runtime" / "include"
+
+
+@cache
+def _precompiled() -> tempfile.TemporaryDirectory:
+    """DaCe's header, read once: it takes longer than all the rest of a small graph."""
+    folder = tempfile.TemporaryDirectory()
+    target = Path(folder.name) / "dace" / "dace.h.gch"
+    target.parent.mkdir()
+    header = ["-x", "c++-header", HEADERS / "dace" / "dace.h", "-o", target]
+    subprocess.run([*COMMAND, f"-I{HEADERS}", *header], check=True)
+    return folder
+
+
 def build(objects, folder: Path) -> ctypes.CDLL:
     """The shared library of DaCe's code objects."""
     environments = {name for o in objects for name in o.environments}
@@ -105,17 +121,8 @@ def build(objects, folder: Path) -> ctypes.CDLL:
             sources.append(folder / f"{o.name}_{o.target.target_name}.cpp")
             hashed = '#include "../../include/hash.h"'
             sources[-1].write_text(o.clean_code.replace(hashed, ""))
-    command = [
-        "g++",
-        "-shared",
-        "-fPIC",
-        "-O1",
-        "-w",
-        "-fopenmp",
-        "-std=c++20",
-        "-ffp-contract=off",
-    ]
-    command += [f"-I{Path(dace.__file__).parent}/runtime/include", *map(str, sources)]
+    command = [*COMMAND, "-shared", f"-I{_precompiled().name}", f"-I{HEADERS}"]
+    command += map(str, sources)
     for e in dace.library.get_environments_and_dependencies(environments):
         command += [f"-I{i}" for i in e.cmake_includes] + list(e.cmake_libraries)
     target = folder / "graph.so"

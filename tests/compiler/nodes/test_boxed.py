@@ -58,18 +58,16 @@ def test_operators_of_networks_give_what_torch_gives():
     both.call("aten.sum.dim_IntList", x, [1, 2], True, dtype=torch.float64)
     both.call("aten.cumsum.default", x, -1)
     both.call("aten.cat.default", [torch.empty(0), torch.ones(2)], 0)
+    _attention(both)
     both.check()
 
 
-def test_attention_and_its_gradient():
-    torch.manual_seed(0)
-    both = Compared()
+def _attention(both):
     q, k, v = (torch.randn(2, 5, 3, 8).transpose(1, 2) for _ in range(3))
     key = "aten._scaled_dot_product_flash_attention_for_cpu"
     y, log = both.call(f"{key}.default", q, k, v, 0.0, True, scale=0.3)
     both.call(f"{key}_backward.default", torch.ones_like(y), q, k, v, y, log, 0.0, True, scale=0.3)
     both.call(f"{key}.default", q, q, q, attn_mask=torch.randn(5, 5))
-    both.check()
 
 
 def test_operators_of_dovetail_keep_every_bit():

@@ -30,8 +30,15 @@ def scale_of(value, zero=0):
     return torch.tensor(value), torch.tensor(zero, dtype=torch.int32)
 
 
-# Factors, classes, and a table of every product.
-@pytest.mark.parametrize("mul", ["exact", "mul8s_1L2H@v1.1", "mul8s_1KVA", "mitchell(bits=8)"])
+# Factors, the exact product, classes, and a table of every product.
+@pytest.mark.parametrize(
+    "mul",
+    [
+        "mul8s_1L2H@v1.1",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("exact", "mul8s_1KVA")),
+        pytest.param("mitchell(bits=8)", marks=pytest.mark.slow),
+    ],
+)
 def test_layers_keep_every_bit(mul):
     torch.manual_seed(0)
     both = Compared("native")
