@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ def write_map(m: Multiplier, place: Path) -> None:
 
 def drawn(m: Multiplier) -> Text:
     """The mean |error| of parts of the operands' ranges, the more the darker."""
+    import numpy as np
+
     from dovetail.analysis.heatmap import heat_map
 
     found = heat_map(m)
