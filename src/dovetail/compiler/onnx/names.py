@@ -15,7 +15,17 @@ Path = tuple[str, ...]
 _RESERVED = frozenset(dir(nn.Module)) | frozenset(
     (
         *("steps", "tensors", "numbers", "captured", "input_names", "output_names"),  # of a graph
-        *("operator", "attributes", "name", "outputs", "opset", "static", "types", "bodies"),
+        *(
+            "operator",
+            "attributes",
+            "name",
+            "outputs",
+            "opset",
+            "static",
+            "types",
+            "bodies",
+            "constants",
+        ),
     )
 )
 

@@ -39,7 +39,13 @@ class Node(nn.Module):
     ) -> None:
         super().__init__()
         self.operator = operator
-        self.attributes = dict(attributes)
+        tensors = {k: v for k, v in attributes.items() if isinstance(v, Tensor)}
+        self.attributes = {k: v for k, v in attributes.items() if k not in tensors}
+        self.constants = tuple(tensors)
+        #: Sizes among them, which shapes are computed with.
+        self.numbers = {
+            k: int(v) for k, v in tensors.items() if v.dtype == torch.int64 and v.numel() == 1
+        }
         self.name = name
         self.outputs = outputs
         self.opset = opset
@@ -47,6 +53,8 @@ class Node(nn.Module):
         self.types = dict(types or {})
         self.bodies = tuple(bodies or ())
         self._sizes = operator.domain == "" and operator.name in SIZES
+        for attribute, value in tensors.items():  # they move with the module, and are traced
+            self.register_buffer(f"constant_{attribute}", value, persistent=False)
         for attribute, body in (bodies or {}).items():
             self.add_module(attribute, body)
         if "device" in operator.parameters:  # where a tensor that comes from no input is made
@@ -55,12 +63,14 @@ class Node(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """The operator's output, or a tuple of several."""
         if self._sizes and all(is_size(x) or x is None for x in inputs) and len(inputs):
-            result = SIZES[self.operator.name](*inputs, **self.attributes)
+            result = SIZES[self.operator.name](*inputs, **self.attributes, **self.numbers)
             if result is not NotImplemented:
                 return result
         options = dict(self.attributes)
         for name in self.bodies:
             options[name] = getattr(self, name)
+        for name in self.constants:
+            options[name] = getattr(self, f"constant_{name}")
         if "node" in self.operator.parameters:
             options["node"] = self
         if "device" in self.operator.parameters:

@@ -193,12 +193,12 @@ def _sum(data: Size, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: 
 
 
 @_size("ConstantOfShape")
-def _constant(shape: Size, value: Tensor | None = None) -> Size:
+def _constant(shape: Size, value: int | None = None) -> Size:
     """A shape of as many equal sizes as a rank says."""
-    if value is None or value.dtype != torch.int64 or len(shape) != 1:
+    if value is None or len(shape) != 1:
         return NotImplemented
     length = shape[0]
-    return (int(value),) * length if isinstance(length, int) and length <= LIMIT else NotImplemented
+    return (value,) * length if isinstance(length, int) and length <= LIMIT else NotImplemented
 
 
 @_size("Range")
