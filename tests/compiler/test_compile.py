@@ -194,3 +194,18 @@ def test_one_build_serves_every_batch_size():
         for mine, other in zip(fast.parameters(), net.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4)
     assert len(fast._variants) == 1
+
+
+class Bits(nn.Module):
+    """The low bits of numbers dropped, as casts to narrow formats do."""
+
+    def forward(self, x):
+        short, long = x.view(torch.int32), x.double().view(torch.int64)
+        return (short >> 3 << 3).view(torch.float32), (long >> 40 << 40).view(torch.float64)
+
+
+@pytest.mark.slow
+def test_bits_of_numbers_are_read_as_other_types():
+    x = randn(5, 7)
+    for mine, other in zip(dv.compile(Bits().eval(), x)(x), Bits()(x), strict=True):
+        assert torch.equal(mine, other)

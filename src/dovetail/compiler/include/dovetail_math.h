@@ -129,6 +129,16 @@ DV_INLINE int32_t dv_bits(float x) {
   std::memcpy(&made, &x, sizeof made);
   return made;
 }
+DV_INLINE double dv_of_long_bits(int64_t bits) {
+  double made;
+  std::memcpy(&made, &bits, sizeof made);
+  return made;
+}
+DV_INLINE int64_t dv_long_bits(double x) {
+  int64_t made;
+  std::memcpy(&made, &x, sizeof made);
+  return made;
+}
 #ifdef __CUDACC__
 DV_INLINE float dv_fma(float a, float b, float c) { return fmaf(a, b, c); }
 #else

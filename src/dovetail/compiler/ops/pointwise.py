@@ -10,6 +10,7 @@ import torch
 from dovetail.compiler.groups.layout import Layout
 from dovetail.compiler.ops.builder import Builder, Value
 from dovetail.compiler.ops.table import LOWERINGS, lowers
+from dovetail.errors import DovetailError
 
 __all__ = ["like_result"]
 
@@ -45,6 +46,14 @@ ARITHMETIC = {
     "bitwise_xor.Tensor": "({0} ^ {1})",
     "bitwise_and.Scalar": "({0} & {1})",
     "bitwise_or.Scalar": "({0} | {1})",
+    "bitwise_left_shift.Tensor_Scalar": "({0} << {1})",
+    "bitwise_right_shift.Tensor_Scalar": "({0} >> {1})",
+    "bitwise_left_shift.Tensor": "({0} << {1})",
+    "bitwise_left_shift.Scalar_Tensor": "({0} << {1})",
+    "bitwise_right_shift.Scalar_Tensor": "({0} >> {1})",
+    "bitwise_right_shift.Tensor": "({0} >> {1})",
+    "__lshift__.Scalar": "({0} << {1})",
+    "__rshift__.Scalar": "({0} >> {1})",
 }
 
 #: Functions of a floating-point number, each some tens of operations.
@@ -204,3 +213,21 @@ def to_copy(b: Builder, x: Any, **_: Any) -> Value:
 def convert(b: Builder, x: Any, *_: Any) -> Value:
     """x as another type."""
     return b.cast(x, b.result.dtype)
+
+
+_BITS = {
+    (torch.float32, torch.int32): "dv_bits({0})",
+    (torch.int32, torch.float32): "dv_of_bits({0})",
+    (torch.float64, torch.int64): "dv_long_bits({0})",
+    (torch.int64, torch.float64): "dv_of_long_bits({0})",
+}
+
+
+@lowers("view.dtype")
+def view_dtype(b: Builder, x: Any, dtype: torch.dtype) -> Value:
+    """The same bits as another type of the same width."""
+    if x.dtype == dtype:
+        return x  # type: ignore[no-any-return]
+    if (x.dtype, dtype) not in _BITS:
+        raise DovetailError(f"aten.view.dtype: no lowering of the bits of {x.dtype} as {dtype}")
+    return apply(b, _BITS[x.dtype, dtype], [x], x.dtype)
