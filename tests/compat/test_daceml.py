@@ -95,7 +95,7 @@ def test_an_operator_in_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return output
 
     X, W = randn(5, 3, 10, 10), randn(16, 3, 3, 3, seed=1)
-    result = conv_program(X_arr=X.numpy(), W_arr=W.numpy())
+    result = conv_program(X_arr=X.numpy().copy(), W_arr=W.numpy().copy())
     np.testing.assert_allclose(result, F.conv2d(X, W, stride=2).numpy(), rtol=1e-5, atol=1e-5)
 
 
@@ -123,5 +123,7 @@ def test_what_there_is_not_is_refused() -> None:
         DaceModule(nn.ReLU(), debug_transients=True)
     with pytest.raises(dv.DovetailError, match="has no 'storage' here"):
         ONNXModel("m", onnx.load(DATA / "image-dynamo.onnx"), storage=None)
+    with pytest.raises(dv.DovetailError, match=r"has no 'cuda' here: .* code is for the CPU"):
+        DaceModule(nn.ReLU(), cuda=True)
     with pytest.raises(AttributeError, match="ONNXConvolution"):
         _ = donnx.ONNXConvolution

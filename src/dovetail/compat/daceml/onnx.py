@@ -34,16 +34,13 @@ class ONNXModel:
     ('x',)
     """
 
-    def __init__(
-        self, name: str, model: Any, cuda: bool = False, auto_optimize: bool = True, **idle: Any
-    ) -> None:
+    def __init__(self, name: str, model: Any, auto_optimize: bool = True, **idle: Any) -> None:
         strange = set(idle) - set(_IDLE)
         if strange:
             raise DovetailError(f"ONNXModel has no '{min(strange)}' here")
         self.name = name
         self.model = load_onnx(model)
         self.inputs, self.outputs = self.model.input_names, self.model.output_names
-        self._target = "cuda" if cuda else "cpu"
         self._optimize = "default" if auto_optimize else "none"
         self._compiled: CompiledModule | None = None
 
@@ -65,9 +62,7 @@ class ONNXModel:
         tensors = any(isinstance(value, Tensor) for value in given.values())
         ordered = tuple(torch.as_tensor(given[name]) for name in self.inputs if name in given)
         if self._compiled is None:
-            self._compiled = compile(
-                self.model, ordered, target=self._target, optimize=self._optimize, backward=False
-            )
+            self._compiled = compile(self.model, ordered, optimize=self._optimize, backward=False)
         with torch.no_grad():
             result = self._compiled(*ordered)
         if tensors:

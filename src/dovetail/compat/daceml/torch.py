@@ -21,8 +21,8 @@ _IDLE = ("onnx_simplify", "inputs_to_skip", "compile_torch_extension", "sdfg_nam
 class DaceModule(InPrograms, nn.Module):
     """``module``, compiled when it is first called, or at once for ``dummy_inputs``.
 
-    ``backward`` compiles gradients too, ``training`` puts it in training mode, ``cuda`` compiles
-    for a GPU, ``auto_optimize=False`` leaves the passes out. Hooks are called by the names that
+    ``backward`` compiles gradients too, ``training`` puts it in training mode,
+    ``auto_optimize=False`` leaves the passes out. Hooks are called by the names that
     they have there: after the import with this module, whose ``sdfg`` they may change; after
     autodiff with the SDFGs forward and backward; after compilation with the compiled module.
 
@@ -36,7 +36,6 @@ class DaceModule(InPrograms, nn.Module):
         self,
         module: nn.Module,
         dummy_inputs: Sequence[Tensor] | None = None,
-        cuda: bool = False,
         training: bool = False,
         backward: bool = False,
         auto_optimize: bool = True,
@@ -47,11 +46,13 @@ class DaceModule(InPrograms, nn.Module):
         strange = set(idle) - set(_IDLE)
         if strange or debug_transients:
             name = min(strange) if strange else "debug_transients"
-            raise DovetailError(f"DaceModule has no '{name}' here: .program shows every value")
+            raise DovetailError(
+                f"DaceModule has no '{name}' here: dv.compile(...).program shows every value, and "
+                "code is for the CPU"
+            )
         self.model = module.train(training)
         self.__dict__["_source"] = module
         self._options = {
-            "target": "cuda" if cuda else "cpu",
             "optimize": chosen("default" if auto_optimize else "none"),
             "backward": backward,
         }
