@@ -1,8 +1,9 @@
 """A training step against torch float32: forward through the multiplier, backward by each gradient.
 
 ResNet-18 on images of 32x32; a step is a forward pass, a loss and a backward pass, in float32 and
-with every product in int8, in one process. Weights are random, from one seed. With one thread the
-time is that of the processor.
+with every product in int8, in one process. Weights are random, from one seed, and change before
+every step, as an optimiser would change them (untimed): they are quantised and packed anew. With
+one thread the time is that of the processor.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ def _step(model: nn.Module, x: torch.Tensor) -> None:
     model(x).square().mean().backward()
 
 
+def _touch(model: nn.Module) -> None:
+    """What an optimiser does to what is kept of weights."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.0)
+
+
 def _made(x: torch.Tensor, mul: dv.Multiplier | None = None, grad: str = "ste") -> nn.Module:
     torch.manual_seed(0)
     model: nn.Module = zoo.build("resnet18").train()
@@ -55,15 +63,22 @@ def measure(
     clock = time.thread_time if threads == 1 else time.perf_counter
     task = progress.add_task(f"{threads} threads", total=len(levels) * len(kinds))
     x = torch.randn(batch, 3, 32, 32)
-    exact = partial(_step, _made(x), x)
+    plain = _made(x)
+    exact = partial(_step, plain, x)
     for level in levels:
         native.set_isa(level)
         for kind, mul in kinds.items():
+            gradients = UNSTRUCTURED if kind == "table" else GRADIENTS
+            made = {grad: _made(x, mul, grad) for grad in gradients}
             steps: dict[str, Callable[[], object]] = {
-                grad: partial(_step, _made(x, mul, grad), x)
-                for grad in (UNSTRUCTURED if kind == "table" else GRADIENTS)
+                grad: partial(_step, model, x) for grad, model in made.items()
             }
-            found = ratios(exact, steps, rounds, clock=clock)
+
+            def between(grad: str, made: dict[str, nn.Module] = made) -> None:
+                _touch(plain)
+                _touch(made[grad])
+
+            found = ratios(exact, steps, rounds, between, clock=clock)
             cells = (f"{found[grad]:.2f}" if grad in found else "-" for grad in GRADIENTS)
             table.add_row(level, kind, *cells)
             progress.advance(task)

@@ -36,6 +36,29 @@ bool valid(const dv_shape& s, bool grouped_linear) {
   return !s.linear || s.groups == 1 || grouped_linear;
 }
 
+dv_shape without_idle_taps(const dv_shape& s, std::array<int64_t, 3>& first) {
+  dv_shape left = s;
+  for (size_t i = 0; i < 3; i++) {
+    const int64_t step = s.dilation[i], outputs = out_size(s, (int)i);
+    first[i] = 0;
+    // Tap t of output o reads o * stride + t * step - low. The taps of the first output that lie
+    // before the image do so for the last one, too, if they are this far before it.
+    const int64_t last_output = (outputs - 1) * s.stride[i];
+    while (left.kernel[i] > 1 && left.low[i] >= step && last_output < left.low[i]) {
+      left.low[i] -= step;
+      left.kernel[i]--;
+      first[i]++;
+    }
+    // The last tap of the first output lies behind the image, and so it does for all others.
+    while (left.kernel[i] > 1 && left.high[i] >= step &&
+           (left.kernel[i] - 1) * step - left.low[i] >= s.in[i]) {
+      left.high[i] -= step;
+      left.kernel[i]--;
+    }
+  }
+  return left;
+}
+
 bool complete(const dv_shape& s, const dv_multiplier& m) {
   return (!s.rank || (m.first && m.second && m.constant)) &&
          (!s.lookups || (m.entry && m.classes && m.step));
@@ -57,19 +80,25 @@ Axis::Axis(const dv_shape& s, int i, int64_t out) : index((size_t)s.stride[i], -
   pitch = stride == 1 ? std::max(out, s.in[i] + std::max(s.low[i], s.high[i])) : out + reach;
 }
 
-Layout::Layout(const dv_shape& s) : shape(s) {
-  out_pixels = in_pixels = taps = phase_size = 1;
+Layout::Layout(const dv_shape& s, const dv_shape& whole, std::array<int64_t, 3> first) : shape(s) {
+  out_pixels = in_pixels = taps = weight_taps = phase_size = 1;
   for (int i = 0; i < 3; i++) {
     out[i] = out_size(s, i);
     out_pixels *= out[i];
     in_pixels *= s.in[i];
     taps *= s.kernel[i];
+    weight_taps *= whole.kernel[i];
     axes.emplace_back(s, i, out[i]);
     phase_size *= axes.back().pitch;
   }
   group_channels = s.channels / s.groups;
   group_outputs = s.outputs / s.groups;
-  depth = group_channels * taps;
+  depth = group_channels * weight_taps;
+  for (int64_t z = 0; z < s.kernel[0]; z++)
+    for (int64_t y = 0; y < s.kernel[1]; y++)
+      for (int64_t x = 0; x < s.kernel[2]; x++)
+        weight_tap.push_back(((first[0] + z) * whole.kernel[1] + first[1] + y) * whole.kernel[2] +
+                             first[2] + x);
   // One channel per group leaves nothing to contract but the taps: the table serves it better.
   by_factors = s.rank > 0 && (s.linear || group_channels > 1);
   if (by_factors) {
@@ -78,12 +107,12 @@ Layout::Layout(const dv_shape& s) : shape(s) {
     quad_step = (needed + steps - 1) / steps;
     quads = steps * quad_step;
     packed_outputs = round_up(group_outputs, PANEL);
-    factor_bytes = round_up(packed_outputs * taps * quads * 4 + 256, 64);
+    factor_bytes = round_up(packed_outputs * weight_taps * quads * 4 + 256, 64);
     class_quads = s.lookups ? (group_channels + 3) / 4 : 0;
     const int64_t class_copies = s.linear ? s.lookups : 1;
-    class_bytes = round_up(packed_outputs * taps * class_quads * 4 * class_copies, 64);
+    class_bytes = round_up(packed_outputs * weight_taps * class_quads * 4 * class_copies, 64);
     group_bytes =
-        factor_bytes + class_bytes + round_up(packed_outputs / OCCUPIED * taps * steps, 64);
+        factor_bytes + class_bytes + round_up(packed_outputs / OCCUPIED * weight_taps * steps, 64);
   } else {
     quads = quad_step = factor_bytes = class_quads = class_bytes = 0;
     // An odd number of cache lines: planes of a power of two would fall on the same few sets.

@@ -10,6 +10,7 @@
 #include "dovetail.h"
 #include "kernels/kernels.h"
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -31,12 +32,18 @@ struct Axis {
 struct Layout {
   const dv_shape& shape;
   int64_t out[3], out_pixels, in_pixels, taps;
+  // Of the packed weights, which may hold taps that this op leaves out: how many they have, and
+  // which of them each tap is.
+  int64_t weight_taps;
+  std::vector<int64_t> weight_tap;
   int64_t group_channels, group_outputs, depth; // depth = K: products per output
   bool by_factors;                              // dot kernels; otherwise table kernels
   std::vector<Axis> axes;
   int64_t phase_size;
 
-  explicit Layout(const dv_shape& s);
+  explicit Layout(const dv_shape& s) : Layout(s, s, {0, 0, 0}) {}
+  // Of an op that leaves out taps of `packed`: those before `first` in each dimension, and behind.
+  Layout(const dv_shape& s, const dv_shape& packed, std::array<int64_t, 3> first);
 
   // Places of `batch` images, the overhang of the last taps included.
   int64_t places(int64_t batch) const;
@@ -47,11 +54,12 @@ struct Layout {
   std::vector<int64_t> targets(int64_t batch) const;
 
   // Packed weights: two int32 per output (sum of codes, what is taken off the dot kernels' sums),
-  // then per group the operand. Factored: rows [outputs][taps][quads][4] for convolutions; for
-  // linear layers panels [outputs / PANEL][quads][PANEL][4], so that what a block reads is one
-  // stretch of memory. Behind them the lookups' operand: codes [outputs][taps][class_quads][4] for
-  // convolutions, panels of class bytes for linear layers. Table: planes [tap, channel][outputs].
-  // At the end, for every OCCUPIED outputs, tap and step of quads, whether any factor is not zero.
+  // for each output that of each tap, then per group the operand. Factored: rows
+  // [outputs][taps][quads][4] for convolutions; for linear layers panels [outputs /
+  // PANEL][quads][PANEL][4], so that what a block reads is one stretch of memory. Behind them the
+  // lookups' operand: codes [outputs][taps][class_quads][4] for convolutions, panels of class bytes
+  // for linear layers. Table: planes [tap, channel][outputs]. At the end, for every OCCUPIED
+  // outputs, tap and step of quads, whether any factor is not zero.
   int64_t quads, quad_step, packed_outputs, factor_bytes, class_quads, class_bytes, group_bytes;
   int64_t steps() const { return quads / quad_step; } // of one tap
   int64_t occupied(int64_t group) const { return packed_group(group) + factor_bytes + class_bytes; }
@@ -59,11 +67,16 @@ struct Layout {
   int64_t packed_group(int64_t group) const { return header() + group * group_bytes; }
   int64_t panel_bytes() const { return quads * PANEL * 4; }
   int64_t class_panel_bytes() const { return class_quads * PANEL * 4; }
-  int64_t header() const { return (shape.outputs * 8 + 63) / 64 * 64; }
+  int64_t header() const { return (shape.outputs * (8 + 4 * tap_notes()) + 63) / 64 * 64; }
+  int64_t tap_notes() const { return by_factors && !shape.linear ? weight_taps : 0; }
 };
 
 // Only products of blocks know the groups of a linear layer.
 bool valid(const dv_shape& s, bool grouped_linear = false);
+
+// The same op without the outer taps that read padding for every output, as in small images;
+// `first` becomes the first tap that is left in each dimension.
+dv_shape without_idle_taps(const dv_shape& s, std::array<int64_t, 3>& first);
 
 // Whether the multiplier has the exact form that a shape of this rank and these lookups needs.
 bool complete(const dv_shape& s, const dv_multiplier& m);

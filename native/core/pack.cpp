@@ -1,9 +1,11 @@
 // Weights into the kernels' order, and tables into the kernels' forms.
+#include "core/dispatch.h"
 #include "core/layout.h"
 #include "core/threads.h"
 
 #include <algorithm>
 #include <string.h>
+#include <vector>
 
 namespace dv {
 
@@ -11,58 +13,111 @@ namespace {
 
 int64_t code_value(uint8_t byte, bool is_signed) { return is_signed ? (int8_t)byte : byte; }
 
-// Rows (convolution) or lanes (linear) of the dot kernels: byte r * channels + c of each tap holds
-// factor r of channel c. What is taken off the sums is minus the constants. A factor of zero adds
-// nothing to a sum whatever the other operand is, so steps of zeros alone can be passed over.
-void pack_factors(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
-                  uint8_t* out, int32_t* correction, uint8_t* occupied) {
-  for (int64_t n = 0; n < l.group_outputs; n++) {
-    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+// Outputs packed at a time: whole panels, and whole notes of what is occupied.
+constexpr int64_t CHUNK = PANEL;
+static_assert(PANEL % OCCUPIED == 0 && PANEL % 16 == 0);
+
+int64_t round_up16(int64_t n) { return (n + 15) / 16 * 16; }
+
+// The codes of some outputs, the channels of each tap together: [outputs][taps][channels].
+class Turned {
+public:
+  Turned(const Layout& l, const uint8_t* codes, int64_t outputs) : l(l), width(l.group_channels) {
+    if (l.taps == 1) {
+      found = codes;
+      return;
+    }
+    // Tiles of 16 x 16 are turned whole: what they read and write beyond a row is not used.
+    const int64_t wide = round_up16(l.group_channels), tall = round_up16(l.taps);
+    std::vector<uint8_t> row((size_t)(wide * l.taps + tall)), turned((size_t)(wide * tall));
+    held.resize((size_t)(outputs * l.depth));
+    for (int64_t n = 0; n < outputs; n++) {
+      memcpy(row.data(), codes + n * l.depth, (size_t)l.depth);
+      kernels().transpose(row.data(), l.taps, wide, tall, turned.data(), wide);
+      for (int64_t t = 0; t < l.taps; t++)
+        memcpy(held.data() + n * l.depth + t * width, turned.data() + t * wide, (size_t)width);
+    }
+    found = held.data();
+  }
+
+  const uint8_t* row(int64_t n) const { return found + n * l.depth; }
+  const uint8_t* at(int64_t n, int64_t tap) const { return row(n) + tap * width; }
+
+private:
+  const Layout& l;
+  int64_t width;
+  std::vector<uint8_t> held;
+  const uint8_t* found;
+};
+
+// What is taken off an output's sums: minus the constants, of all taps and of each.
+int32_t correction_of(const Layout& l, const dv_multiplier& m, const uint8_t* row,
+                      int32_t* by_tap) {
+  uint32_t all = 0;
+  for (int64_t t = 0; t < l.taps; t++) {
     uint32_t sum = 0;
-    for (int64_t k = 0; k < l.depth; k++)
-      sum += (uint32_t)m.constant[row[k]];
-    correction[group * l.group_outputs + n] = (int32_t)(0u - sum);
-    for (int64_t t = 0; t < l.taps; t++)
+    for (int64_t c = 0; c < l.group_channels; c++)
+      sum -= (uint32_t)m.constant[*row++];
+    if (l.tap_notes())
+      by_tap[t] = (int32_t)sum;
+    all += sum;
+  }
+  return (int32_t)all;
+}
+
+// One output's quads, as lanes of a panel that lie [quad][PANEL][4].
+void spread(const uint8_t* line, int64_t quads, uint8_t* lane) {
+  for (int64_t q = 0; q < quads; q++)
+    memcpy(lane + q * PANEL * 4, line + q * 4, 4);
+}
+
+// Rows (convolution) or lanes (linear) of the dot kernels: byte r * channels + c of each tap holds
+// factor r of channel c. A factor of zero adds nothing to a sum whatever the other operand is, so
+// steps of zeros alone can be passed over: `occupied` notes the others.
+void pack_factors(const Layout& l, const dv_multiplier& m, const Turned& codes, int64_t from,
+                  int64_t outputs, uint8_t* out, uint8_t* occupied) {
+  const int64_t bytes = l.quads * 4, step = l.quad_step * 4;
+  std::vector<uint8_t> line((size_t)bytes, 0);
+  for (int64_t i = 0; i < outputs; i++) {
+    const int64_t n = from + i;
+    for (int64_t t = 0; t < l.taps; t++) {
+      uint8_t* to = l.shape.linear ? line.data() : out + (n * l.taps + t) * bytes;
       for (int64_t r = 0; r < l.shape.rank; r++)
-        for (int64_t c = 0; c < l.group_channels; c++) {
-          const int64_t k = r * l.group_channels + c;
-          const int64_t at =
-              l.shape.linear ? n / PANEL * l.panel_bytes() + (k / 4 * PANEL + n % PANEL) * 4 + k % 4
-                             : (n * l.taps + t) * l.quads * 4 + k;
-          const int8_t factor = m.second[r * 256 + row[c * l.taps + t]];
-          out[at] = (uint8_t)factor;
-          if (factor)
-            occupied[(n / OCCUPIED * l.taps + t) * l.steps() + k / 4 / l.quad_step] = 1;
-        }
+        kernels().recode(codes.at(i, t), l.group_channels, m.second + r * 256,
+                         to + r * l.group_channels);
+      uint8_t* noted = occupied + (n / OCCUPIED * l.taps + t) * l.steps();
+      for (int64_t s = 0; s < l.steps(); s++)
+        if (!noted[s])
+          noted[s] = std::any_of(to + s * step, to + (s + 1) * step, [](uint8_t x) { return x; });
+      if (l.shape.linear)
+        spread(to, l.quads, out + n / PANEL * l.panel_bytes() + n % PANEL * 4);
+    }
   }
 }
 
 // The lookups' operand: the codes themselves where the weights are rows, their classes as lanes.
-void pack_classes(const Layout& l, const dv_multiplier& m, const uint8_t* codes, int64_t group,
-                  uint8_t* out) {
-  for (int64_t n = 0; n < l.group_outputs; n++) {
-    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
+void pack_classes(const Layout& l, const dv_multiplier& m, const Turned& codes, int64_t from,
+                  int64_t outputs, uint8_t* out) {
+  const int64_t bytes = l.class_quads * 4;
+  std::vector<uint8_t> line((size_t)bytes, 0);
+  for (int64_t i = 0; i < outputs; i++) {
+    const int64_t n = from + i;
     for (int64_t t = 0; t < l.taps && !l.shape.linear; t++)
-      for (int64_t c = 0; c < l.group_channels; c++)
-        out[(n * l.taps + t) * l.class_quads * 4 + c] = row[c * l.taps + t];
-    for (int64_t i = 0; i < l.shape.lookups && l.shape.linear; i++)
-      for (int64_t c = 0; c < l.class_quads * 4;
-           c++) { // beyond the channels, where rows have zeros
-        const uint8_t of_code = c < l.group_channels ? m.classes[i * 256 + row[c]] : 0;
-        out[(i * l.packed_outputs + n / PANEL * PANEL) * l.class_quads * 4 +
-            (c / 4 * PANEL + n % PANEL) * 4 + c % 4] = class_byte(of_code, c);
-      }
+      memcpy(out + (n * l.taps + t) * bytes, codes.at(i, t), (size_t)l.group_channels);
+    for (int64_t j = 0; j < l.shape.lookups && l.shape.linear; j++) {
+      kernels().recode(codes.row(i), l.group_channels, m.classes + j * 256, line.data());
+      for (int64_t c = 0; c < bytes; c++) // beyond the channels, where rows have zeros
+        line[(size_t)c] = class_byte(c < l.group_channels ? line[(size_t)c] : 0, c);
+      spread(line.data(), l.class_quads,
+             out + j * l.packed_outputs * bytes + n / PANEL * l.class_panel_bytes() +
+                 n % PANEL * 4);
+    }
   }
 }
 
 // Planes of the table kernels: plane tap * channels + channel holds that weight of all outputs.
-void pack_codes(const Layout& l, const uint8_t* codes, int64_t group, uint8_t* out) {
-  for (int64_t n = 0; n < l.group_outputs; n++) {
-    const uint8_t* row = codes + (group * l.group_outputs + n) * l.depth;
-    for (int64_t c = 0; c < l.group_channels; c++)
-      for (int64_t t = 0; t < l.taps; t++)
-        out[(t * l.group_channels + c) * l.packed_outputs + n] = row[c * l.taps + t];
-  }
+void pack_codes(const Layout& l, const Turned& codes, int64_t from, int64_t outputs, uint8_t* out) {
+  kernels().transpose(codes.row(0), l.depth, outputs, l.depth, out + from, l.packed_outputs);
 }
 
 } // namespace
@@ -82,6 +137,10 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
   memset(packed, 0, (size_t)layout.packed_bytes());
   int32_t* wsum = reinterpret_cast<int32_t*>(packed);
   int32_t* correction = wsum + shape->outputs;
+  int32_t* by_tap = correction + shape->outputs;
+  const int32_t* constant = multiplier->constant;
+  const bool any_constant =
+      layout.by_factors && std::any_of(constant, constant + 256, [](int32_t x) { return x; });
   dv::parallel(shape->outputs, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++) {
       uint32_t sum = 0;
@@ -90,17 +149,25 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
       wsum[n] = (int32_t)sum;
     }
   });
-  dv::parallel(shape->groups, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; g++) {
+  const int64_t chunks = (layout.group_outputs + dv::CHUNK - 1) / dv::CHUNK;
+  dv::parallel(shape->groups * chunks, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t g = i / chunks, from = i % chunks * dv::CHUNK;
+      const int64_t outputs = std::min(dv::CHUNK, layout.group_outputs - from);
+      const int64_t first = g * layout.group_outputs + from;
+      const dv::Turned turned(layout, bytes + first * layout.depth, outputs);
       uint8_t* group = packed + layout.packed_group(g);
       if (!layout.by_factors) {
-        dv::pack_codes(layout, bytes, g, group);
+        dv::pack_codes(layout, turned, from, outputs, group);
         continue;
       }
-      dv::pack_factors(layout, *multiplier, bytes, g, group, correction,
+      for (int64_t n = 0; n < outputs && any_constant; n++)
+        correction[first + n] = dv::correction_of(layout, *multiplier, turned.row(n),
+                                                  by_tap + (first + n) * layout.tap_notes());
+      dv::pack_factors(layout, *multiplier, turned, from, outputs, group,
                        packed + layout.occupied(g));
       if (shape->lookups)
-        dv::pack_classes(layout, *multiplier, bytes, g, group + layout.factor_bytes);
+        dv::pack_classes(layout, *multiplier, turned, from, outputs, group + layout.factor_bytes);
     }
   });
   return DV_OK;

@@ -8,22 +8,23 @@ namespace dv {
 
 void Part::occupied(int64_t group, int64_t output, int64_t outputs, const int64_t* tap_offset,
                     std::vector<Span>& spans) const {
-  const int64_t steps = l.steps(), each = l.taps * steps;
+  const int64_t steps = l.steps(), each = l.weight_taps * steps;
   const int64_t first = output / OCCUPIED, last = blocks(output + outputs, OCCUPIED);
   const uint8_t* notes = packed + l.occupied(group);
   spans.clear();
   for (int64_t t = 0; t < l.taps; t++) {
+    const int64_t tap = l.weight_tap[(size_t)t];
     bool open = false;
     for (int64_t s = 0; s < steps; s++) {
       bool any = false;
       for (int64_t i = first; i < last; i++)
-        any |= notes[i * each + t * steps + s] != 0;
+        any |= notes[i * each + tap * steps + s] != 0;
       const int64_t quad = s * l.quad_step;
       if (any && open)
         spans.back().quads += l.quad_step;
       else if (any)
         spans.push_back(
-            {(t * l.quads + quad) * 4, tap_offset[t] + quad * lane_pitch(), l.quad_step});
+            {(tap * l.quads + quad) * 4, tap_offset[t] + quad * lane_pitch(), l.quad_step});
       open = any;
     }
   }
@@ -39,7 +40,7 @@ Dot Part::factors(int64_t group, int64_t lane, const std::vector<Span>& spans) c
   d.quad_step = l.quad_step;
   d.lanes_unsigned = linear == (multiplier.second_unsigned != 0);
   d.rows = linear ? image.group(group) : weights(group);
-  d.row_stride = linear ? image.plane_bytes : l.taps * l.quads * 4;
+  d.row_stride = linear ? image.plane_bytes : l.weight_taps * l.quads * 4;
   d.lanes = linear ? weights(group) + lane / PANEL * l.panel_bytes() : image.group(group);
   d.quad_stride = lane_pitch();
   return d;

@@ -21,6 +21,50 @@ int64_t part_size(const Layout& l) {
   return std::min(l.shape.batch, std::max<int64_t>(l.shape.linear ? 256 : 1, room / each));
 }
 
+// Whether every product with this code is zero.
+bool is_silent(const dv_multiplier& m, int64_t rank, uint8_t code) {
+  for (int64_t w = 0; w < 256; w++) {
+    uint32_t product = (uint32_t)m.constant[w];
+    for (int64_t r = 0; r < rank; r++) {
+      const uint8_t g = m.first[r * 256 + code], h = m.second[r * 256 + w];
+      product += (uint32_t)(m.second_unsigned ? (int8_t)g * h : g * (int8_t)h);
+    }
+    if (product)
+      return false;
+  }
+  return true;
+}
+
+// The op without taps that read silent padding alone, where dot kernels do all of it.
+dv_shape needed(const dv_shape& s, const dv_multiplier& m, uint8_t pad,
+                std::array<int64_t, 3>& first) {
+  const bool dots = s.rank > 0 && s.lookups == 0 && !s.linear && s.channels > s.groups;
+  if (!dots)
+    return s;
+  const dv_shape left = without_idle_taps(s, first);
+  if (std::equal(s.kernel, s.kernel + 3, left.kernel) || is_silent(m, s.rank, pad))
+    return left;
+  first = {0, 0, 0};
+  return s;
+}
+
+// What is taken off the sums of each output, besides what its zero point asks for.
+std::vector<int32_t> corrections(const Layout& l, const int32_t* sums, const dv_output& output) {
+  const int64_t outputs = l.shape.outputs;
+  std::vector<int32_t> found((size_t)outputs);
+  const int32_t *whole = sums + outputs, *by_tap = whole + outputs;
+  for (int64_t n = 0; n < outputs; n++) {
+    uint32_t value = output.fused ? (uint32_t)output.zero_point * (uint32_t)sums[n] : 0u;
+    if (l.taps == l.weight_taps)
+      value += (uint32_t)whole[n];
+    else
+      for (const int64_t tap : l.weight_tap)
+        value += (uint32_t)by_tap[n * l.weight_taps + tap];
+    found[(size_t)n] = (int32_t)value;
+  }
+  return found;
+}
+
 } // namespace
 } // namespace dv
 
@@ -29,19 +73,17 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
   using namespace dv;
   if (!valid(*shape))
     return DV_BAD_SHAPE;
-  const Layout l(*shape);
   if (!multiplier->table || !complete(*shape, *multiplier))
     return DV_BAD_VALUE;
+  const uint8_t pad = (uint8_t)(input->kind == 0 ? input->zero_point : input->pad);
+  std::array<int64_t, 3> first_tap = {0, 0, 0};
+  const dv_shape left = needed(*shape, *multiplier, pad, first_tap);
+  const Layout l(left, *shape, first_tap);
   if (shape->batch == 0)
     return DV_OK;
   const int64_t part = part_size(l);
-  const int32_t* sums = static_cast<const int32_t*>(packed);
-  std::vector<int32_t> correction((size_t)shape->outputs);
-  for (int64_t n = 0; n < shape->outputs; n++) {
-    const uint32_t zero_term = (uint32_t)output->zero_point * (uint32_t)sums[n];
-    correction[(size_t)n] =
-        (int32_t)((uint32_t)sums[shape->outputs + n] + (output->fused ? zero_term : 0u));
-  }
+  const std::vector<int32_t> correction =
+      corrections(l, static_cast<const int32_t*>(packed), *output);
   if (by_planes(l, *multiplier))
     return run_planes(l, *multiplier, static_cast<const uint8_t*>(packed), *input, *output,
                       correction.data())
@@ -60,13 +102,7 @@ int32_t dv_run(const dv_shape* shape, const dv_multiplier* multiplier, const voi
     image.codes = buffer + image.bytes();
     image.fill(*input, first, *multiplier);
     const Emitter emit{l, *output, correction.data(), first * l.out_pixels};
-    const Part work{l,
-                    *multiplier,
-                    static_cast<const uint8_t*>(packed),
-                    image,
-                    runs,
-                    emit,
-                    (uint8_t)(input->kind == 0 ? input->zero_point : input->pad)};
+    const Part work{l, *multiplier, static_cast<const uint8_t*>(packed), image, runs, emit, pad};
     if (l.by_factors && !shape->lookups)
       work.dot();
     else if (!(l.by_factors ? work.dot_and_look_up() : work.table()))

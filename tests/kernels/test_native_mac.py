@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import dovetail as dv
-from dovetail.kernels import native
-from dovetail.kernels.geometry import LINEAR
+from dovetail.kernels import native, reference
+from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.realisation import Operands
 
@@ -109,3 +109,24 @@ def test_unsigned_inputs_of_the_exact_product(level):
 def test_unsigned_circuits(level):
     for name in ("mul8u_1JFF@v1.1", "exact(bits=8, signed=False)"):
         equal(dv.multiplier(name), Operands((0, 255), (0, 255)))
+
+
+@pytest.mark.parametrize("name", ["mul8s_1KVA", "exact", "etm(bits=8)"])
+def test_taps_that_meet_only_padding_change_nothing(level, name):
+    """Of small images the outer taps are left out, where the padding's products are zero."""
+    mul, generator = dv.multiplier(name), torch.Generator().manual_seed(1)
+    kernel = plan_mac(mul, SYMMETRIC)
+    geometries = [
+        (1, Geometry.conv(2, padding=1)),
+        (2, Geometry.conv(2, padding=[(2, 1), (0, 3)], stride=2)),
+        (2, Geometry.conv(2, padding=4, dilation=2)),
+        (3, Geometry.conv(2, padding=3, groups=2, stride=(1, 3))),
+        (5, Geometry.conv(2, padding=1)),
+    ]
+    for side, geometry in geometries:
+        w = torch.randint(-127, 128, (6, 8 // geometry.groups, 3, 3), generator=generator).char()
+        a = torch.randint(-127, 128, (3, 8, side, side), generator=generator).char()
+        packed = kernel.pack(w, geometry)
+        for pad in (0, 5):
+            got = kernel.sums(a, packed, geometry, pad)
+            assert torch.equal(got.long(), reference.sums(a, w, mul, geometry, pad))

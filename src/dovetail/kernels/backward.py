@@ -123,35 +123,63 @@ def conv(
     grad = grad.to(product.dtype).contiguous()
     x, w = product.first.x, product.second.x
     inside = replace(geometry, padding=((0, 0),) * geometry.spatial)
+    moves = inside if product.padded else geometry
     gx = gw = gb = None
     for term in product.terms(needed):
-        if term.second is not None:
-            gx = _plus(gx, _conv_by_first(grad, x, term.second, geometry), term.by_first)
-        if term.first is not None:
-            moves = inside if product.padded else geometry
-            gw = _plus(gw, _conv_by_second(grad, term.first, w, moves), term.by_second)
+        whole = not product.padded and None not in (term.first, term.second)
+        by_first, by_second = (
+            _conv_by_both(grad, term, x, geometry)
+            if whole
+            else _conv_apart(grad, term, x, w, geometry, moves)
+        )
+        if by_first is not None:
+            gx = _plus(gx, by_first, term.by_first)
+        if by_second is not None:
+            gw = _plus(gw, by_second, term.by_second)
     if bias is not None and needed[2]:
         gb = grad.sum([d for d in range(grad.dim()) if d != 1]).to(bias.dtype)
     return *_through(product, gx, gw), gb
 
 
-def _conv_by_first(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The gradient by an input of ``x``'s shape."""
+def _conv_apart(
+    grad: Tensor, term: Term, x: Tensor, w: Tensor, geometry: Geometry, moves: Geometry
+) -> tuple[Tensor | None, Tensor | None]:
+    """A term's part of the gradients by an input of ``x``'s shape and a weight of ``w``'s; that by
+    the weight moves its window as ``moves`` says."""
+    gx: Tensor | None = None
+    gw: Tensor | None = None
+    if term.second is not None:
+        low, pads = _evenly(geometry)
+        padded = _padded(x.to(grad.dtype), pads)
+        whole = _conv_backward(grad, padded, term.second, geometry, low, (True, False))[0]
+        gx = _padded(whole, [-p for p in pads])
+    if term.first is not None:
+        low, pads = _evenly(moves)
+        first = _padded(term.first, pads)
+        gw = _conv_backward(grad, first, w.to(grad.dtype), moves, low, (False, True))[1]
+    return gx, gw
+
+
+def _conv_by_both(grad: Tensor, term: Term, x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """The same in one pass over ``grad``, of a term without padding of its own."""
+    assert term.first is not None
+    assert term.second is not None
+    low, pads = _evenly(geometry)
+    first = _padded(term.first.view(x.shape), pads)
+    gx, gw = _conv_backward(grad, first, term.second, geometry, low, (True, True))
+    return _padded(gx, [-p for p in pads]), gw
+
+
+def _evenly(geometry: Geometry) -> tuple[Sequence[int], list[int]]:
+    """The padding as torch takes it, equal on both sides, and what has to be padded before."""
     lows, highs = zip(*geometry.padding, strict=True)
     if lows == highs:
-        return _conv_backward(grad, x.to(grad.dtype), weight, geometry, lows, True)
-    pads = flat_padding(geometry)
-    padded = F.pad(x.to(grad.dtype), pads)
-    whole = _conv_backward(grad, padded, weight, geometry, [0] * geometry.spatial, True)
-    return F.pad(whole, [-p for p in pads])
+        return lows, []
+    return (0,) * geometry.spatial, flat_padding(geometry)
 
 
-def _conv_by_second(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The gradient by a weight of ``weight``'s shape."""
-    lows, highs = zip(*geometry.padding, strict=True)
-    if lows != highs:
-        x, lows = F.pad(x, flat_padding(geometry)), (0,) * geometry.spatial
-    return _conv_backward(grad, x, weight.to(grad.dtype), geometry, lows, False)
+def _padded(x: Tensor, pads: list[int]) -> Tensor:
+    return F.pad(x, pads) if pads else x  # torch copies what it pads by nothing
 
 
 def _conv_backward(
@@ -160,8 +188,8 @@ def _conv_backward(
     weight: Tensor,
     geometry: Geometry,
     padding: Sequence[int],
-    by_first: bool,
-) -> Tensor:
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
     gx, gw, _ = torch.ops.aten.convolution_backward(
         grad,
         x,
@@ -173,10 +201,9 @@ def _conv_backward(
         False,
         [0] * geometry.spatial,
         geometry.groups,
-        [by_first, not by_first, False],
+        [*wanted, False],
     )
-    found: Tensor = gx if by_first else gw
-    return found
+    return gx, gw
 
 
 def matmul(grad: Tensor, product: Product, needed: Sequence[bool]) -> Grads:

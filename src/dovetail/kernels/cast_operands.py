@@ -13,7 +13,7 @@ from dovetail.formats.quantization import dequantize, quantize
 from dovetail.formats.realise import Report, round_integers
 from dovetail.gradients import Gradient
 from dovetail.kernels.learned_steps import step_gradient
-from dovetail.kernels.ranges import operand_range
+from dovetail.kernels.ranges import operand_range, weight_range
 
 __all__ = ["CastOperand", "Ranges"]
 
@@ -43,7 +43,8 @@ class CastOperand:
         self.learned = grad.cast if self.role in grad.learned else None
         self.step_grad: Tensor | None = None
         self.x, self.fmt, self.dtype = x, fmt, dtype
-        self.scale, self.zero = operand_range(x, fmt, slot, pair)
+        own = slot == "weight" and pair is None
+        self.scale, self.zero = weight_range(x, fmt) if own else operand_range(x, fmt, slot, pair)
         self.axis = 0 if self.scale.dim() else None
         # The extremes of the operand itself clip nothing.
         self.clips = grad.clips and (pair is not None or fmt.leaves_out)

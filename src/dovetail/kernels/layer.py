@@ -19,14 +19,14 @@ from torch import Tensor
 from dovetail.arithmetic import Arithmetic
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
-from dovetail.formats.quantization import quantize
 from dovetail.formats.realise import round_integers
 from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.kernels import native
 from dovetail.kernels.accumulated_mac import plan_accumulated
 from dovetail.kernels.geometry import Geometry
+from dovetail.kernels.native_integers import codes_of
 from dovetail.kernels.planner import plan_mac
-from dovetail.kernels.ranges import Range, operand_range
+from dovetail.kernels.ranges import Range, operand_range, weight_range
 from dovetail.kernels.realisation import MacKernel, Operands, forced
 from dovetail.kernels.weight_cache import cached
 from dovetail.multipliers import multiplier
@@ -92,7 +92,7 @@ def emulate(
     if (y := _fused(x, bias, scale, zero, w, way)) is not None:
         return y
     zero_point = int(zero)
-    codes = quantize(x, way.input, scale, zero)
+    codes = codes_of(x, way.input, scale, zero)
     total = way.kernel.sums(codes, w.packed, geometry, zero_point)
     total = total + _zero_point_terms(codes, w, zero_point, geometry)
     return _scaled(total, x.dtype, scale, w, bias, geometry)
@@ -100,9 +100,9 @@ def emulate(
 
 def weight_codes(weight: Tensor, fmt: IntFormat, given: Range | None) -> tuple[Tensor, Range]:
     """Codes of a weight and the range that they were made with."""
-    scale, zero = operand_range(weight, fmt, "weight", given)
+    scale, zero = weight_range(weight, fmt) if given is None else given
     axis = 0 if scale.dim() else None
-    return quantize(weight, fmt, scale, zero, axis), (scale, zero)
+    return codes_of(weight.detach(), fmt, scale, zero, axis), (scale, zero)
 
 
 def way_of(
@@ -151,9 +151,11 @@ def _weight(weight: Tensor, given: Range | None, way: Way) -> _Weight:
     fmt = way.weight
 
     def make() -> _Weight:
-        codes, (scale, zero) = weight_codes(weight.detach(), fmt, given)
-        code_sums = codes.flatten(1).sum(1, dtype=torch.int64)
+        codes, (scale, zero) = weight_codes(weight, fmt, given)
         packed = way.kernel.pack(codes, way.geometry)
+        code_sums = way.kernel.weight_sums(packed)
+        if code_sums is None:
+            code_sums = codes.flatten(1).sum(1, dtype=torch.int64)
         return _Weight(packed, scale, zero, code_sums, fmt.affine, tuple(weight.shape))
 
     if given is not None:

@@ -222,8 +222,9 @@ def quantize(
         raise DovetailError(
             f"{scales.numel()} scales and {zeros.numel()} zero points for {channels} channels"
         )
-    for s, z in zip(scales.tolist(), zeros.tolist(), strict=True):
-        _need_grid(s, z, qmin, qmax)
+    for value in (scales.min(), scales.max()) if channels else ():  # a NaN is both
+        for zero in zeros.aminmax():
+            _need_grid(float(value), int(zero), qmin, qmax)
     out = torch.empty(x.shape, dtype=out_dtype)
     _check(
         core.dv_quantize(

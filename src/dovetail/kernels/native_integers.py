@@ -16,8 +16,9 @@ from torch import Tensor
 from dovetail._eager import is_eager
 from dovetail.errors import DovetailError
 from dovetail.formats.integer import IntFormat
-from dovetail.formats.quantization import observed_range, scale_zero_point
+from dovetail.formats.quantization import observed_range, quantize, scale_zero_point
 from dovetail.formats.realise import Report, register_integers, register_ranged
+from dovetail.formats.rounding import NEAREST_EVEN
 from dovetail.kernels import native
 from dovetail.kernels.cast_structs import (
     DTYPES,
@@ -32,6 +33,7 @@ from dovetail.kernels.cast_structs import (
 __all__ = [
     "CODED",
     "SHORT",
+    "codes_of",
     "fake_quantize",
     "integers_of",
     "look_up",
@@ -227,6 +229,21 @@ def range_of(x: Tensor, axis: int | None) -> tuple[Tensor, Tensor]:
     )
     shape = () if axis is None else (sizes[1],)
     return low.view(shape).to(x.dtype), high.view(shape).to(x.dtype)
+
+
+def codes_of(
+    x: Tensor, fmt: IntFormat, scale: Tensor, zero_point: Tensor, axis: int | None = None
+) -> Tensor:
+    """:func:`dovetail.formats.quantization.quantize` in one pass where the core can.
+
+    >>> codes_of(torch.tensor([0.25, 9.0]), IntFormat(4), torch.tensor(0.5), torch.tensor(0))
+    tensor([0, 7], dtype=torch.int8)
+    """
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    if not (plain and fmt.rounding == NEAREST_EVEN and is_eager() and native.available()):
+        return quantize(x, fmt, scale, zero_point, axis)
+    ends = fmt.qmin, fmt.qmax
+    return native.quantize(x, scale, zero_point, *ends, axis, fmt.code_dtype)
 
 
 @register_ranged

@@ -101,6 +101,10 @@ class NativeKernel(MacKernel):
             return self.portable.pack(w, geometry)
         return self.mac.pack(w.to(self.mac.dtypes[1]), geometry)
 
+    def weight_sums(self, packed: Any) -> Tensor | None:
+        packed = packed.many if isinstance(packed, _Rows) else packed
+        return packed.wsum.to(torch.int64) if isinstance(packed, Packed) else None
+
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
         packed = _for_rows(packed, a)
         if not isinstance(packed, Packed):

@@ -53,6 +53,11 @@ class MacKernel(ABC):
     def sums(self, a: Tensor, packed: Any, geometry: Geometry, pad_code: int) -> Tensor:
         """Exact sums over codes ``[..., K]`` or ``[B, C, *spatial]``: int32 if proven, or int64."""
 
+    def weight_sums(self, packed: Any) -> Tensor | None:
+        """The sum of each output's weight codes, int64 ``[N]``; ``None`` if it is not at hand."""
+        del packed
+        return None
+
     def fused(
         self,
         x: Tensor,
