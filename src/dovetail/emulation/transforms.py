@@ -7,9 +7,11 @@ A transform leaves the function as it is, in exact arithmetic, and gives the cas
 both by one orthogonal matrix, ``norm`` scales what a normalisation sums. Some change the function:
 ``shift`` adds to the bias, ``clip`` bounds the weights, ``weight`` puts others in their place, and
 ``variate`` is subtracted from the product (:mod:`dovetail.emulation.variate`), whose operands it
-leaves as they are. ``function`` is the approximation, spelt in UTF-8, that takes the place of the
-rule's. The parameters stay as the user's; the tensors of a transform are buffers of the module, and
-a site lists the kinds of its transforms in the order of their use.
+leaves as they are. ``remapped`` changes nothing: it notes of which weight, by a fingerprint, the
+codes were chosen, for recipes that may not follow. ``function`` is the approximation, spelt in
+UTF-8, that takes the place of the rule's. The parameters stay as the user's; the tensors of a
+transform are buffers of the module, and a site lists the kinds of its transforms in the order of
+their use.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "shift": ("shift",),
     "clip": ("bound",),
     "weight": ("value",),
+    "remapped": ("of",),
     "norm": ("factor",),
     "variate": ("term", "slope", "level"),
     "function": ("spelling",),

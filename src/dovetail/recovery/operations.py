@@ -19,6 +19,7 @@ from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 from dovetail.recipe.selectors import Selector
 from dovetail.recovery.batches import Batches, quiet
+from dovetail.recovery.order import refuse_late
 from dovetail.recovery.parameters import Held, held_bias, held_weight, homes
 
 __all__ = [
@@ -85,7 +86,8 @@ class Operations:
         """Those that are selected, of the kinds that the recipe can treat.
 
         A pattern without a kind speaks of ``kinds``, one with it of those ``also``; one that
-        matches nothing is refused, as is one that names an operation of another kind. Of an
+        matches nothing is refused, as is one that names an operation of another kind, and an
+        operation that an earlier recipe left in a state that this one would spoil. Of an
         emulated model only what its rules address is found, unless ``anywhere``.
         """
         patterns = [select] if isinstance(select, (str, Selector)) else list(select)
@@ -98,7 +100,9 @@ class Operations:
             planned = [op for op in found if op.site is not None or anywhere or not self.emulated]
             self._check(recipe, pattern, found, planned, (*kinds, *also))
             chosen.update({op.place: op for op in planned})
-        return [op for place, op in self.by_place.items() if place in chosen]
+        ordered = [op for place, op in self.by_place.items() if place in chosen]
+        refuse_late(recipe, ordered)
+        return ordered
 
     def _check(
         self,

@@ -23,6 +23,7 @@ from dovetail.recovery.code_products import (
 )
 from dovetail.recovery.handle import Recovery, Work
 from dovetail.recovery.operations import Operation, Select
+from dovetail.recovery.order import note_remapped
 
 __all__ = ["nearest_codes", "remap_weights"]
 
@@ -38,9 +39,8 @@ def remap_weights(model: nn.Module, batches: Iterable[Any], *, select: Select = 
     stay, as do those whose new code would reach its ends, so that no scale changes. Under an input
     with zero point ``z`` the products compared are those of ``a - z``.
 
-    The parameters then are no longer those that the products should be of: do not follow this by
-    :func:`dovetail.control_variate` or :func:`dovetail.correct_bias`, whose exact products would be
-    those of the remapped weights.
+    The parameters then are no longer those that the products should be of, so recipes that compare
+    with exact products or round again are refused until the weights are trained or this is undone.
 
     The objective is the squared error of the layer's sums over ``batches``, relative to the exact
     sums of the codes before. The map makes each product better, not surely their sum: an operation
@@ -108,6 +108,7 @@ def _settle(work: Work, op: Operation, made: _Map) -> None:
         work.note(op.key, f"left as it is: {made.kept}", before, before)
         return
     op.weight.write(made.value, work.journal)
+    note_remapped(op, work.journal)
     work.note(op.key, f"{made.moved} of {made.value.numel()} weights moved", before, after)
 
 
