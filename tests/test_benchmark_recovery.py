@@ -29,7 +29,12 @@ def test_the_page_has_means_with_intervals_and_what_was_refused(tmp_path: Path) 
         journal.add(("digits CNN", "mul8s_1L2N", "fit ste", seed), value)
     journal.add(("digits CNN", "mul8s_1L2N", "rotate", 0), "nothing to rotate")
     page = table.markdown(journal)
-    assert "| `mul8s_1L2N` | – | 98.0 ± 2.5 |" in page
+    journal.add(("digits CNN", "mul8s_1L2N", "before", 0), 31.5)
+    for seed, value in enumerate([98.0, 98.5, 99.5]):
+        journal.add(("digits CNN", "mul8s_1L2N", "fit lut1d", seed), value)
+    page = table.markdown(journal)
+    assert "| `mul8s_1L2N` | 31.5 (1) | 98.0 ± 2.5 | 98.7 ± 1.9 |" in page
+    assert "| `mul8s_1L2N` | +0.67 ± 0.72 |" in page
     assert "- `rotate`: nothing to rotate" in page
     assert "transformer" not in page
 
@@ -38,7 +43,11 @@ def test_the_cases_are_dovetails() -> None:
     found = [dv.multiplier(name).errors().mae for name in cases.MULTIPLIERS]
     assert len(found) >= 6
     assert all(mae > 0 for mae in found)
-    assert all(callable(getattr(dv, name)) for name in cases.RECIPES)
+    recipes = (*cases.RECIPES, *cases.CORRECTIONS, "tune_functions")
+    assert all(callable(getattr(dv, name)) for name in recipes)
+    assert all(cases.asked(a, "before") for n in NETWORKS for a in cases.arithmetics(n))
+    assert not cases.asked("int4", "control_variate")
+    assert not cases.asked("mul8s_1L2N", cases.LEARNED)
     assert all(str(dv.gradient(name)) == name for name in cases.GRADIENTS)
 
 

@@ -6,6 +6,7 @@ It may be interrupted, or told to stop after some minutes, and run again: what i
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from benchmarks.recovery.cases import METHODS, arithmetics, asks_nothing, measured
+from benchmarks.recovery.cases import METHODS, arithmetics, asked, measured
 from benchmarks.recovery.journal import Journal, Key
 from benchmarks.recovery.networks import NETWORKS
 from benchmarks.recovery.table import markdown
@@ -52,7 +53,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, help="begin nothing new after so long")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
-    parser.add_argument("--arithmetics", nargs="+", default=arithmetics())
+    parser.add_argument("--arithmetics", nargs="+", help="of each network all that it has")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
@@ -64,14 +65,15 @@ def _options() -> argparse.Namespace:
 
 
 def _keys(options: argparse.Namespace) -> Iterator[Key]:
-    """Every measurement, one network and seed after the other."""
-    for network in options.networks:
-        for seed in options.seeds:
-            yield network, "exact", "before", seed
-            for arithmetic in options.arithmetics:
-                for method in options.methods:
-                    if not asks_nothing(arithmetic, method):
-                        yield network, arithmetic, method, seed
+    """Every measurement: all networks, seeds and arithmetics by one method, then by the next."""
+    for method in ("exact", *options.methods):
+        for network, seed in itertools.product(options.networks, options.seeds):
+            if method == "exact":
+                yield network, "exact", "before", seed
+                continue
+            for arithmetic in options.arithmetics or arithmetics(network):
+                if asked(arithmetic, method):
+                    yield network, arithmetic, method, seed
 
 
 def _measure(key: Key, options: argparse.Namespace) -> float | str:

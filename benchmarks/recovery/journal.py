@@ -42,12 +42,12 @@ class Journal:
                 writer.writerow([*row, "" if says else repr(value), says])
         place.replace(self.path)
 
-    def values(self, network: str, arithmetic: str, method: str) -> list[float]:
+    def by_seed(self, network: str, arithmetic: str, method: str) -> dict[int, float]:
         """What the seeds gave, in their order."""
         found = sorted(
             (k[3], v) for k, v in self.rows.items() if k[:3] == (network, arithmetic, method)
         )
-        return [value for _, value in found if isinstance(value, float)]
+        return {seed: value for seed, value in found if isinstance(value, float)}
 
     def refusals(self) -> dict[tuple[str, str], str]:
         """What a method says of a network that it cannot act on."""

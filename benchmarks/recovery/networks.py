@@ -25,9 +25,10 @@ Loader = DataLoader[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Data:
-    """Batches to train on, to calibrate with, and to measure on."""
+    """Batches to train on, to retrain on, to calibrate with, and to measure on."""
 
     train: Loader
+    retrain: Loader
     calibration: Loader
     test: Loader
 
@@ -44,7 +45,8 @@ class Network:
     loss: Callable[[Any, Tensor], Tensor] = F.cross_entropy
     epochs: int = 20
     lr: float = 3e-3
-    retrain: dict[str, Any] = field(default_factory=lambda: {"epochs": 5, "lr": 1e-3})
+    #: Of 1e-3, 3e-3 and 1e-2 the rate is the one at which ``ste`` wins back most under mul8s_1L12.
+    retrain: dict[str, Any] = field(default_factory=dict)
     finished: Callable[[Any], nn.Module] = lambda model: model
 
     def trained(self, seed: int, folder: Path, *, quick: bool) -> nn.Module:
@@ -69,7 +71,8 @@ class Network:
 def digit_images(quick: bool) -> Data:
     """Hand-written digits, 8x8 pixels; in a quick run only those to calibrate with."""
     found = zoo.data.load("digits")
-    return Data(found.calibration if quick else found.train, found.calibration, found.test)
+    train = found.calibration if quick else found.train
+    return Data(train, train, found.calibration, found.test)
 
 
 class DigitsTransformer(nn.Module):
@@ -100,12 +103,13 @@ def documentation(quick: bool, length: int = 32, batch: int = 64) -> Data:
     runs = text[: len(text) // (length + 1) * (length + 1)].reshape(-1, length + 1).long()
     x, y = runs[:, :-1], runs[:, 1:]
     order = torch.randperm(len(runs), generator=torch.Generator().manual_seed(0))
-    train, test = order[: 640 if quick else 9600], order[9600 : 9600 + (128 if quick else 1280)]
+    train, test = order[: 640 if quick else 9600], order[9600 : 9600 + (128 if quick else 512)]
 
     def loader(rows: Tensor, shuffle: bool = False) -> Loader:
         return DataLoader(TensorDataset(x[rows], y[rows]), batch_size=batch, shuffle=shuffle)
 
-    return Data(loader(train, shuffle=True), loader(train[:256]), loader(test))
+    again = loader(train[:3200], shuffle=True)
+    return Data(loader(train, shuffle=True), again, loader(train[:256]), loader(test))
 
 
 def character_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -132,18 +136,28 @@ NETWORKS = {
             lambda: digits.normalised(digits.DigitsCNN()),
             digit_images,
             accuracy_of,
+            retrain={"epochs": 5, "lr": 1e-2},
             finished=digits.folded,
         ),
-        Network("digits transformer", "% right", DigitsTransformer, digit_images, accuracy_of),
+        Network(
+            "digits transformer",
+            "% right",
+            DigitsTransformer,
+            digit_images,
+            accuracy_of,
+            epochs=40,
+            retrain={"epochs": 3, "lr": 3e-3},
+        ),
         Network(
             "character LSTM",
             "bits per character",
-            lambda: language.LSTMLanguageModel(width=96, layers=1),
+            lambda: language.LSTMLanguageModel(width=64, layers=1),
             documentation,
             bits_per_character,
             loss=character_loss,
-            epochs=8,
-            retrain={"epochs": 1, "lr": 1e-3},
+            epochs=6,
+            lr=1e-2,
+            retrain={"epochs": 1, "lr": 1e-2},
         ),
     )
 }
