@@ -209,3 +209,16 @@ def test_bits_of_numbers_are_read_as_other_types():
     x = randn(5, 7)
     for mine, other in zip(dv.compile(Bits().eval(), x)(x), Bits()(x), strict=True):
         assert torch.equal(mine, other)
+
+
+class Backwards(nn.Module):
+    """What runs backwards through memory goes into a kernel of torch, and out."""
+
+    def forward(self, x):
+        return torch.cumsum(x.flip(-1), -1), (2 * x).flip(0)
+
+
+def test_flipped_tensors_reach_torchs_kernels():
+    x = randn(2, 3, 4)
+    fast = dv.compile(Backwards(), x)
+    assert all(map(torch.equal, fast(x), Backwards()(x)))

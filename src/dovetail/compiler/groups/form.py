@@ -177,6 +177,7 @@ class Former:
         self, key: str, inputs: list[Any], outputs: list[Ref | None], **attributes: Any
     ) -> None:
         """One library node that reads ``inputs`` from memory and writes ``outputs``."""
+        inputs = [self._forward(value) for value in inputs]
         for ref in _flat(inputs):
             self.in_memory(ref)
         number = self._last_call = len(self.groups)
@@ -184,6 +185,15 @@ class Former:
         for out in outputs:
             if out is not None:
                 self._made[out.buffer] = number
+
+    def _forward(self, value: Any) -> Any:
+        """An input of a library node: what runs backwards through memory is copied, as torch's
+        tensors cannot."""
+        if isinstance(value, (list, tuple)):
+            return [self._forward(item) for item in value]
+        if isinstance(value, Ref) and _is_backward(value.layout):
+            return self.copy(value, self.allocate(Layout.dense(value.shape), value.dtype))
+        return value
 
     def view(self, source: Ref, layout: Layout) -> Ref:
         """Other elements of the same buffer, or the same in another order."""
@@ -313,6 +323,10 @@ class Former:
             return local.statement
         self.in_memory(operand)
         return _access(operand.buffer, operand.layout, operand.dtype, group, row)
+
+
+def _is_backward(layout: Layout) -> bool:
+    return any(isinstance(stride, int) and stride < 0 for stride in layout.strides)
 
 
 def _flat(values: Any) -> list[Ref]:
