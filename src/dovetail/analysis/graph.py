@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from dovetail.arithmetic import Arithmetic
 from dovetail.emulation.operators import slot_of
 from dovetail.emulation.plan import resolve
-from dovetail.emulation.trace import Place, trace
+from dovetail.emulation.seen import Place
+from dovetail.emulation.trace import trace
 from dovetail.kinds import KINDS
 from dovetail.recipe import Recipe
 

@@ -14,7 +14,7 @@ from dovetail.compiler.in_programs import InPrograms
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.unit import Unit
 from dovetail.compiler.variant import Variant
-from dovetail.emulation.trace import arguments_of
+from dovetail.emulation.example import arguments_of
 from dovetail.errors import DovetailError, unknown
 
 __all__ = ["CompiledModule", "compile", "module"]

@@ -3,6 +3,7 @@
 from dovetail.emulation.apply import apply_, remove_
 from dovetail.emulation.approximation_errors import approximation_errors
 from dovetail.emulation.counting import CastCounter, Counter, counters
+from dovetail.emulation.example import Arguments
 from dovetail.emulation.fold import fold_
 from dovetail.emulation.learned import learned_parameters
 from dovetail.emulation.mode import checkpoint_context
@@ -13,7 +14,6 @@ from dovetail.emulation.several import apply_several_, recipes, switch
 from dovetail.emulation.state import load_state, state
 from dovetail.emulation.swap import is_emulated
 from dovetail.emulation.taps import MacCall, Watched, emulation_of, exact, tap
-from dovetail.emulation.trace import Arguments
 
 __all__ = [
     "Arguments",

@@ -13,10 +13,12 @@ from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.operators import norm_offset
 from dovetail.emulation.plan import resolve
 from dovetail.emulation.planned import Plan
+from dovetail.emulation.seen import Seen, Trace
 from dovetail.emulation.site import Emulation, Site
 from dovetail.emulation.sparsifying import prepare
+from dovetail.emulation.stand_in import owners, shields
 from dovetail.emulation.swap import swap_in, swap_out
-from dovetail.emulation.trace import Seen, Trace, owners, shields, trace
+from dovetail.emulation.trace import trace
 from dovetail.errors import DovetailError
 from dovetail.formats import IntFormat
 from dovetail.formats.cast import as_integer

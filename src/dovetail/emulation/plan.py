@@ -13,7 +13,8 @@ from dovetail.arithmetic import EXACT, Arithmetic
 from dovetail.emulation.block_products import how_multiplied
 from dovetail.emulation.operators import norm_offset, slot_of
 from dovetail.emulation.planned import Plan, PlannedOp
-from dovetail.emulation.trace import Seen, Trace, trace
+from dovetail.emulation.seen import Seen, Trace
+from dovetail.emulation.trace import trace
 from dovetail.errors import DovetailError
 from dovetail.formats import Format
 from dovetail.formats.operand import check_operand

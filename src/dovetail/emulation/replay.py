@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dovetail.emulation.mode import Mode
-from dovetail.emulation.trace import standing_in
+from dovetail.emulation.stand_in import standing_in
 from dovetail.errors import DovetailError
 
 __all__ = ["Pass", "Replaying", "Tape", "record", "replay"]

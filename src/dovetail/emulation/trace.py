@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import ParametrizationList
-from torch.nn.utils.rnn import PackedSequence
 
 from dovetail.emulation import operators
 from dovetail.emulation.calls import Call, flipped
 from dovetail.emulation.composites import COMPOSITES, Composite, Products
 from dovetail.emulation.entry import Reads
-from dovetail.emulation.hidden import visible
-from dovetail.emulation.mode import ENTRY, WHOLE, Mode
-from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, class_kind, slot_of
+from dovetail.emulation.example import arguments_of, described
+from dovetail.emulation.mode import WHOLE, Mode
+from dovetail.emulation.operators import MODULES, OPERATORS, OpCall, class_kind
 from dovetail.emulation.readers import COVERED, UNCOVERED
-from dovetail.emulation.scoring import weight_of
-from dovetail.emulation.swap import Emulated, is_emulated, swap_in, swap_out
+from dovetail.emulation.seen import Seen, Trace, Watch
+from dovetail.emulation.stand_in import owners, standing_in
+from dovetail.emulation.swap import Emulated, is_emulated
 from dovetail.errors import DovetailError
 from dovetail.kernels.geometry import LINEAR, Geometry
-from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress
 
-__all__ = [
-    "Arguments",
-    "Seen",
-    "Trace",
-    "named",
-    "owners",
-    "shields",
-    "standing_in",
-    "trace",
-    "watching",
-]
+__all__ = ["class_names", "named", "trace", "watching"]
 
 #: Modules that exist for one operation: a table prints that operation by the module's path alone.
 _BARE: dict[type[nn.Module], str] = {
@@ -49,67 +35,6 @@ _BARE: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), "conv_transpose"),
     **MODULES,
 }
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """An example with positional arguments and keyword arguments both."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-
-@dataclass
-class Seen:
-    """One operation as the example called it (``calls`` times); ``weight`` is what it multiplies
-    by, if that can be sparse."""
-
-    address: OpAddress
-    module: nn.Module
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    macs: int = 0
-    reduction: int = 0
-    calls: int = 0
-    ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    weight: Tensor | None = None
-    geometry: Geometry = LINEAR
-    elements: Counter[str] = field(default_factory=Counter)
-    dtype: torch.dtype | None = None
-
-    def add(self, call: Call | OpCall, y: Tensor) -> None:
-        values = {**call.operands, "output": y}
-        self.shapes = {slot: tuple(value.shape) for slot, value in values.items()}
-        self.calls += 1
-        for name, value in values.items():
-            self.elements[slot_of(name)] += value.numel()
-        self.dtype = y.dtype
-        if KINDS[call.kind].takes("sparsity"):
-            self.weight = weight_of(call).detach()
-        if isinstance(call, Call):
-            self.geometry = call.geometry
-            self.reduction = call.reduction
-            self.macs += y.numel() * call.reduction
-        for name, value in values.items():
-            slot = slot_of(name)
-            if slot in KINDS[call.kind].activations and value.numel():
-                low, high = torch.aminmax(visible(call.kind, value.detach()).float())
-                before = self.ranges.get(slot, (low, high))
-                self.ranges[slot] = (torch.minimum(before[0], low), torch.maximum(before[1], high))
-
-
-#: Where an operation was called: the module's path, the kind, and how often before in that call.
-Place = tuple[str, str, int]
-#: Is shown every operation as it is called.
-Watch = Callable[[Place, "Call | OpCall", Tensor], None]
-
-
-@dataclass
-class Trace:
-    """Everything the example called. ``uncovered`` maps ``path:op`` to the op's name."""
-
-    seen: dict[Place, Seen] = field(default_factory=dict)
-    uncovered: dict[str, str] = field(default_factory=dict)
-    has_example: bool = False
 
 
 class _Recorder:
@@ -179,29 +104,6 @@ class _Recorded(Products):
         return result
 
 
-class _Shield:
-    """An entry that takes the caller's mode away: what runs inside is nobody's operation."""
-
-    table: ClassVar[dict[Any, Reads | str]] = {}
-
-
-def shields(model: nn.Module) -> Iterator[nn.Module]:
-    """The parametrizations: they compute a weight while its module runs, and stay exact."""
-    return (module for module in model.modules() if isinstance(module, ParametrizationList))
-
-
-def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module that may own operations; parametrizations compute weights, and are left out."""
-    skipped: tuple[str, ...] = ()
-    for path, module in model.named_modules():
-        if path.startswith(skipped) and skipped:
-            continue
-        if isinstance(module, ParametrizationList):
-            skipped = (*skipped, path + ".")
-        elif type(module).forward is not nn.Module.forward or "forward" in module.__dict__:
-            yield path, module
-
-
 def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
     """Run ``model`` on ``example`` in eval mode without gradients, and record; nothing changes.
 
@@ -234,17 +136,11 @@ def trace(model: nn.Module, example: Any, watch: Watch | None = None) -> Trace:
         try:
             model(*args, **kwargs)
         except (RuntimeError, TypeError) as error:
-            given = ", ".join(map(_described, (*args, *kwargs.values()))) or "no arguments"
+            given = ", ".join(map(described, (*args, *kwargs.values()))) or "no arguments"
             raise DovetailError(
                 f"the model fails on the example ({given}): {type(error).__name__}: {error}"
             ) from error
     return named(found)
-
-
-def _described(argument: Any) -> str:
-    if isinstance(argument, Tensor):
-        return f"{argument.dtype} {tuple(argument.shape)}"
-    return f"{type(argument).__name__} {argument!r:.40}"
 
 
 def _geometry(module: nn.Module, kind: str) -> Geometry:
@@ -295,20 +191,6 @@ def class_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(c.__name__ for c in type(module).__mro__ if c not in (object, Emulated))
 
 
-def arguments_of(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Positional and keyword arguments: what an example means.
-
-    >>> arguments_of({"x": 1}), arguments_of((1, 2)), arguments_of(3)
-    (((), {'x': 1}), ((1, 2), {}), ((3,), {}))
-    """
-    if isinstance(example, Arguments):
-        return example.args, example.kwargs
-    if isinstance(example, Mapping):
-        return (), example
-    one = not isinstance(example, tuple) or isinstance(example, PackedSequence)
-    return ((example,), {}) if one else (example, {})
-
-
 @contextmanager
 def watching(model: nn.Module, watch: Watch | None = None) -> Iterator[Trace]:
     """Within, the model computes exactly, emulated or not, and its operations are recorded."""
@@ -324,35 +206,6 @@ def _recording(model: nn.Module, found: Trace, watch: Watch | None) -> Iterator[
 
     with standing_in(model, recorder):
         yield
-
-
-@contextmanager
-def standing_in(model: nn.Module, make: Callable[[str, nn.Module, Any], Any]) -> Iterator[None]:
-    """Within, every module that computes has the entry ``make(path, module, entry)``, where the
-    last is the one that it has, ``None`` if it is not emulated."""
-    entries: dict[nn.Module, Any] = {}
-    try:
-        for path, module in owners(model):
-            entries[module] = _stand_in(module, make(path, module, module.__dict__.get(ENTRY)))
-        for module in shields(model):
-            entries[module] = _stand_in(module, _Shield())
-        yield
-    finally:
-        for module, entry in entries.items():
-            if entry is None:
-                swap_out(module)
-            else:
-                module.__dict__[ENTRY] = entry
-
-
-def _stand_in(module: nn.Module, entry: Any) -> Any:
-    """Give the module this entry; the one that it has, if it is emulated."""
-    emulated = module.__dict__.get(ENTRY)
-    if emulated is None:
-        swap_in(module, entry)
-    else:
-        module.__dict__[ENTRY] = entry
-    return emulated
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from dovetail.emulation.calls import Call
 from dovetail.emulation.operators import OpCall
-from dovetail.emulation.trace import Place, watching
+from dovetail.emulation.seen import Place
+from dovetail.emulation.trace import watching
 from dovetail.recovery.batches import Batches, quiet
 
 __all__ = ["Flow", "flow"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dovetail.emulation.trace import Place
+from dovetail.emulation.seen import Place
 from dovetail.recovery.flow import Flow
 from dovetail.recovery.operations import Operation, Operations, weight_offset
 

@@ -12,8 +12,9 @@ from dovetail.emulation import is_emulated
 from dovetail.emulation.calls import Call
 from dovetail.emulation.mode import ENTRY
 from dovetail.emulation.operators import OpCall, norm_offset
+from dovetail.emulation.seen import Place
 from dovetail.emulation.site import Site
-from dovetail.emulation.trace import Place, named, watching
+from dovetail.emulation.trace import named, watching
 from dovetail.errors import DovetailError
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress

@@ -12,7 +12,7 @@ from torch import nn
 
 from dovetail.emulation.plan import aliases_of, planned, resolve
 from dovetail.emulation.planned import Plan
-from dovetail.emulation.trace import Seen, Trace
+from dovetail.emulation.seen import Seen, Trace
 from dovetail.errors import DovetailError
 from dovetail.recipe import Recipe
 from dovetail.search.space import Axis, Space, Where, _named, axes_of

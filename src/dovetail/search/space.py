@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dovetail.emulation.plan import aliases_of, check_matches
-from dovetail.emulation.trace import Trace
+from dovetail.emulation.seen import Trace
 from dovetail.errors import DovetailError, unknown
 from dovetail.kinds import KINDS
 from dovetail.recipe import OpAddress, Recipe, Rule, Selector, rule
