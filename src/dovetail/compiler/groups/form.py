@@ -8,7 +8,7 @@ at the element where it was computed. Nothing is searched twice: the time is lin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,15 +28,12 @@ from dovetail.compiler.groups.model import (
     Statement,
     View,
 )
+from dovetail.compiler.groups.refine import access, is_worth, refine, rows_refined, spread
 
 __all__ = ["Former"]
 
 #: Buffers that one nest touches at most: each is a pointer that wants a register.
 MOST_BUFFERS = 48
-#: A reduction to fewer rows than this is not joined by what follows on whole elements.
-FEWEST_ROWS = 4
-#: Elements above which the order of a nest matters.
-LARGE = 20_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Former:
         local = self._local.get(ref.buffer)
         if local is not None:
             group = self._loops(local.group)
-            place = _access(ref.buffer, local.layout, ref.dtype, group, local.row)
+            place = access(ref.buffer, local.layout, ref.dtype, group, local.row)
             if (local.statement, place) not in group.stores:
                 group.stores.append((local.statement, place))
         return ref
@@ -151,7 +148,7 @@ class Former:
             self._made[name] = number
             group.body.append(Statement(name, code, uses, source.dtype, row, self.origin, flops=0))
             use = name
-        group.stores.append((use, _access(target.buffer, target.layout, target.dtype, group, row)))
+        group.stores.append((use, access(target.buffer, target.layout, target.dtype, group, row)))
         self._touched[number].add(target.buffer)
         self._made[target.buffer] = max(self._made[target.buffer], number)
         return target
@@ -259,19 +256,19 @@ class Former:
         fine = refinement(group.shape, shape)
         if fine is None:
             return False
-        flags = _spread(group.shape, group.reduced, fine)
+        flags = spread(group.shape, group.reduced, fine)
         if mask:
-            wanted = _spread(shape, mask, fine)
+            wanted = spread(shape, mask, fine)
             if group.is_reduction and flags != wanted:
                 return False
-            if not group.is_reduction and not _worth(fine, wanted, group):
+            if not group.is_reduction and not is_worth(fine, wanted, group):
                 return False
             flags = wanted
-        elif group.is_reduction and not _worth(fine, flags, group):
+        elif group.is_reduction and not is_worth(fine, flags, group):
             return False
         if not all(self._fits(ref, number, fine, flags) for ref in refs):
             return False
-        _refine(group, fine, flags)
+        refine(group, fine, flags)
         return True
 
     def _joins_rows(
@@ -282,10 +279,10 @@ class Former:
         kept = refinement(group.kept_shape, shape)
         if kept is None:
             return False
-        fine, flags = _rows_refined(group, kept)
+        fine, flags = rows_refined(group, kept)
         if not all(self._fits(ref, number, kept, None) for ref in refs):
             return False
-        _refine(group, fine, flags)
+        refine(group, fine, flags)
         return True
 
     def _fits(
@@ -297,17 +294,17 @@ class Former:
         local = self._local.get(ref.buffer)
         if local is None or local.group != number:
             return False
-        used = _split(ref.layout, fine)
+        used = ref.layout.split(fine)
         if not local.row and flags is not None:
-            return used.same_place(_split(local.layout, fine))
+            return used.same_place(local.layout.split(fine))
         if local.row and flags is None:
-            return used.same_place(_split(local.layout, fine))
+            return used.same_place(local.layout.split(fine))
         if local.row and flags is not None:
             kept = tuple(e for e, r in zip(fine, flags, strict=True) if not r)
             steps = tuple(s for s, r in zip(used.strides, flags, strict=True) if not r)
             still = all(s == 0 for s, r in zip(used.strides, flags, strict=True) if r)
             rows = Layout(kept, steps, used.offset)
-            return still and rows.same_place(_split(local.layout, kept))
+            return still and rows.same_place(local.layout.split(kept))
         return False
 
     def _use(
@@ -316,13 +313,13 @@ class Former:
         """How a statement of group ``number``, one over ``shape``, names ``operand``."""
         group = self._loops(number)
         if isinstance(operand, Index):
-            place = _access("", Layout(shape, operand.strides), torch.int64, group, row)
+            place = access("", Layout(shape, operand.strides), torch.int64, group, row)
             return Index(place.strides, operand.offset)
         local = self._local.get(operand.buffer)
         if local is not None and local.group == number:
             return local.statement
         self.in_memory(operand)
-        return _access(operand.buffer, operand.layout, operand.dtype, group, row)
+        return access(operand.buffer, operand.layout, operand.dtype, group, row)
 
 
 def _is_backward(layout: Layout) -> bool:
@@ -339,74 +336,3 @@ def _flat(values: Any) -> list[Ref]:
 
 def _is_full(group: Loops, shape: tuple[Dim, ...]) -> bool:
     return not group.is_reduction or total(shape) == total(group.shape)
-
-
-def _worth(fine: tuple[Dim, ...], flags: tuple[bool, ...], group: Loops) -> bool:
-    """Whether whole elements are well computed row by row: there are rows enough for threads."""
-    rows = total([e for e, r in zip(fine, flags, strict=True) if not r])
-    few = isinstance(rows, int) and rows < FEWEST_ROWS
-    size = total(group.shape)
-    return not (few and isinstance(size, int) and size > LARGE)
-
-
-def _split(layout: Layout, fine: tuple[Dim, ...]) -> Layout:
-    return layout.split(fine)
-
-
-def _access(buffer: str, layout: Layout, dtype: torch.dtype, group: Loops, row: bool) -> Access:
-    """``layout`` by the dimensions of ``group``; a row value does not move along reduced ones."""
-    if not row:
-        split = layout.split(group.shape)
-        return Access(buffer, split.strides, split.offset, dtype)
-    kept = iter(layout.split(group.kept_shape).strides)
-    strides = tuple(0 if reduced else next(kept) for reduced in group.reduced)
-    return Access(buffer, strides, layout.offset, dtype)
-
-
-def _spread(
-    coarse: tuple[Dim, ...], flags: Sequence[bool], fine: tuple[Dim, ...]
-) -> tuple[bool, ...]:
-    """One flag per fine dimension, from those of the coarse ones it is part of."""
-    layout = Layout(coarse, tuple(1 if flag else 0 for flag in flags))
-    marks = layout.split(fine).strides
-    return tuple(bool(mark != 0) for mark in marks)
-
-
-def _rows_refined(group: Loops, kept: tuple[Dim, ...]) -> tuple[tuple[Dim, ...], tuple[bool, ...]]:
-    """The group's shape with its kept dimensions split as ``kept``; reduced ones as they are."""
-    fine: list[Dim] = []
-    flags: list[bool] = []
-    rest = list(kept)
-    for extent, reduced in zip(group.shape, group.reduced, strict=True):
-        pieces: list[Dim] = [extent] if reduced else []
-        size: Dim = 1
-        while not reduced and size != extent:
-            piece = rest.pop(0)
-            pieces.append(piece)
-            size = size * piece
-        fine += pieces
-        flags += [reduced] * len(pieces)
-    return tuple(fine), tuple(flags)
-
-
-def _refine(group: Loops, fine: tuple[Dim, ...], flags: tuple[bool, ...]) -> None:
-    """Write the group's accesses by the finer dimensions."""
-    if fine != group.shape:
-        group.body = [_finer(statement, group.shape, fine) for statement in group.body]
-        group.stores = [(name, _moved(place, group.shape, fine)) for name, place in group.stores]
-    group.shape, group.reduced = fine, flags
-
-
-def _moved(place: Any, coarse: tuple[Dim, ...], fine: tuple[Dim, ...]) -> Any:
-    if not isinstance(place, (Access, Index)):
-        return place
-    return replace(place, strides=Layout(coarse, place.strides).split(fine).strides)
-
-
-def _finer(
-    statement: Statement | Reduction, coarse: tuple[Dim, ...], fine: tuple[Dim, ...]
-) -> Statement | Reduction:
-    if isinstance(statement, Reduction):
-        return replace(statement, operand=_moved(statement.operand, coarse, fine))
-    moved = tuple(_moved(operand, coarse, fine) for operand in statement.operands)
-    return replace(statement, operands=moved)
