@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,16 @@ _STUDY = "search"
 _ABOUT = "dovetail"
 _LOCK_GRACE = 10  # seconds after which the lock of a writer that was killed is broken
 _MOST_TRIES = 3
+#: Seconds that a worker may take to put its name to a trial that it has drawn.
+_NAMELESS = 10
 DONE, RUNNING, WAITING, DROPPED = "done", "running", "waiting", "dropped"
 
 
 @dataclass(frozen=True)
 class Record:
     """One trial. ``same`` is the trial whose figures it has, where the design was known already;
-    ``again`` the one that was cut off, where it was taken up once more."""
+    ``again`` the one that was cut off, where it was taken up once more. ``age`` are the seconds
+    since it was begun."""
 
     number: int
     state: str
@@ -39,6 +43,7 @@ class Record:
     same: int | None
     again: int | None
     tries: int
+    age: float = 0.0
 
 
 class Journal:
@@ -76,10 +81,12 @@ class Journal:
             same=attributes.get("same"),
             again=attributes.get("again"),
             tries=attributes.get("tries", 1),
+            age=(datetime.now() - (trial.datetime_start or datetime.now())).total_seconds(),
         )
 
-    def sample(self, sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Design]:
-        """A new trial, of a design that the sampler draws; or one that waits."""
+    def sample(self, sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Design] | None:
+        """A new trial, of a design that the sampler draws; or one that waits. ``None`` where
+        another worker gave it up meanwhile."""
         distributions = optional("optuna.distributions", extra="search")
         choices = {
             axis.name: distributions.CategoricalDistribution([c.label for c in axis.choices])
@@ -87,7 +94,10 @@ class Journal:
         }
         with _quiet():
             self.study.sampler = sampler
-            trial = self.study.ask(choices)
+            try:
+                trial = self.study.ask(choices)
+            except optional("optuna.exceptions", extra="search").UpdateFinishedTrialError:
+                return None
             if isinstance(sampler, optional("optuna.samplers", extra="search").BaseGASampler):
                 # A design that was named is of a generation as any other.
                 frozen = self.study._storage.get_trial(trial._trial_id)
@@ -101,10 +111,14 @@ class Journal:
         with _quiet():
             self.study.enqueue_trial(self._grid.words(design), user_attrs=attributes)
 
-    def start(self, trial: optuna.Trial, design: Design, worker: str) -> None:
-        """Write down who evaluates which design."""
-        trial.set_user_attr("worker", worker)
-        trial.set_user_attr("design", list(design))
+    def start(self, trial: optuna.Trial, design: Design, worker: str) -> bool:
+        """Write down who evaluates which design; ``False`` where another worker gave it up."""
+        try:
+            trial.set_user_attr("worker", worker)
+            trial.set_user_attr("design", list(design))
+        except optional("optuna.exceptions", extra="search").UpdateFinishedTrialError:
+            return False
+        return True
 
     def finish(
         self, trial: optuna.Trial, values: Mapping[str, float], same: int | None = None
@@ -145,9 +159,12 @@ class Journal:
         self.enqueue(record.design, again=record.number, tries=record.tries + 1)
 
     def reclaim(self, is_alive: Callable[[str], bool]) -> None:
-        """Take the trials of dead workers back."""
+        """Take the trials of dead workers back, and those that nobody put a name to."""
         for record in self.records():
-            if record.state == RUNNING and not (record.worker and is_alive(record.worker)):
+            if record.state != RUNNING:
+                continue
+            lost = record.age > _NAMELESS if record.worker is None else not is_alive(record.worker)
+            if lost:
                 self.requeue(record)
 
 

@@ -89,7 +89,10 @@ class Worker:
             elif at_random or not isinstance(self.strategy, Sampled):
                 return None
         sampler = self.strategy if isinstance(self.strategy, Sampled) else Anything()
-        trial, drawn = self.journal.sample(sampler.sampler(mark))
+        sampled = self.journal.sample(sampler.sampler(mark))
+        if sampled is None:
+            return self._claim(self.journal.records(), at_random)
+        trial, drawn = sampled
         design = history.grid.repaired(drawn) or unseen(history, random.Random(mark))
         if design is None:
             self.journal.drop(trial.number, "no design is left")
@@ -111,7 +114,8 @@ class Worker:
 
     def _carry_out(self, trial: optuna.Trial, design: Design, at_random: bool) -> None:
         """Evaluate the design, unless that is not needed."""
-        self.journal.start(trial, design, self.name)
+        if not self.journal.start(trial, design, self.name):
+            return
         earlier = [r for r in self.journal.records() if r.number < trial.number]
         for record in earlier:
             if record.design == design and is_evaluated(record):
