@@ -11,7 +11,6 @@ from dovetail.cli.console import percent, ratio, say, say_json, table
 from dovetail.cli.multiplier.files import stored
 from dovetail.cli.multiplier.options import Layer, Operands, errors_under, operands_of, widths
 from dovetail.cli.options import Json
-from dovetail.errors import DovetailError
 
 if TYPE_CHECKING:
     from dovetail.analysis.operands import OperandCounts
@@ -64,8 +63,11 @@ def design(
       dovetail multiplier design --cost 0.42 --constant --operands out/digits
       dovetail multiplier design --bits 4 --unsigned --out . --name mul4
     """
+    from dovetail._files import target
     from dovetail.multipliers import design as search
 
+    if out is not None and not out.is_dir():
+        target(out)
     counts = operands_of(operands, layer)
     width: Any = widths(bits)
     if counts is not None:
@@ -166,8 +168,7 @@ def _written(m: Multiplier, folder: Path, name: str) -> list[str]:
     from dovetail.multipliers import multiplier
     from dovetail.multipliers.circuits.verilog import testbench
 
-    if not folder.is_dir():
-        raise DovetailError(f"there is no folder '{folder}' to write to")
+    folder.mkdir(exist_ok=True)
     assert m.circuit is not None
     lines = [
         f"{folder / name}{suffix}: read back and equal on every pair: "
