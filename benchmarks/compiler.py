@@ -79,11 +79,15 @@ def _step(model: Callable[..., Any], x: torch.Tensor) -> None:
     model(x).square().mean().backward()
 
 
-def _onnxruntime(model: nn.Module, x: torch.Tensor, threads: int) -> Callable[[], object]:
+def _onnxruntime(model: nn.Module, x: torch.Tensor, threads: int) -> Callable[[], object] | None:
+    """The model in onnxruntime; ``None`` where torch's older exporter cannot write it."""
     import onnxruntime
 
     file = io.BytesIO()
-    torch.onnx.export(model, (x,), file, dynamo=False, input_names=["x"])
+    try:
+        torch.onnx.export(model, (x,), file, dynamo=False, input_names=["x"])
+    except TypeError:
+        return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file.getvalue(), options)
@@ -104,8 +108,8 @@ def _rows(model: nn.Module, x: torch.Tensor, threads: int, rounds: int) -> list[
             "dovetail": partial(run, dv.compile(copy.deepcopy(exact), x, backward=backward), x),
             "inductor": partial(run, torch.compile(copy.deepcopy(exact)), x),
         }
-        if not backward:
-            candidates["onnxruntime"] = _onnxruntime(exact, x, threads)
+        if not backward and (session := _onnxruntime(exact, x, threads)) is not None:
+            candidates["onnxruntime"] = session
         for candidate in candidates.values():
             candidate()
         made = ratios(partial(run, exact, x), candidates, rounds, clock=clock_of(threads))
