@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -85,11 +86,10 @@ def _machine() -> str:
 
 def _runs(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        with suppress(PermissionError):  # somebody else's: it is there
+            os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # somebody else's
     return _status(process)[:1] != ["Z"]  # ended, though whoever started it has not looked yet
 
 
