@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
+from dovetail._threads import computing_with
 from dovetail.analysis import Attribution
 from dovetail.analysis import attribute as attribute_model
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.recover import before_emulation, recover
-from dovetail.experiment.run import emulated, resolve, threads
+from dovetail.experiment.run import emulated, resolve
 from dovetail.experiment.subject import subject
 from dovetail.recipe.schema import load
 
@@ -45,7 +46,7 @@ def attribute(
     """
     file = resolve(load([path] if isinstance(path, (str, Path)) else list(path), overrides), out)
     steps = Steps(show=progress)
-    with threads(file.spec.threads), torch.random.fork_rng(devices=[]):
+    with computing_with(file.spec.threads), torch.random.fork_rng(devices=[]):
         with steps.step("reading model and data"):
             work = subject(file)
         before_emulation(file, work, steps)

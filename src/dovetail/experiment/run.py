@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from dovetail._threads import computing_with
 from dovetail.analysis import accuracy, attribute, layers, perplexity, report, sqnr_db
 from dovetail.analysis.layers import LayerTable
 from dovetail.analysis.outputs import agreement, outputs
@@ -32,7 +32,7 @@ from dovetail.recipe.recipe import Recipe
 from dovetail.recipe.rule import rule
 from dovetail.recipe.schema import ExperimentFile, dump, load
 
-__all__ = ["emulated", "resolve", "run", "threads"]
+__all__ = ["emulated", "resolve", "run"]
 
 
 def run(
@@ -65,7 +65,7 @@ def run(
     with at(file.where("calibrate", "observer")):
         make_observer(file.spec.calibrate.observer)
     steps = Steps(show=progress)
-    with threads(file.spec.threads):
+    with computing_with(file.spec.threads):
         with steps.step("reading model and data"):
             work = subject(file, from_scratch=from_scratch)
             check_options(work, file)
@@ -82,17 +82,6 @@ def run(
         with steps.step("writing the report"):
             report.write(result.report, result, command=_command(paths, overrides, from_scratch))
     return result
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Compute with `count` threads, then with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _command(paths: Sequence[str | Path], overrides: Iterable[str], from_scratch: bool) -> str:

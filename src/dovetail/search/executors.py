@@ -14,10 +14,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from dovetail._optional import optional
+from dovetail._threads import computing_with
 from dovetail.errors import DovetailError, unknown
 from dovetail.search.evaluator import Evaluator
 from dovetail.search.journal import Journal
-from dovetail.search.study import Watch, computing_with, open_journal, work
+from dovetail.search.study import Watch, open_journal, work
 from dovetail.search.task import Conduct, Task
 
 __all__ = ["EXECUTORS", "Executor", "carry_out"]

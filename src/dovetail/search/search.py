@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from dovetail._threads import computing_with
 from dovetail.errors import DovetailError
 from dovetail.recipe import Recipe
 from dovetail.recipe.schema import names_data, spell_rules
@@ -22,7 +23,7 @@ from dovetail.search.measures import Costs
 from dovetail.search.objectives import Objectives
 from dovetail.search.progress import watching
 from dovetail.search.space import Space
-from dovetail.search.study import computing_with, front_of, open_journal, wanted_trials
+from dovetail.search.study import front_of, open_journal, wanted_trials
 from dovetail.search.task import Conduct, ModelTask, Task
 
 __all__ = ["found_by", "search"]

@@ -22,7 +22,7 @@ from dovetail.search.surrogate import Surrogate, surrogate
 from dovetail.search.task import Conduct
 from dovetail.search.worker import Worker, is_evaluated
 
-__all__ = ["Watch", "computing_with", "front_of", "open_journal", "wanted_trials", "work"]
+__all__ = ["Watch", "front_of", "open_journal", "wanted_trials", "work"]
 
 #: Is shown the records of a study whenever they may have changed.
 Watch = Callable[[list[Record]], None]
@@ -136,17 +136,6 @@ def _surrogate(evaluator: Evaluator, conduct: Conduct) -> Surrogate | None:
     if not conduct.surrogate or conduct.strategy == "exhaustive":
         return None
     return surrogate(evaluator.grid, evaluator.predict)
-
-
-@contextlib.contextmanager
-def computing_with(count: int | None) -> Iterator[None]:
-    """Compute with so many threads, then with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
