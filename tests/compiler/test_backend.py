@@ -29,6 +29,32 @@ def test_training_through_torch_compile_is_eagers():
     torch.testing.assert_close(fast._orig_mod[2].running_var, net[2].running_var)
 
 
+class Sized(nn.Module):
+    """Numbers that are made of the batch size, in every operator that sizes are made with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n = x.shape[0]
+        y = self.norm(x) * (n - 1) / (n + 3) + n // 3 + n % 3 + (x > n / 8).float()
+        return y * max(n, 3) ** 0.5 - (x.to(torch.int64) * n + min(n, 5)).sum(0)
+
+
+def test_numbers_made_of_a_size_that_is_known_at_the_call():
+    net = Sized().train()
+    fast = torch.compile(copy.deepcopy(net), backend=dovetail, dynamic=True)
+    for batch in (4, 7):
+        x = randn(batch, 5, seed=batch)
+        torch.testing.assert_close(fast(x), net(x))
+        for model in (net, fast):
+            model.zero_grad()
+            model(x).square().sum().backward()
+    torch.testing.assert_close(fast._orig_mod.norm.weight.grad, net.norm.weight.grad)
+    torch.testing.assert_close(fast._orig_mod.norm.running_var, net.norm.running_var)
+
+
 def test_an_unknown_option_is_refused():
     graph = torch.fx.symbolic_trace(nn.ReLU())
     with pytest.raises(DovetailError, match="unknown option 'fuse'"):

@@ -62,14 +62,14 @@ class Inlined:
         self.outputs = [
             (self._own(number, ref, program), tuple(map(int, ref.shape)), ref.dtype)
             for number, ref in enumerate(program.outputs)
-            if ref is not None
+            if isinstance(ref, Ref)
         ]
 
     def _own(self, number: int, ref: Ref, program: Program) -> str:
         """An array that holds the result alone, in row-major order."""
         dace = load_dace()
         layout, buffer = ref.layout, program.buffers[ref.buffer]
-        others = [r for r in program.outputs if r is not None and r is not ref]
+        others = [r for r in program.results if r is not ref]
         whole = layout.offset == 0 and total(layout.shape) == buffer.size
         row_major, step = True, 1
         for size, stride in zip(reversed(layout.shape), reversed(layout.strides), strict=True):

@@ -118,8 +118,8 @@ def _slot(
 def _whole(program: Program, name: str) -> Ref | None:
     """The first result that is all of a buffer: the tensor that is allocated for it."""
     buffer = program.buffers[name]
-    for ref in program.outputs:
-        if ref is not None and ref.buffer == name and ref.dtype == buffer.dtype:
+    for ref in program.results:
+        if ref.buffer == name and ref.dtype == buffer.dtype:
             layout = ref.layout
             if layout.is_dense and layout.offset == 0 and _count(layout.shape) == buffer.size:
                 return ref
@@ -183,6 +183,11 @@ def _views(program: Program, bases: Sequence[str]) -> list[Callable[..., Any]] |
         if ref is None:
             plain = False
             takes.append(lambda inputs, outputs: None)
+            continue
+        if not isinstance(ref, Ref):
+            plain = False
+            size = _evaluated(program, [ref])
+            takes.append(lambda inputs, outputs, size=size: size(inputs)[0])
             continue
         whole = _whole(program, ref.buffer) if ref.buffer in bases else None
         if whole is not None and whole.layout.same_place(ref.layout) and ref.buffer not in given:

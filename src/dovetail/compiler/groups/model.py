@@ -189,8 +189,8 @@ class Program:
     buffers: dict[str, Buffer]
     groups: list[Group]
     inputs: list[str | None]
-    #: One per result: what is returned may be a part of an input.
-    outputs: list[Ref | None]
+    #: One per result: what is returned may be a part of an input, or a size.
+    outputs: list[Ref | Dim | None]
     #: Where the value of each symbol is found: an input and its dimension; -1: the input is it.
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Results that are new values of inputs: their numbers by those of the results.
@@ -202,6 +202,11 @@ class Program:
         from dovetail.compiler.groups.show import text
 
         return text(self)
+
+    @property
+    def results(self) -> list[Ref]:
+        """The results that are tensors."""
+        return [ref for ref in self.outputs if isinstance(ref, Ref)]
 
     def loops(self) -> Sequence[Loops]:
         """Its elementwise and row-reduction groups."""

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 
 from dovetail.compiler.groups.form import Former
 from dovetail.compiler.groups.layout import Dim, Layout
 from dovetail.compiler.groups.model import Constant, Index, Ref
+from dovetail.compiler.ops.sizes import size_code
 from dovetail.errors import DovetailError
 
 __all__ = ["Builder", "Spec", "Value", "dim", "literal", "type_name"]
@@ -42,12 +44,14 @@ def type_name(dtype: torch.dtype) -> str:
 
 
 def literal(value: Any, dtype: torch.dtype) -> str:
-    """``value`` in a tasklet, as an element of ``dtype``.
+    """``value``, a number or an expression of sizes, in a tasklet, as an element of ``dtype``.
 
     >>> literal(0.5, torch.float32), literal(float("-inf"), torch.float32)
     ('dace.float32(0.5)', 'dace.float32(-dv_inf())')
     """
     name = type_name(dtype)
+    if isinstance(value, sympy.Expr) and not value.is_number:
+        return f"{name}({size_code(value)})"
     if dtype == torch.bool:
         return f"{name}({int(bool(value))})"
     if not dtype.is_floating_point:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import sympy
 import torch
 
 from dovetail.compiler.groups.layout import Layout
@@ -108,6 +109,8 @@ def promoted(x: Any, y: Any) -> torch.dtype:
 def _example(operand: Any) -> Any:
     if isinstance(operand, (bool, int, float)):
         return operand
+    if isinstance(operand, sympy.Expr):
+        return 1 if operand.is_integer else 1.0
     return torch.empty((0,) * min(len(operand.shape), 1), dtype=operand.dtype)
 
 

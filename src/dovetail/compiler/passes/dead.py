@@ -9,7 +9,7 @@ __all__ = ["drop_unused"]
 
 def drop_unused(program: Program) -> Program:
     """Without what no result depends on: in one walk from the end."""
-    wanted = {ref.buffer for ref in program.outputs if ref is not None}
+    wanted = {ref.buffer for ref in program.results}
     wanted |= {name for name, buffer in program.buffers.items() if buffer.role == "input"}
     kept: list[Group] = []
     for group in reversed(program.groups):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dovetail.compiler.groups.model import Access, Call, Group, Loops, Program, Reduction
+from dovetail.compiler.groups.model import Access, Call, Group, Loops, Program, Reduction, Ref
 from dovetail.compiler.passes.dead import _flat
 
 __all__ = ["update_in_place"]
@@ -18,9 +18,13 @@ def update_in_place(program: Program) -> Program:
     for number, given in list(program.updates.items()):
         ref = program.outputs[number]
         source = program.inputs[given]
-        if ref is None or source is None or program.buffers[ref.buffer].role != "output":
+        if (
+            not isinstance(ref, Ref)
+            or source is None
+            or program.buffers[ref.buffer].role != "output"
+        ):
             continue
-        if sum(o is not None and o.buffer == ref.buffer for o in program.outputs) > 1:
+        if sum(o.buffer == ref.buffer for o in program.results) > 1:
             continue
         if ref.layout == program.given[source] and _replace(program, ref.buffer, source, last):
             program.outputs[number] = None
