@@ -74,18 +74,20 @@ class _Layer(Rewriting):
     """One product, its weight rounded column by column."""
 
     def solve(self, act_order: bool, damp: float, block: int) -> Rewritten:
-        choices = (False, True) if self._follows else (False,)
-        return self.best(self._written(act_order, damp, block, choose) for choose in choices)
-
-    def _written(self, act_order: bool, damp: float, block: int, choose: bool) -> Tensor:
-        """The weight with every column rounded in turn, its mask chosen anew or as it is."""
         assert self.gram.matrix is not None
-        groups = len(self.gram.matrix)
         layouts = [self._layout(m.diagonal(), act_order) for m in self.gram.matrix]
         factors = [
             inverse_factor(matrix, layout.order, damp)
             for matrix, layout in zip(self.gram.matrix, layouts, strict=True)
         ]
+        choices = (False, True) if self._follows else (False,)
+        return self.best(self._written(layouts, factors, block, choose) for choose in choices)
+
+    def _written(
+        self, layouts: list[Layout], factors: list[Tensor], block: int, choose: bool
+    ) -> Tensor:
+        """The weight with every column rounded in turn, its mask chosen anew or as it is."""
+        groups = len(factors)
         mask = self._mask(layouts, factors, choose)
         whole = self.weight if mask is None else self.weight * mask
         found = torch.empty_like(self.weight.flatten(1))

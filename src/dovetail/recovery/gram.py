@@ -54,11 +54,13 @@ class Gram:
         for part in rows.split(_ROWS, 1):
             for a in range(0, length, _STRIP):  # of the upper half, the lower is its mirror
                 self.matrix[:, a : a + _STRIP, a:] += part[:, :, a : a + _STRIP].mT @ part[:, :, a:]
-        x = call.plain.x.detach().movedim(1 if call.geometry.spatial else -1, 0).flatten(1)
-        sums = x.double().abs().sum(1)
+        x = call.plain.x.detach()
+        channel = 1 if call.geometry.spatial else x.dim() - 1
+        others = [d for d in range(x.dim()) if d != channel]
+        sums = x.abs().sum(others, dtype=rows.dtype).double() if others else x.double().abs()
         self.sums = sums if self.sums is None else self.sums + sums
         self.rows += rows.shape[1]
-        self.values += x.shape[1]
+        self.values += x.numel() // max(1, x.shape[channel])
 
     def checked(self, key: str, recipe: str) -> Gram:
         """This, refused unless some batch gave it finite numbers."""
