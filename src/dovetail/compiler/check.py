@@ -69,7 +69,7 @@ def _counts(value: Any) -> bool:
 @contextmanager
 def _undisturbed(source: nn.Module) -> Iterator[None]:
     """Buffers, gradients and random state come back as they were."""
-    buffers = {name: value.clone() for name, value in source.named_buffers()}
+    buffers = {name: (value.clone(), value._version) for name, value in source.named_buffers()}
     grads = [p.grad for p in source.parameters()]
     with torch.random.fork_rng(enabled=True):
         try:
@@ -77,7 +77,9 @@ def _undisturbed(source: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for name, value in source.named_buffers():
-                    value.copy_(buffers[name])
+                    old, version = buffers[name]
+                    if value._version != version:  # writing counts as a change of a constant
+                        value.copy_(old)
             for parameter, grad in zip(source.parameters(), grads, strict=True):
                 parameter.grad = grad
 

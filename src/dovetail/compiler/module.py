@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "optimize": "default",
     "backward": False,
     "dynamic": False,
+    "freeze": False,
     "check": True,
     "tolerance": None,
     "post_capture": None,
@@ -76,11 +77,16 @@ class CompiledModule(InPrograms, nn.Module):
     def _variant(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
         key = (self.training, gradients, *_signature(args, kwargs, self._options["dynamic"]))
         found = self._variants.get(key)
-        if found is None:
+        if found is None or found.outdated:
             found = self._variants[key] = self._made(args, kwargs, gradients)
         return found
 
     def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
+        if self._options["freeze"] and (self.training or self._backward):
+            raise DovetailError(
+                "freeze=True makes constants of parameters, for inference: call eval() on the "
+                "model, and leave backward out"
+            )
         made = Variant(self._source, args, kwargs, gradients, self._pipeline, self._options)
         self._check(made)
         self._latest = made
@@ -177,6 +183,7 @@ def compile(
     optimize: str | Pipeline | Iterable[str] = "default",
     backward: bool | None = None,
     dynamic: bool = False,
+    freeze: bool = False,
     check: bool = True,
     tolerance: float | None = None,
     post_capture: Callable[[Any], Any] | None = None,
@@ -187,10 +194,13 @@ def compile(
 
     ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments.
     ``backward`` is whether gradients are wanted, by default whether the model is in training mode.
-    ``dynamic`` leaves the first dimension of every input open. ``optimize`` is ``"default"``,
-    ``"none"``, a list of names of passes, or a :class:`Pipeline`. The hooks are given what they
-    name (an FX graph, the pair of FX graphs, an SDFG) and may change it. An operator
-    that has no lowering is called as torch's own kernel; one that has none is refused by name.
+    ``dynamic`` leaves the first dimension of every input open. ``freeze`` makes constants of
+    parameters and buffers, for inference: what can be computed of them is, batch norm is folded
+    into the layer before it, weights are packed once. One that changes afterwards is noticed, and
+    the module compiled anew at the next call. ``optimize`` is ``"default"``, ``"none"``, a list of
+    names of passes, or a :class:`Pipeline`. The hooks are given what they name (an FX graph, the
+    pair of FX graphs, an SDFG) and may change it. An operator that has no lowering is called as
+    torch's own kernel; one that has none is refused by name.
 
     Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
     compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
@@ -206,6 +216,7 @@ def compile(
     options = {
         "optimize": optimize,
         "dynamic": dynamic,
+        "freeze": freeze,
         "check": check,
         "tolerance": tolerance,
         "post_capture": post_capture,

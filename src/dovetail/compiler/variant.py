@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.capture import Capture, capture
+from dovetail.compiler.frozen import Frozen, Slot, mark
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.compiler.unit import Unit
 
@@ -30,7 +31,13 @@ class Variant:
     ) -> None:
         self.args, self.kwargs, self.gradients = args, kwargs, gradients
         found = capture(source, args, kwargs, backward=gradients, dynamic=options["dynamic"])
-        found.forward = pipeline.on_graph(found.forward)
+        # a parameter's place may be given another tensor at any time: it is looked up at each call
+        slots = [_slot(source, name) for name in (*found.parameters, *found.buffers)]
+        self._slots, self._frozen = slots, None
+        if options["freeze"]:
+            self._slots, self._frozen = _with_constants(found, slots, pipeline)
+        else:
+            found.forward = pipeline.on_graph(found.forward)
         if found.backward is not None:
             pair = (found.forward, found.backward)
             found.forward, found.backward = pipeline.run("post_autodiff", pair)
@@ -39,13 +46,16 @@ class Variant:
         self.backward = (
             None if found.backward is None else Unit("backward", found.backward, pipeline)
         )
-        # a parameter's place may be given another tensor at any time: it is looked up at each call
-        self._slots = [_slot(source, name) for name in (*found.parameters, *found.buffers)]
         program = self.forward.program
         self._updates = [(out, into) for out, into in program.updates.items()]
         self._mutated = len(found.mutated)
         self._single = found.output_spec.is_leaf()
         self._step = None if self.backward is None else _Step(self)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a parameter has changed that was frozen."""
+        return self._frozen is not None and self._frozen.changed()
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The module's outputs for ``args``, in the structure that it returns them in."""
@@ -74,7 +84,22 @@ class Variant:
         return results[self._mutated :]
 
 
-def _slot(source: nn.Module, path: str) -> tuple[dict[str, Any], str]:
+def _with_constants(
+    found: Capture, slots: Sequence[Slot], pipeline: Pipeline
+) -> tuple[list[Slot], Frozen]:
+    """After the passes over the graph, to which parameters are constants: those that are left as
+    inputs, and those that are not."""
+    mark(found.forward, slots, found.mutated)
+    names = [n.name for n in found.forward.graph.find_nodes(op="placeholder")]
+    found.forward = pipeline.on_graph(found.forward)
+    left = [n.name for n in found.forward.graph.find_nodes(op="placeholder")]
+    found.mutated = tuple(left.index(names[number]) for number in found.mutated)
+    kept = [slot for slot, name in zip(slots, names, strict=False) if name in left]
+    gone = [slot for slot, name in zip(slots, names, strict=False) if name not in left]
+    return kept, Frozen(gone)
+
+
+def _slot(source: nn.Module, path: str) -> Slot:
     """The dictionary that a parameter or a buffer is in, and its name there."""
     owner, _, name = path.rpartition(".")
     holder = source.get_submodule(owner)

@@ -5,6 +5,7 @@
 #include <Python.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef int (*Run)(void *handle, void **pointers, char *error, size_t size);
 
@@ -192,8 +193,39 @@ static PyType_Slot kernel_slots[] = {{Py_tp_init, kernel_init},
 static PyType_Spec kernel_spec = {"dovetail_caller.Kernel", sizeof(Kernel), 0, Py_TPFLAGS_DEFAULT,
                                   kernel_slots};
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "dovetail_caller", NULL, -1, NULL,
-                                        NULL, NULL, NULL, NULL};
+static uint64_t mixed(uint64_t all, uint64_t word) {
+  const uint64_t product = (all ^ word) * 0x9e3779b97f4a7c15u;
+  return product ^ (product >> 32);
+}
+
+/* A digest of 64 words, spread evenly, of each piece of memory: address and bytes, as int64. */
+static PyObject *sample(PyObject *self, PyObject *places) {
+  (void)self;
+  if (!PyBytes_Check(places)) return PyErr_Format(PyExc_TypeError, "places are bytes");
+  const int64_t *at = (const int64_t *)PyBytes_AS_STRING(places);
+  const size_t pieces = (size_t)PyBytes_GET_SIZE(places) / (2 * sizeof(int64_t));
+  uint64_t all = pieces;
+  for (size_t i = 0; i < pieces; ++i) {
+    const char *from = (const char *)(intptr_t)at[2 * i];
+    const size_t bytes = (size_t)at[2 * i + 1], words = bytes / 8, step = (words / 64) | 1;
+    uint64_t word = 0;
+    for (size_t w = 0; w < words; w += step) {
+      memcpy(&word, from + 8 * w, 8);
+      all = mixed(all, word);
+    }
+    word = bytes;
+    if (bytes % 8) memcpy(&word, from + 8 * words, bytes % 8);
+    all = mixed(all, word);
+  }
+  return PyLong_FromUnsignedLongLong(all);
+}
+
+static PyMethodDef functions[] = {
+    {"sample", sample, METH_O, "A digest of some words of each piece of memory."},
+    {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "dovetail_caller", NULL, -1,
+                                        functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_dovetail_caller(void) {
   data_ptr_name = PyUnicode_InternFromString("data_ptr");

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 
@@ -62,31 +63,78 @@ inline uint64_t sample(const void* data, size_t bytes) {
   return all;
 }
 
+// Every program in this process that was loaded from this library has entries of its own, found by
+// its state; they are gone with it.
+class Holder {
+public:
+  Holder() {
+    const std::lock_guard<std::mutex> hold(all_lock());
+    next_ = all();
+    all() = this;
+  }
+  virtual void forget(const void* state) = 0;
+  static void forget_everywhere(const void* state) {
+    const std::lock_guard<std::mutex> hold(all_lock());
+    for (Holder* one = all(); one; one = one->next_)
+      one->forget(state);
+  }
+
+protected:
+  ~Holder() = default; // they live as long as the library
+
+private:
+  static Holder*& all() {
+    static Holder* first = nullptr;
+    return first;
+  }
+  static std::mutex& all_lock() {
+    static std::mutex lock;
+    return lock;
+  }
+  Holder* next_ = nullptr;
+};
+
 // `bytes` are those that the result depends on; none, and the place alone decides.
-template <class Made> class Kept {
+template <class Made> class Kept final : public Holder {
 public:
   template <class Make>
-  std::shared_ptr<const Made> once(const void* from, size_t bytes, Make make) {
+  std::shared_ptr<const Made> once(const void* state, const void* from, size_t bytes, Make make) {
     const uint64_t changes = dovetail_changes.load();
     const std::lock_guard<std::mutex> hold(lock_);
-    if (made_ && from_ == from && changes && changes_ == changes && sample_ == sample(from, bytes))
-      return made_;
+    One& one = kept_[state];
+    const uint64_t seen = sample(from, bytes);
+    const bool counted = changes && one.changes == changes && one.sample == seen;
+    if (one.made && one.from == from && counted)
+      return one.made;
     const uint64_t now = bytes ? digest(from, bytes) : 0;
-    if (!made_ || from_ != from || digest_ != now)
-      made_ = make();
-    from_ = from;
-    digest_ = now;
-    sample_ = sample(from, bytes);
-    changes_ = changes;
-    return made_;
+    if (!one.made || one.from != from || one.digest != now)
+      one.made = make();
+    one.from = from;
+    one.digest = now;
+    one.sample = seen;
+    one.changes = changes;
+    return one.made;
+  }
+  void forget(const void* state) override {
+    const std::lock_guard<std::mutex> hold(lock_);
+    kept_.erase(state);
   }
 
 private:
+  struct One {
+    const void* from = nullptr;
+    uint64_t digest = 0, sample = 0, changes = 0;
+    std::shared_ptr<const Made> made;
+  };
   std::mutex lock_;
-  const void* from_ = nullptr;
-  uint64_t digest_ = 0, sample_ = 0, changes_ = 0;
-  std::shared_ptr<const Made> made_;
+  std::map<const void*, One> kept_;
 };
 
 } // namespace dovetail_kept
+
+// The program of that state is gone.
+extern "C" __attribute__((visibility("default"), used)) inline void
+dovetail_forget(const void* state) {
+  dovetail_kept::Holder::forget_everywhere(state);
+}
 #endif

@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
 def _call(b: Builder, node: fx.Node, key: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """A library node: tensors in the order of the schema, the other arguments by name."""
     inputs: list[Ref | None] = []
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Any] = dict(node.meta.get("attributes", {}))
     for name, kind, value in _arguments(node, args, kwargs):
         if "Tensor" in kind:
             given = value if isinstance(value, list) else [value]

@@ -89,13 +89,31 @@ class Pipeline:
 
 def default_passes() -> Pipeline:
     """What ``optimize="default"`` means."""
-    from dovetail.compiler.passes.dead import drop_unused
-    from dovetail.compiler.passes.in_place import update_in_place
+    from dovetail.compiler.passes import (
+        batch_norm,
+        channels_last,
+        constants,
+        dead,
+        epilogues,
+        in_place,
+        packed,
+        padding,
+    )
 
+    on_graphs = (
+        constants.freeze_parameters,
+        constants.fold_constants,
+        padding.fold_padding,
+        batch_norm.fold_batch_norm,
+        channels_last.channels_last,
+        epilogues.fuse_epilogues,
+        packed.pack_weights,
+    )
+    on_groups = (in_place.update_in_place, dead.drop_unused)
     return Pipeline(
         [
-            Pass("update_in_place", "groups", update_in_place),
-            Pass("drop_unused", "groups", drop_unused),
+            *(Pass(run.__name__, "post_capture", run) for run in on_graphs),
+            *(Pass(run.__name__, "groups", run) for run in on_groups),
         ]
     )
 

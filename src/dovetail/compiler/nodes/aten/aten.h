@@ -36,6 +36,8 @@ int32_t aoti_torch_create_tensor_from_blob(void*, int64_t, const int64_t*, const
                                            int32_t, int32_t, int32_t, AtenTensorHandle*);
 int32_t aoti_torch_delete_tensor_object(AtenTensorHandle);
 int32_t aoti_torch_new_tensor_handle(AtenTensorHandle from, AtenTensorHandle* made);
+int32_t aoti_torch_get_data_ptr(AtenTensorHandle, void**);
+int32_t aoti_torch_get_strides(AtenTensorHandle, int64_t**);
 int32_t aoti_torch_copy_(AtenTensorHandle self, AtenTensorHandle src, int32_t non_blocking);
 int32_t aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
 int32_t aoti_torch_cpu_bmm_out(AtenTensorHandle out, AtenTensorHandle, AtenTensorHandle);
@@ -106,6 +108,30 @@ inline AtenTensorHandle view(const void* data, int32_t dtype, std::initializer_l
 
 inline void copy(AtenTensorHandle to, AtenTensorHandle from) {
   check(aoti_torch_copy_(to, from, 0), "a copy");
+}
+
+// `to` is `from` through `function`, element by element; both are float32 without gaps, `strides`
+// those of `to`, where a dimension has more than one element.
+template <class Function>
+void apply(float* to, std::initializer_list<int64_t> sizes, std::initializer_list<int64_t> strides,
+           AtenTensorHandle from, Function function) {
+  int64_t *own = nullptr, count = 1;
+  void* data = nullptr;
+  check(aoti_torch_get_strides(from, &own), "strides");
+  check(aoti_torch_get_data_ptr(from, &data), "a pointer");
+  bool same = true;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    same = same && (sizes.begin()[i] == 1 || own[i] == strides.begin()[i]);
+    count *= sizes.begin()[i];
+  }
+  if (!same) {
+    copy(Tensor(view(to, aoti_torch_dtype_float32(), sizes, strides)), from);
+    data = to;
+  }
+  const float* source = static_cast<const float*>(data);
+#pragma omp parallel for simd if (count > 20000)
+  for (int64_t i = 0; i < count; ++i)
+    to[i] = function(source[i]);
 }
 
 // Arguments of a boxed call are 64-bit words; the callee owns what they point to.

@@ -61,7 +61,7 @@ def _kept(call: Call) -> tuple[list[str], str] | None:
     made = f"std::make_shared<const dovetail_aten::Tensor>({view(weight)})"
     lines = [
         "static dovetail_kept::Kept<dovetail_aten::Tensor> kept;",
-        f"const auto weight = kept.once({start}, {size}, [&] {{ return {made}; }});",
+        f"const auto weight = kept.once(__state, {start}, {size}, [&] {{ return {made}; }});",
     ]
     return lines, "dovetail_aten::shared(weight)"
 

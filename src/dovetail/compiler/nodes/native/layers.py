@@ -93,7 +93,7 @@ def layer_code(call: Call) -> tuple[str, str]:
     )
     size = "0" if call.attributes.get("frozen", False) else f"4 * ({product(weight.shape)})"
     if w_scale is None:
-        made = f"kept.once({start(weight)}, size_t({size}), [&] {{ return {made}; }})"
+        made = f"kept.once(__state, {start(weight)}, size_t({size}), [&] {{ return {made}; }})"
     lines = [
         *_shape(x, weight, geometry, role),
         f"const auto codes = {value(integers_of(way.input))};",
