@@ -1,4 +1,4 @@
-"""One compiled function of a module: its graph, its groups, its SDFG and its kernel."""
+"""One compiled function of a module: its groups, its SDFG and its kernel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from torch import fx
-
 from dovetail.compiler.build.compile import kernel_of
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.groups.model import Program
-from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline
 
 __all__ = ["Unit"]
@@ -20,24 +17,9 @@ __all__ = ["Unit"]
 class Unit:
     """A forward or a backward function: each level is made from the one before when asked for."""
 
-    def __init__(
-        self,
-        name: str,
-        graph: fx.GraphModule,
-        pipeline: Pipeline,
-        updates: dict[int, int] | None = None,
-    ) -> None:
-        self.name, self.graph, self.pipeline = name, graph, pipeline
-        self._updates = updates or {}
-        self._changes: list[Callable[[Any], Any]] = []
+    def __init__(self, program: Program, pipeline: Pipeline) -> None:
+        self.name, self.program, self.pipeline = program.name, program, pipeline
         self._identity: list[str] = []
-
-    @cached_property
-    def program(self) -> Program:
-        """The groups, after the passes over groups."""
-        made = program_of(self.graph, self.name)
-        made.updates = dict(self._updates)
-        return self.pipeline.on_program(made)
 
     @cached_property
     def sdfg(self) -> Any:

@@ -12,9 +12,11 @@ from dovetail.compiler.build.cache import entry, key_of
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.build.source import generate
 from dovetail.compiler.build.toolchain import FLAGS, compile_library, compiler_version
-from dovetail.compiler.groups.model import Program
+from dovetail.compiler.groups.model import Call, Program
+from dovetail.compiler.identity import identity_of
+from dovetail.compiler.nodes.users import implementations
 
-__all__ = ["kernel_of"]
+__all__ = ["kernel_of", "versions"]
 
 
 @lru_cache(maxsize=1)
@@ -34,19 +36,17 @@ def _engine_version() -> str:
     return version("dace")
 
 
+def versions() -> tuple[str, ...]:
+    """What every library depends on: this compiler, DaCe, the C++ compiler, and its flags."""
+    return _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS)
+
+
 def kernel_of(program: Program, sdfg: Callable[[], Any], identity: str = "") -> Kernel:
     """The kernel of ``program``; ``sdfg()`` is asked only where the cache has no library.
 
     ``identity`` tells SDFGs apart that are made of the same program.
     """
-    key = key_of(
-        _own_source(),
-        _engine_version(),
-        compiler_version(),
-        " ".join(FLAGS),
-        _text(program),
-        identity,
-    )
+    key = key_of(*versions(), _text(program), _users(program), identity)
 
     def build(folder: Path) -> dict[str, Any]:
         source = generate(sdfg())
@@ -59,6 +59,12 @@ def kernel_of(program: Program, sdfg: Callable[[], Any], identity: str = "") -> 
         }
 
     return Kernel(program, entry(key, build))
+
+
+def _users(program: Program) -> str:
+    """The implementations by users that the calls of a program could be given."""
+    keys = sorted({group.key for group in program.groups if isinstance(group, Call)})
+    return "\n".join(f"{k} {identity_of(implementations[k])}" for k in keys if k in implementations)
 
 
 def _text(program: Program) -> str:

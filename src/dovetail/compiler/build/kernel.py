@@ -18,16 +18,17 @@ from dovetail.compiler.build.cache import Entry, entry, key_of
 from dovetail.compiler.build.toolchain import compile_caller
 from dovetail.compiler.groups.model import Program, Ref
 
-__all__ = ["Kernel", "sample"]
+__all__ = ["Kernel", "caller", "sample"]
 
 _INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE = range(5)
 
 
 @lru_cache(maxsize=1)
-def _caller() -> Any:
+def caller() -> Any:
     """The extension that calls compiled programs, built once for this Python."""
-    source = Path(__file__).with_name("caller.c")
-    key = key_of(source.read_text("utf-8"), sysconfig.get_config_var("SOABI") or "")
+    source, part = (Path(__file__).with_name(name) for name in ("caller.c", "state.h"))
+    texts = (source.read_text("utf-8"), part.read_text("utf-8"))
+    key = key_of(*texts, sysconfig.get_config_var("SOABI") or "")
 
     def build(folder: Path) -> dict[str, Any]:
         compile_caller(source, folder / "program.so")
@@ -50,7 +51,7 @@ def sample(places: bytes) -> int:
     >>> sample(b"") == sample(b"")
     True
     """
-    return int(_caller().sample(places))
+    return int(caller().sample(places))
 
 
 class Kernel:
@@ -74,7 +75,7 @@ class Kernel:
         makers = tuple(_maker(program, name) for name in bases)
         keep = (self._library, constants)
         self.arena = int(facts["arena"])
-        self.run = _caller().Kernel(run, handle, slots, makers, self.arena, keep)
+        self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep)
         self._views = _views(program, bases)
         self.plain = self._views is None
         self._changes = _changes(self._library)
