@@ -162,7 +162,7 @@ def watched() -> Iterator[set[CodeType] | None]:
         if event != "call" or code in trusted or code in ran:
             return
         module = sys.modules.get(frame.f_globals.get("__name__", ""))
-        generated = code.co_filename.startswith("<") and module is not None
+        generated = code.co_filename == "<string>" and module is not None
         if is_trusted_code(code) or (generated and is_trusted_module(module)):  # type: ignore[arg-type]
             trusted.add(code)
         else:

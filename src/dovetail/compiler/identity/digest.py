@@ -39,9 +39,9 @@ class Digest:
     >>> two.add([1, "b"])
     >>> one.text == two.text
     False
-    >>> Digest().add(open(__file__), "log")
+    >>> Digest().add(__import__("threading").Lock(), "guard")
     Traceback (most recent call last):
-    dovetail.compiler.identity.digest.UnknownError: log: a TextIOWrapper
+    dovetail.compiler.identity.digest.UnknownError: guard: a lock
     """
 
     def __init__(self) -> None:

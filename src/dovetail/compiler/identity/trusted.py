@@ -114,7 +114,7 @@ def is_trusted_function(function: FunctionType) -> bool:
     """Whether a version stands for ``function``, what it closes over apart."""
     if is_trusted_code(function.__code__):
         return True
-    if not function.__code__.co_filename.startswith("<"):
+    if function.__code__.co_filename != "<string>":
         return False
     module = sys.modules.get(function.__module__ or "")  # made by a trusted module as text
     return module is not None and module is not builtins and is_trusted_module(module)
