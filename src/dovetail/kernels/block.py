@@ -23,10 +23,10 @@ from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.realisation import forced
 from dovetail.kernels.weight_cache import cached
 
-__all__ = ["emulate", "matmul", "matmul_totals", "totals"]
+__all__ = ["FEW_ROWS", "emulate", "fitting", "matmul", "matmul_totals", "totals"]
 
 _FP32 = accumulator("fp32")
-_FEW_ROWS = 8  #: up to which reading the weight takes longer than multiplying it
+FEW_ROWS = 8  #: up to which reading the weight takes longer than multiplying it
 
 
 def emulate(
@@ -53,7 +53,7 @@ def emulate(
     >>> emulate(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(2, 3), None, fmt, fmt, LINEAR)
     tensor([[6., 6.]])
     """
-    pair = _fitting(first, second)
+    pair = fitting(first, second)
     acc = None if acc == _FP32 else acc
     shape = geometry.out_shape(x.shape, weight.shape)
     name = forced() or ""
@@ -67,7 +67,7 @@ def emulate(
         if bias is not None:
             y = y + bias.detach().float().reshape(-1, *[1] * geometry.spatial)
     elif acc is None and _is_native(x, weight, pair) and not name.startswith("torch"):
-        few = geometry.spatial == 0 and x.numel() <= _FEW_ROWS * x.shape[-1]
+        few = geometry.spatial == 0 and x.numel() <= FEW_ROWS * x.shape[-1]
 
         def pack() -> native_block.PackedBlocks:
             return native_block.pack(weight, pair, geometry, few)
@@ -102,7 +102,7 @@ def totals(
     >>> totals(torch.tensor([[256.0] * 4]), torch.ones(2, 4), fmt, fmt, LINEAR, fp8)
     Totals(total=tensor([[448., 448.]]), overflows=tensor([[2, 2]]), additions=2)
     """
-    pair = _fitting(first, second)
+    pair = fitting(first, second)
     shape = geometry.out_shape(x.shape, weight.shape)
     if 0 in shape or x.numel() == 0 or weight.numel() == 0:
         total = torch.zeros(shape, device=x.device)
@@ -191,8 +191,13 @@ def _is_native(x: Tensor, weight: Tensor, pair: Pair) -> bool:
     return x.device.type == "cpu" and x.dtype != torch.float64 and native_block.holds(pair)
 
 
-def _fitting(first: Format | None, second: Format | None) -> Pair:
-    """Both formats, their axis left to the op, or the reason why there is no such product."""
+def fitting(first: Format | None, second: Format | None) -> Pair:
+    """Both formats, their axis left to the op, or the reason why there is no such product.
+
+    >>> from dovetail.formats import format
+    >>> fitting(format("mxint8"), format("mxfp4")).dot
+    32
+    """
     left, right = (replace(f, axis=None) if isinstance(f, Blocked) else f for f in (first, second))
     reason = why_not(left, right)
     if reason is not None:

@@ -22,12 +22,25 @@ from dovetail.kernels.block_torch import rows_of
 from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.native_shape import address, packing_shape, running_shape
 
-__all__ = ["PackedBlocks", "block_mac", "holds", "pack", "quantize"]
+__all__ = [
+    "BlockCodes",
+    "BlockRule",
+    "PackedBlocks",
+    "block_mac",
+    "codes_of",
+    "format_of",
+    "holds",
+    "pack",
+    "quantize",
+    "rounds",
+]
 
 _POWER, _QUOTIENT, _TWO_LEVEL, _NONE = range(4)
 
 
-class _Format(ctypes.Structure):
+class BlockRule(ctypes.Structure):
+    """``dv_block_format``."""
+
     _fields_ = (
         ("block", ctypes.c_int64),
         *(
@@ -42,7 +55,9 @@ class _Format(ctypes.Structure):
     )
 
 
-class _Codes(ctypes.Structure):
+class BlockCodes(ctypes.Structure):
+    """``dv_block_codes``."""
+
     _fields_ = (
         ("block", ctypes.c_int64),
         ("most", ctypes.c_double),
@@ -69,15 +84,20 @@ def holds(pair: Pair) -> bool:
     >>> holds(pair_of(format("bfp(m=8, block=64, rounding=ToOdd)"), format("mxint8")))
     False
     """
-    return native.available() and (_is_cast(pair.first) or _rounds(pair.first))
+    return native.available() and (_is_cast(pair.first) or rounds(pair.first))
 
 
 def _is_cast(fmt: Blocked) -> bool:
     return fmt.rounding.is_stochastic
 
 
-def _rounds(fmt: Blocked) -> bool:
-    """Whether the core itself rounds to ``fmt``."""
+def rounds(fmt: Blocked) -> bool:
+    """Whether the core itself rounds to ``fmt``.
+
+    >>> from dovetail.formats import format
+    >>> rounds(format("mxfp4")), rounds(format("mxint8(rounding=ToOdd)"))
+    (True, False)
+    """
     element = fmt.element
     if isinstance(element, FixedFormat):
         fine = max(map(abs, code_range(fmt))) < 2**22
@@ -101,7 +121,13 @@ def _scale_bits(fmt: Blocked) -> int:
     return 1 if isinstance(fmt, PowerScaled) else scale_format(fmt).mantissa + 1
 
 
-def _format(fmt: Blocked, split: int = 0, whole: Tensor | None = None) -> _Format:
+def format_of(fmt: Blocked, split: int = 0, whole: Tensor | None = None) -> BlockRule:
+    """How values become codes of ``fmt``, with so many low bits of a code apart.
+
+    >>> from dovetail.formats import format
+    >>> format_of(format("mxint8")).block
+    32
+    """
     element = fmt.element
     assert isinstance(element, (FixedFormat, FloatFormat))
     floating = isinstance(element, FloatFormat)
@@ -112,7 +138,7 @@ def _format(fmt: Blocked, split: int = 0, whole: Tensor | None = None) -> _Forma
     else:
         kind, scale = _TWO_LEVEL if isinstance(fmt, NVFP4) else _QUOTIENT, scale_format(fmt)
         flush = 0.0 if scale.subnormals else scale.smallest_normal
-    return _Format(
+    return BlockRule(
         fmt.block,
         _NONE if _is_cast(fmt) else kind,
         mode,
@@ -147,7 +173,7 @@ def quantize(x: Tensor, fmt: Blocked) -> Codes:
     Blocks of zeros have the scale 1.
     """
     plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() > 0
-    if not plain or _is_cast(fmt) or not _rounds(fmt):
+    if not plain or _is_cast(fmt) or not rounds(fmt):
         return encode(x, fmt)
     length, whole = x.shape[-1], _whole(x, fmt, lambda: x)
     rows = x.detach().contiguous()
@@ -156,7 +182,7 @@ def quantize(x: Tensor, fmt: Blocked) -> Codes:
     native._check(
         native._loaded().dv_block_quantize(
             *(address(rows), ctypes.c_int64(x.numel() // length), ctypes.c_int64(length)),
-            *(ctypes.byref(_format(fmt, whole=whole)), address(codes), address(scales)),
+            *(ctypes.byref(format_of(fmt, whole=whole)), address(codes), address(scales)),
         )
     )
     block = min(fmt.block, length)
@@ -164,19 +190,16 @@ def quantize(x: Tensor, fmt: Blocked) -> Codes:
     return Codes(padded.unflatten(-1, (-1, block)), scales.double(), whole)
 
 
-def pack(w: Tensor, pair: Pair, geometry: Geometry, few: bool = False) -> PackedBlocks:
-    """``w`` (``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to the second format and packed for
-    inputs in the first; ``few``: for so few rows that reading the weight is what takes time."""
-    core, first, second = native._loaded(), pair.first, pair.second
-    taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
-    # [outputs, taps, channels]: the kernels' own order follows from it
-    found = quantize(taps if w.dtype == torch.float64 else taps.float(), second)
-    length = taps.shape[-1]
-    codes = found.codes.flatten(-2)[..., :length].float().contiguous()
-    of = torch.arange(0, length, pair.dot) // second.block
-    scales = found.scales.index_select(-1, of).float().contiguous()
-    shape = packing_shape(tuple(w.shape), geometry)
-    what = _Codes(
+def codes_of(pair: Pair, few: bool) -> BlockCodes:
+    """What is multiplied, of rows that may be ``few``.
+
+    >>> from dovetail.formats import format
+    >>> from dovetail.kernels.block_pairs import pair_of
+    >>> codes_of(pair_of(format("mxint8"), format("mxint8")), few=False).most
+    127.0
+    """
+    first, second = pair.first, pair.second
+    return BlockCodes(
         pair.dot,
         max(map(abs, (*code_range(first), *code_range(second)))),
         max(_digits(first), _digits(second)),
@@ -185,6 +208,21 @@ def pack(w: Tensor, pair: Pair, geometry: Geometry, few: bool = False) -> Packed
         pair.cast_already,
         pair.split > 0,
     )
+
+
+def pack(w: Tensor, pair: Pair, geometry: Geometry, few: bool = False) -> PackedBlocks:
+    """``w`` (``[N, K]`` or ``[O, C/groups, *kernel]``) rounded to the second format and packed for
+    inputs in the first; ``few``: for so few rows that reading the weight is what takes time."""
+    core, second = native._loaded(), pair.second
+    taps = w.detach().flatten(2).movedim(2, 1) if geometry.spatial else w.detach()[:, None]
+    # [outputs, taps, channels]: the kernels' own order follows from it
+    found = quantize(taps if w.dtype == torch.float64 else taps.float(), second)
+    length = taps.shape[-1]
+    codes = found.codes.flatten(-2)[..., :length].float().contiguous()
+    of = torch.arange(0, length, pair.dot) // second.block
+    scales = found.scales.index_select(-1, of).float().contiguous()
+    shape = packing_shape(tuple(w.shape), geometry)
+    what = codes_of(pair, few)
     size = core.dv_block_packed_bytes(ctypes.byref(shape), ctypes.byref(what))
     if size < 0:
         native._check(1)
@@ -213,7 +251,7 @@ def block_mac(x: Tensor, packed: PackedBlocks, bias: Tensor | None) -> Tensor:
     factor = factor if whole is None else whole * factor
     native._check(
         native._loaded().dv_block_run(
-            *(ctypes.byref(shape), ctypes.byref(_format(pair.first, pair.split, whole))),
+            *(ctypes.byref(shape), ctypes.byref(format_of(pair.first, pair.split, whole))),
             *(address(packed.data), address(x), None if bias is None else address(bias)),
             *(ctypes.c_float(float(factor)), address(out)),
         )

@@ -124,7 +124,7 @@ def test_a_weight_is_packed_again_when_one_number_of_it_changes(monkeypatch):
     w, x = torch.randn(5, 64), torch.randn(2, 64)
     args = (x, w, None, *scale_of(0.02), None, None, rule_of())
     both.call("dovetail.linear.default", *args)
-    blocks = Arithmetic(dv.format("mxfp8_e4m3"), dv.format("mxfp8_e4m3")).spelling
+    blocks = Arithmetic(dv.format("nvfp4"), dv.format("nvfp4")).spelling  # called as torch calls it
     both.call("dovetail.block_linear.default", x, w, None, blocks)
     packed = []
     with both.graph.built() as run:
@@ -138,3 +138,47 @@ def test_a_weight_is_packed_again_when_one_number_of_it_changes(monkeypatch):
             expected = torch.ops.dovetail.block_linear(x, w.clone(), None, blocks)
             assert both.graph.results[1][0].equal(expected)
     assert packed == [1, 0, 1, 1]
+
+
+BLOCKS = [("mxfp8_e4m3", "mxfp8_e4m3"), ("mxfp8_e5m2", "mxfp8_e5m2"), ("mxint8", "mxfp4")]
+BLOCKS += [("bfp(m=8, block=64)", "mxfp6_e3m2"), ("mxint8(block=16)", "mxint8")]
+
+
+def test_layers_of_blocks_keep_every_bit():
+    torch.manual_seed(0)
+    both = Compared("native")
+    for first, second in BLOCKS:
+        rule, frozen = rule_of(first, second), {"frozen": True}
+        for rows, depth, outputs in ((5, 70, 9), (1, 64, 3), (33, 7, 40)):
+            x, w = torch.randn(rows, depth) * 9, torch.randn(outputs, depth)
+            x[0, :4] = torch.tensor([0.0, 1e-40, -0.0, 1e30])
+            both.call("dovetail.block_linear.default", x, w, torch.randn(outputs), rule)
+        x, w = x.clone(), w.clone()
+        x[1, 2], x[2, 3], w[1] = float("nan"), float("-inf"), 0
+        both.call("dovetail.block_linear.default", x, w, None, rule)
+        three = torch.randn(3, 4, 7)
+        expected = torch.ops.dovetail.block_linear(three, w, None, rule)
+        both.calls.append("frozen")
+        both.expected.append([expected])
+        key = "dovetail.block_linear.default"
+        both.graph.add(key, [three, w, None], [expected], "native", arithmetic=rule, **frozen)
+    for x, w, window in WINDOWS:
+        args = (torch.randn(x), torch.randn(w), torch.randn(w[0]))
+        both.call("dovetail.block_conv.default", *args, *window, rule_of("mxfp8_e4m3", "mxint8"))
+    both.check_bits()
+
+
+def test_layers_of_blocks_that_one_pass_cannot_compute_are_named():
+    x = Operand("x", (2, 8), (8, 1), 0, torch.float32)
+    y = Operand("y", (2, 2), (2, 1), 0, torch.float32)
+    spec = NODES["dovetail.block_linear.default"]
+    mx = dv.format("mxint8")
+    summed = Arithmetic(mx, mx, acc=dv.accumulator("fp16(each)"))
+    for rule, why in (
+        (summed.spelling, "one pass sums in float32"),
+        (rule_of("nvfp4", "nvfp4"), "one pass does not round to both"),
+        (rule_of("mxint8(rounding=ToOdd)", "mxint8"), "one pass does not round to both"),
+    ):
+        call = Call(spec.key, (x, x, None), (y,), {"arithmetic": rule})
+        assert why in spec.refusal(call, "native")
+        assert spec.choose(call) == "native-op"

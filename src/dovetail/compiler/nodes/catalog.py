@@ -8,6 +8,7 @@ from dovetail.compiler.nodes.aten.fused import FUSED, fused_refusal
 from dovetail.compiler.nodes.aten.products import PRODUCTS
 from dovetail.compiler.nodes.aten.schema import boxable
 from dovetail.compiler.nodes.base import NodeSpec
+from dovetail.compiler.nodes.native.blocks import block_refusal
 from dovetail.compiler.nodes.native.casts import cast_refusal
 from dovetail.compiler.nodes.native.layers import layer_refusal
 from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full
@@ -19,6 +20,7 @@ __all__ = ["NODES"]
 _CASTS = [f"dovetail.{name}.default" for name in ("cast", "cast_integers", "cast_by_range")]
 _MASKED = [key.replace(".default", "_masked.default") for key in _CASTS]
 _LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
+_BLOCKS = ("dovetail.block_linear.default", "dovetail.block_conv.default")
 _FLOATS = ("aten.convolution.default", "aten.convolution_backward.default")
 _OWN = {
     **{key: NodeSpec(key, ("aten", "pure"), {"pure": in_full}) for key in (*PRODUCTS, *_FLOATS)},
@@ -32,6 +34,7 @@ _OWN = {
         )
         for key in _CASTS
     },
+    **{key: NodeSpec(key, ("native", "native-op"), {"native": block_refusal}) for key in _BLOCKS},
     **{
         key: NodeSpec(
             key,

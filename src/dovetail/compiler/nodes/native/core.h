@@ -36,6 +36,13 @@ int64_t dv_packed_bytes(const dv_shape*);
 int32_t dv_pack(const dv_shape*, const dv_multiplier*, const void* codes, int32_t is_signed, void*);
 int32_t dv_run(const dv_shape*, const dv_multiplier*, const void* packed, const dv_input*,
                const dv_output*);
+int32_t dv_block_quantize(const float* x, int64_t rows, int64_t length, const dv_block_format*,
+                          float* codes, float* scales);
+int64_t dv_block_packed_bytes(const dv_shape*, const dv_block_codes*);
+int32_t dv_block_pack(const dv_shape*, const dv_block_codes*, const float* codes,
+                      const float* scales, void* out);
+int32_t dv_block_run(const dv_shape*, const dv_block_format*, const void* packed, const float* x,
+                     const float* bias, float factor, float* out);
 } // namespace interface
 
 inline void* found(const char* name) {
@@ -68,6 +75,10 @@ DOVETAIL_CORE_FUNCTION(dv_prepare_table)
 DOVETAIL_CORE_FUNCTION(dv_packed_bytes)
 DOVETAIL_CORE_FUNCTION(dv_pack)
 DOVETAIL_CORE_FUNCTION(dv_run)
+DOVETAIL_CORE_FUNCTION(dv_block_quantize)
+DOVETAIL_CORE_FUNCTION(dv_block_packed_bytes)
+DOVETAIL_CORE_FUNCTION(dv_block_pack)
+DOVETAIL_CORE_FUNCTION(dv_block_run)
 #undef DOVETAIL_CORE_FUNCTION
 
 inline void check(int32_t status, const char* operation) {

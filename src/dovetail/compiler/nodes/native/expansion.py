@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from dovetail.compiler.nodes.headers import header
+from dovetail.compiler.nodes.native.blocks import block_code
 from dovetail.compiler.nodes.native.casts import cast_code
 from dovetail.compiler.nodes.native.layers import layer_code
 from dovetail.compiler.nodes.native.structs import declarations
@@ -32,6 +33,8 @@ def native(node: Operator, state: Any, sdfg: Any) -> Any:
     call = node.call
     if call.key.startswith("dovetail.cast"):
         return tasklet(node, cast_code(call))
+    if call.key.startswith("dovetail.block_"):
+        return tasklet(node, block_code(call))
     declared, code = layer_code(call)
     declare(sdfg, declared)
     return tasklet(node, code)

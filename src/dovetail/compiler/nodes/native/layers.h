@@ -89,4 +89,34 @@ inline void layer(const dv_shape& shape, const dv_multiplier& multiplier, const 
   check(dv_run(&shape, &multiplier, weight.data.data(), &in, &out), "a layer");
 }
 
+// A weight [outputs, channels, taps] rounded to blocks along its channels, in the kernels' order.
+inline std::shared_ptr<const std::vector<uint8_t>>
+pack_blocks(const dv_shape& shape, const dv_block_codes& what, const dv_block_format& rule,
+            const float* weight, int64_t outputs, int64_t channels, int64_t taps) {
+  const int64_t rows = outputs * taps;
+  std::vector<float> turned, codes(size_t(rows * channels));
+  if (taps > 1) {
+    turned.resize(size_t(rows * channels));
+    for (int64_t o = 0; o < outputs; ++o)
+      for (int64_t c = 0; c < channels; ++c)
+        for (int64_t t = 0; t < taps; ++t)
+          turned[size_t((o * taps + t) * channels + c)] = weight[(o * channels + c) * taps + t];
+    weight = turned.data();
+  }
+  const int64_t blocks = (channels + rule.block - 1) / rule.block;
+  const int64_t dots = (channels + what.block - 1) / what.block;
+  std::vector<float> scales(size_t(rows * blocks)), spread(size_t(rows * dots));
+  check(dv_block_quantize(weight, rows, channels, &rule, codes.data(), scales.data()),
+        "blocks of a weight");
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t d = 0; d < dots; ++d)
+      spread[size_t(r * dots + d)] = scales[size_t(r * blocks + d * what.block / rule.block)];
+  const int64_t size = dv_block_packed_bytes(&shape, &what);
+  if (size < 0)
+    throw std::runtime_error("a weight that does not fit its layer");
+  auto made = std::make_shared<std::vector<uint8_t>>(size_t(size));
+  check(dv_block_pack(&shape, &what, codes.data(), spread.data(), made->data()), "a weight");
+  return made;
+}
+
 } // namespace dovetail_core

@@ -26,9 +26,8 @@ from dovetail.kernels.library import conv_geometry
 from dovetail.kernels.native_integers import integers_of
 from dovetail.kernels.native_mac import NativeKernel
 from dovetail.kernels.native_shape import running_shape
-from dovetail.kernels.native_structs import Role
 
-__all__ = ["geometry_of", "layer_code", "layer_refusal", "multiplier_code"]
+__all__ = ["geometry_of", "layer_code", "layer_refusal", "multiplier_code", "shape_code"]
 
 
 def geometry_of(call: Call) -> Geometry:
@@ -95,7 +94,7 @@ def layer_code(call: Call) -> tuple[str, str]:
     if w_scale is None:
         made = f"kept.once(__state, {start(weight)}, size_t({size}), [&] {{ return {made}; }})"
     lines = [
-        *_shape(x, weight, geometry, role),
+        *shape_code(x, weight, geometry, role.rank, role.lookups),
         f"const auto codes = {value(integers_of(way.input))};",
         f"const auto weight_codes = {value(integers_of(way.weight))};",
         f"const dv_multiplier& multiplier = {namespace}::products().forms();",
@@ -114,10 +113,13 @@ def _channels(way: Way, weight: Operand, scale: Operand | None) -> int:
     return 1 if way.weight.axis_for("weight") is None else int(weight.shape[0])
 
 
-def _shape(x: Operand, weight: Operand, geometry: Geometry, role: Role) -> list[str]:
+def shape_code(
+    x: Operand, weight: Operand, geometry: Geometry, rank: int = 0, lookups: int = 0
+) -> list[str]:
+    """The variable ``shape``: the layer's sizes, its batch as it is at the call."""
     rest = x.shape[1:] if geometry.spatial else x.shape[-1:]
     one = torch.empty((1, *rest), device="meta")
-    shape = running_shape(one, tuple(weight.shape), geometry, role.rank, role.lookups)
+    shape = running_shape(one, tuple(weight.shape), geometry, rank, lookups)
     batch = product(x.shape[:1] if geometry.spatial else x.shape[:-1])
     return [f"dv_shape shape = {value(shape)};", f"shape.batch = {batch};"]
 

@@ -21,6 +21,7 @@ from dovetail.kernels.cast_structs import (
     Steps,
     TensorStruct,
 )
+from dovetail.kernels.native_block import BlockCodes, BlockRule
 from dovetail.kernels.native_structs import Input, Multiplier, Output
 
 __all__ = ["array", "declarations", "value"]
@@ -39,6 +40,8 @@ _NAMES: dict[type[ctypes.Structure], str] = {
     Multiplier: "dv_multiplier",
     Input: "dv_input",
     Output: "dv_output",
+    BlockRule: "dv_block_format",
+    BlockCodes: "dv_block_codes",
 }
 _WORDS = {
     ctypes.c_int32: "int32_t",
