@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from dovetail.compiler.capture import decompositions
 from dovetail.compiler.check import TOLERANCE, compare, is_random
-from dovetail.compiler.ops.graph import program_of
+from dovetail.compiler.device import place_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.unit import Unit
 from dovetail.errors import unknown
@@ -41,7 +41,7 @@ def dovetail(
     pipeline = chosen(given.get("optimize", "default"))
 
     def compiler(name: str) -> Callable[..., Any]:
-        return lambda made, _inputs: _boxed(_Function(name, made, pipeline, given))
+        return lambda made, inputs: _boxed(_Function(name, made, inputs, pipeline, given))
 
     with whole_casts():
         backend = aot_autograd(
@@ -69,14 +69,20 @@ class _Function:
     """A compiled graph as AOTAutograd calls it: with a list, which it empties."""
 
     def __init__(
-        self, name: str, graph: fx.GraphModule, pipeline: Pipeline, options: Mapping[str, Any]
+        self,
+        name: str,
+        graph: fx.GraphModule,
+        inputs: Sequence[Any],
+        pipeline: Pipeline,
+        options: Mapping[str, Any],
     ) -> None:
-        safe = pipeline.without(*_UNSAFE & set(pipeline.names))
-        self.name, self.graph = name, graph
-        program = safe.on_program(program_of(graph, name))
+        named = ((f"input {number} of the graph", value) for number, value in enumerate(inputs))
+        place = place_of(named, None)
+        safe = pipeline.without(*_UNSAFE & set(pipeline.names)).on(place.target)
+        self.unit = Unit(name, graph, safe, place=place)
         self.tolerance = options.get("tolerance")
-        self.unchecked = options.get("check", True) and not is_random(program)
-        self.kernel = Unit(program, safe).kernel
+        self.unchecked = options.get("check", True) and not is_random(self.unit.program)
+        self.kernel = self.unit.kernel
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         with torch.no_grad():
@@ -88,11 +94,11 @@ class _Function:
 
     def _check(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         limit = TOLERANCE if self.tolerance is None else self.tolerance
-        expected = self.graph(*inputs)
+        expected = self.unit.graph(*inputs)
         scale = max((float(v.abs().max()) for v in expected if _counts(v)), default=0.0)
         pairs = [(m, o) for m, o in zip(outputs, expected, strict=True) if isinstance(o, Tensor)]
         mine, theirs = [m for m, _ in pairs], [o for _, o in pairs]
-        compare(f"{self.name} result", mine, theirs, 10 * limit, limit * scale)
+        compare(f"{self.unit.name} result", mine, theirs, 10 * limit, limit * scale)
         self.unchecked = False
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dovetail.compiler.build.device import gpu
 from dovetail.compiler.check import check
 from dovetail.compiler.in_programs import InPrograms
-from dovetail.compiler.kept import place_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
-from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit
-from dovetail.compiler.variant import StaleError, Variant
+from dovetail.compiler.variant import Variant
 from dovetail.emulation.example import arguments_of
 from dovetail.errors import DovetailError, unknown
 
@@ -25,6 +23,7 @@ __all__ = ["CompiledModule", "compile", "module"]
 _DEFAULTS: dict[str, Any] = {
     "optimize": "default",
     "backward": False,
+    "target": None,
     "dynamic": False,
     "freeze": False,
     "check": True,
@@ -69,11 +68,7 @@ class CompiledModule(InPrograms, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the source module computes."""
         gradients = self._backward and torch.is_grad_enabled()
-        found = self._variant(args, kwargs, gradients)
-        try:
-            return found.call(args, kwargs)
-        except StaleError:
-            return self._variant(args, kwargs, gradients, anew=True).call(args, kwargs)
+        return self._variant(args, kwargs, gradients).call(args, kwargs)
 
     def train(self, mode: bool = True) -> CompiledModule:
         """The source's training flag, and that of all its parts."""
@@ -81,15 +76,11 @@ class CompiledModule(InPrograms, nn.Module):
         self.training = mode
         return self
 
-    def _variant(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool, anew: bool = False
-    ) -> Variant:
-        signature = _signature(args, kwargs, self._options["dynamic"], gradients)
-        key = (self._source.training, gradients, *signature)
+    def _variant(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
+        key = (self.training, gradients, *_signature(args, kwargs, self._options["dynamic"]))
         found = self._variants.get(key)
-        if found is None or anew or found.outdated:
+        if found is None or found.outdated:
             found = self._variants[key] = self._made(args, kwargs, gradients)
-            self._latest = found
         return found
 
     def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
@@ -98,27 +89,20 @@ class CompiledModule(InPrograms, nn.Module):
                 "freeze=True makes constants of parameters, for inference: call eval() on the "
                 "model, and leave backward out"
             )
-        wanted = (self._source, args, kwargs, gradients, self._pipeline, self._options)
-        place = place_of(*wanted)
-        rest = (self._pipeline, (args, kwargs), gradients, place)
-        kept = place.found()
-        if kept is not None:
-            found = Variant(self._source, kept, *rest)
-            try:
-                self._check(found, gradients=False)  # those were compared when it was made
-            except DovetailError:
-                place.forget()  # whatever it was made of, it is not this model
-            else:
-                return found
-        made = Variant(self._source, Record.of(*wanted), *rest)
-        place.keep(made.record, self._check(made, gradients=gradients))
+        made = Variant(self._source, args, kwargs, gradients, self._pipeline, self._options)
+        self._check(made)
+        self._latest = made
         return made
 
-    def _check(self, made: Variant, gradients: bool) -> set[CodeType] | None:
-        """Compare with eager, if asked for; returns what code eager has run."""
-        if not self._options["check"]:
-            return None
-        return check(self._source, made, self._options["tolerance"], gradients=gradients)
+    def _check(self, made: Variant) -> None:
+        runs = made.place.target == "cpu" or gpu().missing() is None
+        if self._options["check"] and runs:
+            check(self._source, made, self._options["tolerance"])
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CompiledModule:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._variants.clear()  # types and places of parameters may have changed
+        return self
 
     # -- looking inside -------------------------------------------------------------------------
 
@@ -168,7 +152,7 @@ class CompiledModule(InPrograms, nn.Module):
         if unit is None:
             raise DovetailError("nothing was compiled backward: compile(..., backward=True)")
         unit.transform(change)
-        self._check(self._current, self._current.gradients)
+        self._check(self._current)
         return self
 
     def report(self) -> Any:
@@ -178,29 +162,28 @@ class CompiledModule(InPrograms, nn.Module):
         return Report.of(self._current, self._pipeline)
 
 
-def _signature(
-    args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool, gradients: bool
-) -> tuple[Any, ...]:
+def _signature(args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> tuple[Any, ...]:
     """What a compiled function depends on in its arguments."""
     if len(args) == 1 and not kwargs and not dynamic and isinstance(args[0], Tensor):
         (x,) = args
-        return x.dtype, x.shape, x.stride(), gradients and x.requires_grad
+        return x.dtype, x.shape, x.stride(), x.device, x.requires_grad
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    return (str(spec), *(_described(leaf, dynamic, gradients) for leaf in leaves))
+    return (str(spec), *(_described(leaf, dynamic) for leaf in leaves))
 
 
-def _described(leaf: Any, dynamic: bool, gradients: bool) -> Any:
+def _described(leaf: Any, dynamic: bool) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
-    first = 1 if dynamic and leaf.dim() else 0
-    requires = gradients and leaf.requires_grad
-    return leaf.dtype, leaf.shape[first:], leaf.stride()[first:], requires
+    if dynamic and leaf.dim():
+        return leaf.dtype, leaf.shape[1:], leaf.stride()[1:], leaf.device, leaf.requires_grad
+    return leaf.dtype, leaf.shape, leaf.stride(), leaf.device, leaf.requires_grad
 
 
 def compile(
     model: nn.Module,
     example: Any,
     *,
+    target: str | None = None,
     optimize: str | Pipeline | Iterable[str] = "default",
     backward: bool | None = None,
     dynamic: bool = False,
@@ -214,6 +197,8 @@ def compile(
     """``model`` compiled for the shapes of ``example``: forward, and with gradients backward.
 
     ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments.
+    ``target`` is ``"cpu"`` or ``"cuda"``, by default where the model and the example are. Where
+    there is no GPU a model compiled for ``"cuda"`` can be looked at, and not called.
     ``backward`` is whether gradients are wanted, by default whether the model is in training mode.
     ``dynamic`` leaves the first dimension of every input open. ``freeze`` makes constants of
     parameters and buffers, for inference: what can be computed of them is, batch norm is folded
@@ -235,6 +220,7 @@ def compile(
     True
     """
     options = {
+        "target": target,
         "optimize": optimize,
         "dynamic": dynamic,
         "freeze": freeze,

@@ -31,23 +31,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The rows of all functions, the seconds of each pass, and the bytes of each arena.
-
-    ``capture`` says whether the captured graphs were found on disk, are kept there, or why not.
-    """
+    """The rows of all functions, the seconds of each pass, and the bytes of each arena."""
 
     rows: tuple[Row, ...]
     seconds: dict[str, float]
     arena: dict[str, int]
-    capture: str
 
     @staticmethod
     def of(variant: Any, pipeline: Pipeline) -> Report:
         """The report of a compiled variant."""
         units = [u for u in (variant.forward, variant.backward) if u is not None]
         rows = tuple(row for unit in units for row in rows_of(unit.program))
-        arena = {unit.name: unit.kernel.arena for unit in units}
-        return Report(rows, dict(pipeline.seconds), arena, variant.place.says)
+        arena = {unit.name: unit.arena for unit in units}
+        return Report(rows, dict(pipeline.seconds), arena)
 
     def at(self, level: str) -> list[Row]:
         """The rows of one level: operator, map or scalar."""

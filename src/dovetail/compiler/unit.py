@@ -1,4 +1,4 @@
-"""One compiled function of a module: its groups, its SDFG and its kernel."""
+"""One compiled function of a module: its graph, its groups, its SDFG and its kernel."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from dovetail.compiler.build.compile import kernel_of
+from torch import fx
+
+from dovetail.compiler.build.cache import Entry
+from dovetail.compiler.build.compile import library_of, source_of
+from dovetail.compiler.build.device import HOST, Place, gpu
 from dovetail.compiler.build.kernel import Kernel
+from dovetail.compiler.build.source import Source
 from dovetail.compiler.groups.model import Program
+from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.errors import DovetailError
 
 __all__ = ["Unit"]
 
@@ -17,9 +24,27 @@ __all__ = ["Unit"]
 class Unit:
     """A forward or a backward function: each level is made from the one before when asked for."""
 
-    def __init__(self, program: Program, pipeline: Pipeline) -> None:
-        self.name, self.program, self.pipeline = program.name, program, pipeline
+    def __init__(
+        self,
+        name: str,
+        graph: fx.GraphModule,
+        pipeline: Pipeline,
+        updates: dict[int, int] | None = None,
+        place: Place = HOST,
+    ) -> None:
+        self.place = place
+        self.name, self.graph, self.pipeline = name, graph, pipeline
+        self._updates = updates or {}
+        self._changes: list[Callable[[Any], Any]] = []
         self._identity: list[str] = []
+
+    @cached_property
+    def program(self) -> Program:
+        """The groups, after the passes over groups."""
+        made = program_of(self.graph, self.name)
+        made.target = self.place.target
+        made.updates = dict(self._updates)
+        return self.pipeline.on_program(made)
 
     @cached_property
     def sdfg(self) -> Any:
@@ -28,11 +53,21 @@ class Unit:
 
         return self.pipeline.on_sdfg(emit(self.program))
 
+    @property
+    def library(self) -> Entry:
+        """The compiled library, from the cache where it is there: it needs no GPU."""
+        identity = "\n".join((*self.pipeline.identity, *self._identity))
+        return library_of(self.program, lambda: self.source, identity)
+
     @cached_property
     def kernel(self) -> Kernel:
-        """The compiled function, from the cache where it is there."""
-        identity = "\n".join((*self.pipeline.identity, *self._identity))
-        return kernel_of(self.program, lambda: self.sdfg, identity)
+        """The compiled function in this process."""
+        if self.place.target == "cuda" and (why := gpu().missing()) is not None:
+            raise DovetailError(
+                f"compiled for CUDA, but {why}: its .sdfg, .report() and .units[0].source can be "
+                "read, and .units[0].library compiles it; target='cpu' runs here"
+            )
+        return Kernel(self.program, self.library, self.place.device)
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         return self.kernel(inputs)
@@ -44,11 +79,21 @@ class Unit:
         if made is not None and hasattr(made, "arglist"):
             self.__dict__["sdfg"] = made
         self._identity.append(self.sdfg.hash_sdfg())
-        self.__dict__.pop("kernel", None)
+        for made in ("kernel", "source"):
+            self.__dict__.pop(made, None)
+
+    @property
+    def arena(self) -> int:
+        """Bytes of memory for what is computed on the way."""
+        return self.kernel.arena if "kernel" in self.__dict__ else self.source.arena.size
+
+    @cached_property
+    def source(self) -> Source:
+        """What is generated: ``code`` in C++, and for a GPU ``kernels`` in CUDA."""
+        return source_of(self.program, self.sdfg)
 
     @property
     def code(self) -> str:
-        """The generated C++."""
-        from dovetail.compiler.build.source import generate
-
-        return generate(self.sdfg).code
+        """The generated C++; for a GPU with the CUDA behind it."""
+        source = self.source
+        return source.code + source.kernels

@@ -7,12 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "state.h"
-
 typedef int (*Run)(void *handle, void **pointers, char *error, size_t size);
 
 /* Where a pointer of the program comes from. */
-enum { INPUT, OUTPUT, ADDRESS, ARENA, SIZE };
+enum { INPUT, OUTPUT, ADDRESS, ARENA, SIZE, ASKED };
 
 typedef struct {
   int kind;
@@ -28,6 +26,8 @@ typedef struct {
   Slot *slot;
   PyObject *make;    /* one (callable, arguments, keywords) or (callable, sizes) per output */
   PyObject *keep;    /* what addresses point into */
+  PyObject *place;   /* how the arena of a GPU is made, as an output is; else None */
+  PyObject *ask;     /* returns the address of a stream; else None */
   void **free_arena; /* arenas that no call is using */
 } Kernel;
 
@@ -55,6 +55,14 @@ static void give_arena(Kernel *self, void *arena) {
 
 static void *address_of(PyObject *tensor) {
   PyObject *number = PyObject_CallMethodNoArgs(tensor, data_ptr_name);
+  if (!number) return NULL;
+  void *address = PyLong_AsVoidPtr(number);
+  Py_DECREF(number);
+  return address;
+}
+
+static void *asked(PyObject *function) {
+  PyObject *number = PyObject_CallNoArgs(function);
   if (!number) return NULL;
   void *address = PyLong_AsVoidPtr(number);
   Py_DECREF(number);
@@ -102,6 +110,9 @@ static int fill(Kernel *self, PyObject **inputs, Py_ssize_t count, PyObject *out
       case ADDRESS:
         address = (void *)(intptr_t)slot->value;
         break;
+      case ASKED:
+        address = asked(self->ask);
+        break;
       default:
         address = arena + slot->value;
     }
@@ -122,6 +133,7 @@ static PyObject *kernel_call(PyObject *object, PyObject *args, PyObject *keyword
   char error[512] = "";
   int failed = -1;
   void *arena = NULL;
+  PyObject *placed = NULL; /* on a GPU, a tensor: torch gives its memory to what comes after */
   void *few[128], **pointers = self->slots > 128 ? malloc(sizeof(void *) * (size_t)self->slots) : few;
   if (!outputs || !pointers) goto done;
   for (Py_ssize_t i = 0; i < self->outputs; ++i) {
@@ -129,7 +141,13 @@ static PyObject *kernel_call(PyObject *object, PyObject *args, PyObject *keyword
     if (!made) goto done;
     PyList_SET_ITEM(outputs, i, made);
   }
-  arena = take_arena(self);
+  if (self->arena && self->place != Py_None) {
+    placed = make_output(self->place, inputs);
+    if (!placed) goto done;
+    arena = address_of(placed);
+  } else {
+    arena = take_arena(self);
+  }
   if (self->arena && !arena) goto done;
   if (fill(self, PySequence_Fast_ITEMS(inputs), PySequence_Fast_GET_SIZE(inputs), outputs, arena,
            pointers))
@@ -137,7 +155,10 @@ static PyObject *kernel_call(PyObject *object, PyObject *args, PyObject *keyword
   Py_BEGIN_ALLOW_THREADS failed = self->run(self->handle, pointers, error, sizeof error);
   Py_END_ALLOW_THREADS if (failed) PyErr_SetString(PyExc_RuntimeError, error);
 done:
-  give_arena(self, arena);
+  if (placed)
+    Py_DECREF(placed);
+  else
+    give_arena(self, arena);
   if (pointers != few) free(pointers);
   Py_DECREF(inputs);
   if (failed) Py_CLEAR(outputs);
@@ -148,11 +169,13 @@ static int kernel_init(PyObject *object, PyObject *args, PyObject *keywords) {
   Kernel *self = (Kernel *)object;
   PyObject *run, *handle, *slots;
   (void)keywords;
-  if (!PyArg_ParseTuple(args, "OOO!O!nO", &run, &handle, &PyTuple_Type, &slots, &PyTuple_Type,
-                        &self->make, &self->arena, &self->keep))
+  if (!PyArg_ParseTuple(args, "OOO!O!nOOO", &run, &handle, &PyTuple_Type, &slots, &PyTuple_Type,
+                        &self->make, &self->arena, &self->keep, &self->place, &self->ask))
     return -1;
   Py_INCREF(self->make);
   Py_INCREF(self->keep);
+  Py_INCREF(self->place);
+  Py_INCREF(self->ask);
   self->run = (Run)PyLong_AsVoidPtr(run);
   self->handle = PyLong_AsVoidPtr(handle);
   self->slots = PyTuple_GET_SIZE(slots);
@@ -181,6 +204,8 @@ static void kernel_dealloc(PyObject *object) {
   free(self->slot);
   Py_XDECREF(self->make);
   Py_XDECREF(self->keep);
+  Py_XDECREF(self->place);
+  Py_XDECREF(self->ask);
   type->tp_free(object);
   Py_DECREF(type);
 }
@@ -233,12 +258,11 @@ PyMODINIT_FUNC PyInit_dovetail_caller(void) {
   data_ptr_name = PyUnicode_InternFromString("data_ptr");
   shape_name = PyUnicode_InternFromString("shape");
   PyObject *module = PyModule_Create(&definition);
-  PyObject *kernel = module ? PyType_FromSpec(&kernel_spec) : NULL;
-  PyObject *state = kernel ? state_type() : NULL;
-  if (!state || PyModule_AddObjectRef(module, "Kernel", kernel) ||
-      PyModule_AddObjectRef(module, "State", state))
-    Py_CLEAR(module);
-  Py_XDECREF(kernel);
-  Py_XDECREF(state);
+  PyObject *type = module ? PyType_FromSpec(&kernel_spec) : NULL;
+  if (!type || PyModule_AddObject(module, "Kernel", type)) {
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+    return NULL;
+  }
   return module;
 }

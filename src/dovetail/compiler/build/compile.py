@@ -1,4 +1,4 @@
-"""From a program to a kernel: emitted, transformed, generated, compiled, or found in the cache."""
+"""From a program to a library: emitted, transformed, generated, compiled, or found in the cache."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dovetail.compiler.build.cache import entry, key_of
-from dovetail.compiler.build.kernel import Kernel
-from dovetail.compiler.build.source import generate
+from dovetail.compiler.build.cache import Entry, entry, key_of
+from dovetail.compiler.build.device import gpu
+from dovetail.compiler.build.device_source import generate_device
+from dovetail.compiler.build.source import Source, generate
 from dovetail.compiler.build.toolchain import FLAGS, compile_library, compiler_version
-from dovetail.compiler.groups.model import Call, Program
-from dovetail.compiler.identity import identity_of
-from dovetail.compiler.nodes.users import implementations
+from dovetail.compiler.groups.model import Program
 
-__all__ = ["kernel_of", "versions"]
+__all__ = ["library_of", "source_of"]
 
 
 @lru_cache(maxsize=1)
@@ -36,38 +35,42 @@ def _engine_version() -> str:
     return version("dace")
 
 
-def versions() -> tuple[str, ...]:
-    """What every library depends on: this compiler, DaCe, the C++ compiler, and its flags."""
-    return _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS)
-
-
-def kernel_of(program: Program, sdfg: Callable[[], Any], identity: str = "") -> Kernel:
-    """The kernel of ``program``; ``sdfg()`` is asked only where the cache has no library.
+def library_of(program: Program, source: Callable[[], Source], identity: str = "") -> Entry:
+    """The library of ``program``; ``source()`` is asked only where the cache has none.
 
     ``identity`` tells SDFGs apart that are made of the same program.
     """
-    key = key_of(*versions(), _text(program), _users(program), identity)
+    on_device = program.target == "cuda"
+    tools = gpu().identity() if on_device else "\n".join((compiler_version(), *FLAGS))
+    key = key_of(_own_source(), _engine_version(), tools, _text(program), identity)
 
     def build(folder: Path) -> dict[str, Any]:
-        source = generate(sdfg())
-        (folder / "program.cpp").write_text(source.code, encoding="utf-8")
-        compile_library(folder / "program.cpp", folder / "program.so")
+        made = source()
+        files = {"program.cpp": made.code, "kernels.cu": made.kernels}
+        for name, text in files.items():
+            if text:
+                (folder / name).write_text(text, encoding="utf-8")
+        if on_device:
+            gpu().build([folder / name for name in files], folder / "program.so")
+        else:
+            compile_library(folder / "program.cpp", folder / "program.so")
         return {
-            "parameters": source.parameters,
-            "offsets": source.arena.offsets,
-            "arena": source.arena.size,
+            "parameters": made.parameters,
+            "offsets": made.arena.offsets,
+            "arena": made.arena.size,
         }
 
-    return Kernel(program, entry(key, build))
+    return entry(key, build)
 
 
-def _users(program: Program) -> str:
-    """The implementations by users that the calls of a program could be given."""
-    keys = sorted({group.key for group in program.groups if isinstance(group, Call)})
-    return "\n".join(f"{k} {identity_of(implementations[k])}" for k in keys if k in implementations)
+def source_of(program: Program, sdfg: Any) -> Source:
+    """The C++ of a program's SDFG, and its CUDA."""
+    return generate_device(sdfg) if program.target == "cuda" else generate(sdfg)
 
 
 def _text(program: Program) -> str:
     """Everything about a program but the values of its constants, which are arguments."""
     buffers = [(b.name, str(b.size), str(b.dtype), b.role) for b in program.buffers.values()]
-    return repr((program.name, buffers, program.groups, program.inputs, program.symbols))
+    return repr(
+        (program.target, program.name, buffers, program.groups, program.inputs, program.symbols)
+    )

@@ -15,20 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.compiler.build.cache import Entry, entry, key_of
+from dovetail.compiler.build.device import gpu
 from dovetail.compiler.build.toolchain import compile_caller
 from dovetail.compiler.groups.model import Program, Ref
+from dovetail.errors import DovetailError
 
-__all__ = ["Kernel", "caller", "sample"]
+__all__ = ["Kernel", "sample"]
 
-_INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE = range(5)
+_CPU = torch.device("cpu")
+_INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE, _ASKED = range(6)
 
 
 @lru_cache(maxsize=1)
-def caller() -> Any:
+def _caller() -> Any:
     """The extension that calls compiled programs, built once for this Python."""
-    source, part = (Path(__file__).with_name(name) for name in ("caller.c", "state.h"))
-    texts = (source.read_text("utf-8"), part.read_text("utf-8"))
-    key = key_of(*texts, sysconfig.get_config_var("SOABI") or "")
+    source = Path(__file__).with_name("caller.c")
+    key = key_of(source.read_text("utf-8"), sysconfig.get_config_var("SOABI") or "")
 
     def build(folder: Path) -> dict[str, Any]:
         compile_caller(source, folder / "program.so")
@@ -51,7 +53,7 @@ def sample(places: bytes) -> int:
     >>> sample(b"") == sample(b"")
     True
     """
-    return int(caller().sample(places))
+    return int(_caller().sample(places))
 
 
 class Kernel:
@@ -60,23 +62,34 @@ class Kernel:
     It returns the results in order. A result that is part of an input is a view of it.
     """
 
-    def __init__(self, program: Program, made: Entry) -> None:
+    def __init__(self, program: Program, made: Entry, device: torch.device = _CPU) -> None:
         self.program = program
         facts = made.facts
         self._library = ctypes.CDLL(str(made.library))
         self._library.dv_begin.restype = ctypes.c_void_p
-        handle = self._library.dv_begin()
+        handle = self._library.dv_begin(device.index or 0)
+        if not handle:
+            raise DovetailError(f"the compiled program cannot begin on {device}")
         run = ctypes.cast(self._library.dv_run, ctypes.c_void_p).value
         bases = [b.name for b in program.buffers.values() if b.role == "output"]
-        constants = {b.name: b.value for b in program.buffers.values() if b.role == "constant"}
+        constants = {
+            b.name: None if b.value is None else b.value.to(device)
+            for b in program.buffers.values()
+            if b.role == "constant"
+        }
         slots = tuple(
             _slot(name, program, bases, constants, facts["offsets"]) for name in facts["parameters"]
         )
-        makers = tuple(_maker(program, name) for name in bases)
+        makers = tuple(_maker(program, name, device) for name in bases)
         keep = (self._library, constants)
         self.arena = int(facts["arena"])
-        self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep)
-        self._views = _views(program, bases)
+        place, ask = None, None
+        if program.target == "cuda":
+            slots += ((_ADDRESS, device.index or 0, 0), (_ASKED, 0, 0))
+            place = (torch.empty, ((self.arena,),), {"dtype": torch.uint8, "device": device})
+            ask = gpu().stream(device)
+        self.run = _caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask)
+        self._views = _views(program, bases, constants)
         self.plain = self._views is None
         self._changes = _changes(self._library)
         weakref.finalize(self, _end, self._library, self.run, handle)
@@ -155,19 +168,19 @@ def _count(shape: Sequence[Any]) -> Any:
     return made
 
 
-def _maker(program: Program, name: str) -> tuple[Any, ...]:
+def _maker(program: Program, name: str, device: torch.device) -> tuple[Any, ...]:
     """How the memory of an output is allocated."""
     buffer = program.buffers[name]
     ref = _whole(program, name)
     shape, strides = (ref.shape, ref.layout.strides) if ref else ((buffer.size,), (1,))
     if all(isinstance(n, int) for n in (*shape, *strides)):
-        return torch.empty_strided, (shape, strides), {"dtype": buffer.dtype}
+        return torch.empty_strided, (shape, strides), {"dtype": buffer.dtype, "device": device}
     sizes = _evaluated(program, (*shape, *strides))
     rank, dtype = len(shape), buffer.dtype
 
     def make(inputs: Sequence[Any]) -> Tensor:
         found = sizes(inputs)
-        return torch.empty_strided(found[:rank], found[rank:], dtype=dtype)
+        return torch.empty_strided(found[:rank], found[rank:], dtype=dtype, device=device)
 
     return (make, None)
 
@@ -196,7 +209,9 @@ def _named(value: Any) -> Any:
     return value.subs({s: sympy.Symbol(str(s)) for s in value.free_symbols})
 
 
-def _views(program: Program, bases: Sequence[str]) -> list[Callable[..., Any]] | None:
+def _views(
+    program: Program, bases: Sequence[str], constants: dict[str, Tensor | None]
+) -> list[Callable[..., Any]] | None:
     """How each result is taken, or None where results are the outputs as they were made."""
     takes: list[Callable[..., Any]] = []
     plain = len(bases) == len(program.outputs)
@@ -219,18 +234,20 @@ def _views(program: Program, bases: Sequence[str]) -> list[Callable[..., Any]] |
             takes.append(lambda inputs, outputs, place=place: outputs[place])
             continue
         plain = False
-        takes.append(_strided(program, ref, bases))
+        takes.append(_strided(program, ref, bases, constants))
     return None if plain else takes
 
 
-def _strided(program: Program, ref: Ref, bases: Sequence[str]) -> Callable[..., Any]:
+def _strided(
+    program: Program, ref: Ref, bases: Sequence[str], constants: dict[str, Tensor | None]
+) -> Callable[..., Any]:
     layout = ref.layout
     rank = len(layout.shape)
     dims = (*layout.shape, *layout.strides, layout.offset)
     fixed = [int(d) for d in dims] if all(isinstance(d, int) for d in dims) else None
     sizes = None if fixed is not None else _evaluated(program, dims)
     is_input = ref.buffer in program.inputs
-    value = program.buffers[ref.buffer].value
+    value = constants.get(ref.buffer)
     places = program.inputs if is_input else bases
     place = 0 if value is not None else list(places).index(ref.buffer)
     same = program.given.get(ref.buffer) == layout

@@ -12,16 +12,23 @@ from dovetail.compiler.build.vectorise import vectorised
 from dovetail.compiler.engine import load_dace
 from dovetail.compiler.memory import Arena, plan
 
-__all__ = ["Source", "generate"]
+__all__ = ["HASH", "Source", "entry_of", "generate"]
+
+#: What DaCe includes and nothing needs.
+HASH = '#include "../../include/hash.h"\n'
 
 
 @dataclass(frozen=True)
 class Source:
-    """One C++ file: its parameters in order, and the arena that some of them lie in."""
+    """One C++ file: its parameters in order, and the arena that some of them lie in.
+
+    A program for GPUs has its kernels, and what launches them, in a second file.
+    """
 
     code: str
     parameters: tuple[str, ...]
     arena: Arena
+    kernels: str = ""
 
 
 def generate(sdfg: Any) -> Source:
@@ -33,21 +40,15 @@ def generate(sdfg: Any) -> Source:
         own.expand_library_nodes()
         arena = plan(own)
         frame = own.generate_code()[0].clean_code
-    code = vectorised(frame.replace('#include "../../include/hash.h"\n', ""))
-    typed = _parameters(code, f"__program_{own.name}")
-    begin = ", ".join("0" for _ in _parameters(code, f"__dace_init_{own.name}", state=False))
-    words = [
-        f"({kind})p[{i}]" if kind.endswith("*") else f"({kind})(intptr_t)p[{i}]"
-        for i, (kind, _) in enumerate(typed)
-    ]
-    entry = _ENTRY.format(name=own.name, words="".join(f", {word}" for word in words), begin=begin)
-    return Source(code + entry, tuple(name for _, name in typed), arena)
+    code = vectorised(frame.replace(HASH, ""))
+    entry, names = entry_of(own.name, code, _ENTRY)
+    return Source(code + entry, names, arena)
 
 
 _ENTRY = """
 #include <cstdio>
 #include <exception>
-extern "C" void *dv_begin() {{ return __dace_init_{name}({begin}); }}
+extern "C" void *dv_begin(int) {{ return __dace_init_{name}({begin}); }}
 extern "C" void dv_end(void *state) {{ __dace_exit_{name}(({name}_state_t *)state); }}
 extern "C" int dv_run(void *state, void **p, char *error, size_t size) {{
   try {{
@@ -59,6 +60,20 @@ extern "C" int dv_run(void *state, void **p, char *error, size_t size) {{
   }}
 }}
 """
+
+
+def entry_of(name: str, code: str, template: str) -> tuple[str, tuple[str, ...]]:
+    """What calls a generated program with an array of pointers, and the names of those."""
+    typed = _parameters(code, f"__program_{name}")
+    begin = ", ".join("0" for _ in _parameters(code, f"__dace_init_{name}", state=False))
+    words = [
+        f"({kind})p[{i}]" if kind.endswith("*") else f"({kind})(intptr_t)p[{i}]"
+        for i, (kind, _) in enumerate(typed)
+    ]
+    text = template.format(
+        name=name, words="".join(f", {word}" for word in words), begin=begin, count=len(words)
+    )
+    return text, tuple(parameter for _, parameter in typed)
 
 
 def _parameters(code: str, function: str, state: bool = True) -> list[tuple[str, str]]:

@@ -22,6 +22,10 @@ __all__ = [
     "compiler",
     "compiler_version",
     "include_folder",
+    "libraries",
+    "run",
+    "runtime_folder",
+    "said_first",
 ]
 
 #: No fast-math: results are those of IEEE arithmetic, one operation at a time. Not setting errno
@@ -46,6 +50,11 @@ def include_folder() -> Path:
     return Path(__file__).parents[1] / "include"
 
 
+def runtime_folder() -> Path:
+    """Where DaCe's own headers are."""
+    return Path(str(load_dace().__file__)).parent / "runtime" / "include"
+
+
 @lru_cache(maxsize=1)
 def compiler() -> str:
     """``$CXX``, or g++, or another C++ compiler on the path."""
@@ -59,38 +68,48 @@ def compiler() -> str:
 @lru_cache(maxsize=1)
 def compiler_version() -> str:
     """The first line that the compiler says about itself."""
-    done = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.splitlines()[0] if done.stdout else ""
+    return said_first(compiler(), "--version")
+
+
+def said_first(*command: str, line: int = 0) -> str:
+    """The first line, or another, of what a command says."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()[line] if done.stdout else ""
+
+
+def libraries() -> Path:
+    """Where torch's libraries are."""
+    return Path(torch.__file__).parent / "lib"
 
 
 def compile_library(source: Path, target: Path, flags: Sequence[str] = FLAGS) -> None:
     """Make the shared library ``target`` of one C++ file, linked with torch."""
-    runtime = Path(str(load_dace().__file__)).parent / "runtime" / "include"
-    libraries = Path(torch.__file__).parent / "lib"
+    folder = libraries()
     command = [
         compiler(),
         *flags,
-        f"-I{runtime}",
+        f"-I{runtime_folder()}",
         f"-I{include_folder()}",
         str(source),
         "-o",
         str(target),
-        f"-L{libraries}",
-        f"-Wl,-rpath,{libraries}",
+        f"-L{folder}",
+        f"-Wl,-rpath,{folder}",
         "-ltorch_cpu",
         "-lc10",
     ]
-    _run(command, source)
+    run(command, source)
 
 
 def compile_caller(source: Path, target: Path) -> None:
     """Make a Python extension of one C file."""
     headers = f"-I{sysconfig.get_paths()['include']}"
     command = [compiler(), "-x", "c", "-O2", "-fPIC", "-shared", headers, str(source)]
-    _run([*command, "-o", str(target)], source)
+    run([*command, "-o", str(target)], source)
 
 
-def _run(command: Sequence[str], source: Path) -> None:
+def run(command: Sequence[str], source: Path, name: str = "the C++ compiler") -> None:
+    """Run a compiler; what it says against ``source`` is the error."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DovetailError(f"the C++ compiler refused {source}:\n{done.stderr[:4000]}")
+        raise DovetailError(f"{name} refused {source}:\n{done.stderr[:4000]}")

@@ -197,6 +197,8 @@ class Program:
     updates: dict[int, int] = field(default_factory=dict)
     #: The layout that each input is expected to have.
     given: dict[str, Layout] = field(default_factory=dict)
+    #: Where it runs, and where its buffers are: cpu or cuda.
+    target: str = "cpu"
 
     def __str__(self) -> str:
         from dovetail.compiler.groups.show import text

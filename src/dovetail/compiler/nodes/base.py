@@ -10,16 +10,7 @@ import torch
 
 from dovetail.errors import DovetailError
 
-__all__ = ["Call", "NodeSpec", "Operand", "is_symbolic"]
-
-
-def is_symbolic(value: Any) -> bool:
-    """Whether a number is an expression of SymPy, which need not be loaded to ask.
-
-    >>> is_symbolic(3)
-    False
-    """
-    return hasattr(value, "free_symbols")
+__all__ = ["Call", "NodeSpec", "Operand"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +51,8 @@ class Call:
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand | None, ...]
     attributes: Mapping[str, Any]
+    #: Where its arrays are: cpu or cuda.
+    target: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -75,17 +68,25 @@ class NodeSpec:
         if implementation not in self.implementations:
             known = ", ".join(self.implementations)
             return f"{self.key} has no implementation '{implementation}': {known}"
+        if implementation == "native" and call.target == "cuda":
+            return "dovetail's core computes in host memory"
         why = self.refusals.get(implementation)
         return why(call) if why else None
 
     def choose(self, call: Call, implementation: str | None = None) -> str:
         """The implementation asked for, or the first that can compute this call."""
-        asked = self.implementations if implementation is None else (implementation,)
+        asked = self._ordered(call) if implementation is None else (implementation,)
         reasons = {name: self.refusal(call, name) for name in asked}
         for name, reason in reasons.items():
             if reason is None:
                 return name
         raise DovetailError("; ".join(f"{name}: {why}" for name, why in reasons.items()))
+
+    def _ordered(self, call: Call) -> Sequence[str]:
+        """Preferred first; on a GPU what asks Python comes after what is generated."""
+        if call.target == "cpu":
+            return self.implementations
+        return sorted(self.implementations, key=lambda name: name == "native-op")
 
     def add(
         self,
@@ -102,7 +103,8 @@ class NodeSpec:
         default. Without ``implementation`` it is the first that can compute this call. The state's
         newest access node of an array is read, and written unless the same call reads it.
         """
-        from dovetail.compiler.nodes.operator import add_operator
+        from dovetail.compiler.nodes.operator import add_operator, target_of
 
-        call = Call(self.key, tuple(inputs), tuple(outputs), dict(attributes))
+        target = target_of(sdfg, (*inputs, *outputs))
+        call = Call(self.key, tuple(inputs), tuple(outputs), dict(attributes), target)
         return add_operator(state, sdfg, call, self.choose(call, implementation))

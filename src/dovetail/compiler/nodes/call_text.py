@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import sympy
 import torch
 
 from dovetail.compiler.engine import load_dace
-from dovetail.compiler.nodes.base import Call, Operand, is_symbolic
+from dovetail.compiler.nodes.base import Call, Operand
 from dovetail.errors import DovetailError
 
 __all__ = ["read_call", "write_call"]
@@ -31,6 +32,7 @@ def write_call(call: Call) -> str:
             "inputs": [_operand(o) for o in call.inputs],
             "outputs": [_operand(o) for o in call.outputs],
             "attributes": {name: _plain(v) for name, v in call.attributes.items()},
+            "target": call.target,
         }
     )
 
@@ -43,6 +45,7 @@ def read_call(text: str) -> Call:
         tuple(_read_operand(o) for o in read["inputs"]),
         tuple(_read_operand(o) for o in read["outputs"]),
         {name: _value(v) for name, v in read["attributes"].items()},
+        read["target"],
     )
 
 
@@ -72,7 +75,7 @@ def _plain(value: Any) -> Any:
         return {"torch": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"device": str(value)}
-    if is_symbolic(value):
+    if isinstance(value, sympy.Basic):
         return int(value) if value.is_Integer else {"symbolic": str(value)}
     raise DovetailError(f"a node cannot hold {value!r}, a {type(value).__name__}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from dovetail.compiler.nodes.call_text import read_call, write_call
 dace = load_dace()
 library = dace.library
 
-__all__ = ["Operator", "add_operator", "declare", "expands", "tasklet"]
+__all__ = ["Operator", "add_operator", "declare", "expands", "target_of", "tasklet"]
 
 _Expansion = Callable[["Operator", Any, Any], Any]
 
@@ -67,9 +67,8 @@ def add_operator(state: Any, sdfg: Any, call: Call, implementation: str) -> Any:
     pointer = dace.dtypes.pointer
     ins = _connectors(call.inputs, "__in")
     outs = _connectors(call.outputs, "__out")
-    renamed = Call(
-        call.key, _renamed(call.inputs, ins), _renamed(call.outputs, outs), call.attributes
-    )
+    inputs, outputs = _renamed(call.inputs, ins), _renamed(call.outputs, outs)
+    renamed = replace(call, inputs=inputs, outputs=outputs)
     node = Operator(
         renamed,
         inputs={c: pointer(sdfg.arrays[data].dtype) for data, c in ins.items()},
@@ -87,6 +86,13 @@ def add_operator(state: Any, sdfg: Any, call: Call, implementation: str) -> Any:
     return node
 
 
+def target_of(sdfg: Any, operands: Iterable[Operand | None]) -> str:
+    """Where a call runs: where its arrays are."""
+    on_device = dace.StorageType.GPU_Global
+    storages = (sdfg.arrays[o.data].storage for o in operands if o is not None)
+    return "cuda" if any(storage == on_device for storage in storages) else "cpu"
+
+
 def tasklet(node: Operator, code: str) -> Any:
     """A C++ tasklet in the place of ``node``."""
     return dace.nodes.Tasklet(
@@ -98,12 +104,12 @@ def tasklet(node: Operator, code: str) -> Any:
     )
 
 
-def declare(sdfg: Any, text: str) -> None:
-    """Put C++ declarations at the top of the generated file, once."""
+def declare(sdfg: Any, text: str, where: str = "frame") -> None:
+    """Put C++ declarations at the top of the generated file, once; "cuda": of that with kernels."""
     while sdfg.parent_sdfg is not None:
         sdfg = sdfg.parent_sdfg
-    if text not in str(sdfg.global_code["frame"].as_string if "frame" in sdfg.global_code else ""):
-        sdfg.append_global_code(f"{text}\n", "frame")
+    if text not in str(sdfg.global_code[where].as_string if where in sdfg.global_code else ""):
+        sdfg.append_global_code(f"{text}\n", where)
 
 
 def _connectors(operands: tuple[Operand | None, ...], prefix: str) -> dict[str, str]:

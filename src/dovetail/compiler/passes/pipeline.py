@@ -10,13 +10,15 @@ from typing import Any
 from torch import fx
 
 from dovetail.compiler.groups.model import Program
-from dovetail.compiler.identity import identity_of
 from dovetail.errors import DovetailError, unknown
 
-__all__ = ["STAGES", "Pass", "Pipeline", "default_passes"]
+__all__ = ["STAGES", "TARGETS", "Pass", "Pipeline", "default_passes"]
 
 #: What a pass is given and gives back: an FX graph, a program of groups, or an SDFG.
 STAGES = ("post_capture", "post_autodiff", "groups", "sdfg", "pre_codegen")
+
+#: Where a program can run.
+TARGETS = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Pass:
     name: str
     stage: str
     run: Callable[[Any], Any]
+    #: Where it may run: what it makes holds on the CPU, unless it says more.
+    targets: tuple[str, ...] = ("cpu",)
 
 
 @dataclass
@@ -43,7 +47,11 @@ class Pipeline:
     @property
     def identity(self) -> list[str]:
         """What tells the libraries of two pipelines apart."""
-        return [f"{p.stage}:{p.name}:{identity_of(p.run)}" for p in self.passes]
+        return [f"{p.stage}:{p.name}:{getattr(p.run, '__qualname__', p.run)}" for p in self.passes]
+
+    def on(self, target: str) -> Pipeline:
+        """The passes that may run on ``target``; their seconds are counted together."""
+        return Pipeline([p for p in self.passes if target in p.targets], self.seconds)
 
     def without(self, *names: str) -> Pipeline:
         """The same, but for the passes ``names``."""
@@ -61,7 +69,7 @@ class Pipeline:
         if before is not None and before not in self.names:
             raise unknown("pass", before, self.names)
         place = len(self.passes) if before is None else self.names.index(before)
-        made = [*self.passes[:place], Pass(name, stage, run), *self.passes[place:]]
+        made = [*self.passes[:place], Pass(name, stage, run, TARGETS), *self.passes[place:]]
         return Pipeline(made)
 
     def run(self, stage: str, subject: Any) -> Any:
@@ -101,20 +109,23 @@ def default_passes() -> Pipeline:
         padding,
     )
 
-    on_graphs = (
+    on_any_graph = (
         constants.freeze_parameters,
         constants.fold_constants,
         padding.fold_padding,
         batch_norm.fold_batch_norm,
+    )
+    on_host_graph = (
         channels_last.channels_last,
         epilogues.fuse_epilogues,
         packed.pack_weights,
     )
-    on_groups = (in_place.update_in_place, dead.drop_unused)
     return Pipeline(
         [
-            *(Pass(run.__name__, "post_capture", run) for run in on_graphs),
-            *(Pass(run.__name__, "groups", run) for run in on_groups),
+            *(Pass(run.__name__, "post_capture", run, TARGETS) for run in on_any_graph),
+            *(Pass(run.__name__, "post_capture", run) for run in on_host_graph),
+            Pass("update_in_place", "groups", in_place.update_in_place),
+            Pass("drop_unused", "groups", dead.drop_unused, TARGETS),
         ]
     )
 

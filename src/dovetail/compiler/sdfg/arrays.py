@@ -15,7 +15,7 @@ from dovetail.errors import DovetailError
 
 dace = load_dace()
 
-__all__ = ["dtype_of", "element", "index_code", "span", "symbol"]
+__all__ = ["digit", "dtype_of", "element", "index_code", "span", "symbol"]
 
 _TYPES = {
     torch.float64: dace.float64,
@@ -66,6 +66,18 @@ def _position(strides: Sequence[Dim], offset: Dim, index: Sequence[Any]) -> Any:
         if stride != 0:
             made = made + _sized(stride) * place
     return made
+
+
+def digit(number: Any, step: Any, count: Any, *, first: bool) -> Any:
+    """``number // step % count`` of a number that is not negative; no remainder for the ``first``
+    digit, which has none before it.
+
+    >>> digit(symbol("p"), 3, 4, first=True)
+    int_floor(p, 3)
+    """
+    floor = dace.symbolic.int_floor
+    place = number if step == 1 else floor(number, step)
+    return place if first else place - floor(number, step * count) * count
 
 
 def element(access: Access, index: Sequence[Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dovetail.compiler.groups.layout import Dim
 from dovetail.compiler.groups.model import Loops, Statement
+from dovetail.compiler.nodes.pure.body import BLOCK
 from dovetail.compiler.sdfg.arrays import element, symbol
 from dovetail.compiler.sdfg.nest import nested
 from dovetail.compiler.sdfg.scope import Scope, make_map
@@ -31,14 +32,19 @@ def _size(shape: tuple[Dim, ...]) -> Dim:
     return made
 
 
-def emit_elementwise(state: Any, group: Loops, sizes: Mapping[str, Dim], label: str) -> None:
-    """One map over the group's shape, a tasklet per statement."""
+def emit_elementwise(
+    state: Any, group: Loops, sizes: Mapping[str, Dim], label: str, *, device: bool = False
+) -> None:
+    """One map over the group's shape, a tasklet per statement; on a GPU a thread per element."""
     loops = nested(group)
     shape = loops.shape or (1,)
     params = [f"i{d}" for d in range(len(shape) - 1)] + ["v"]
-    parallel = is_large(group)
-    entry, exit_ = make_map(label, params, [(0, extent) for extent in shape], parallel)
-    if parallel:
+    large = is_large(group)
+    schedule = "GPU_Device" if device else "CPU_Multicore" if large else "Sequential"
+    entry, exit_ = make_map(label, params, [(0, extent) for extent in shape], schedule)
+    if device:
+        entry.map.gpu_block_size = [BLOCK]
+    elif large:
         entry.map.collapse = max(len(shape) - 1, 1)
     index = [symbol(p) for p in params][: len(loops.shape)]
     scope = Scope(state, sizes, (entry, exit_), index)

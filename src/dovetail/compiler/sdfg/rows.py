@@ -23,7 +23,7 @@ from dovetail.compiler.sdfg.nest import nested
 from dovetail.compiler.sdfg.phases import Pass, passes, reread
 from dovetail.compiler.sdfg.scope import Scope, make_map
 
-__all__ = ["emit_rows"]
+__all__ = ["COMBINE", "Loop", "Rows", "emit_rows"]
 
 #: Partial sums of a row: two vectors of the widest machines.
 LANES = 32
@@ -32,7 +32,7 @@ WIDTH = 64
 #: Elements of a row that are kept on the stack for later passes.
 KEPT = 4096
 
-_COMBINE = {
+COMBINE = {
     "sum": "lambda a, b: a + b",
     "prod": "lambda a, b: a * b",
     "max": "lambda a, b: dv_max(a, b)",
@@ -53,21 +53,23 @@ def _identity(kind: str, dtype: torch.dtype) -> str:
 
 def emit_rows(state: Any, group: Loops, sizes: Mapping[str, Dim], label: str) -> None:
     """One map over rows, or blocks of rows, and inside it a map per pass."""
-    _Rows(state, nested(group), dict(sizes), label).emit()
+    Rows(state, nested(group), dict(sizes), label).emit()
 
 
 @dataclass
-class _Loop:
+class Loop:
     """One sequential map over the elements of a row: parameters, ranges, and the index."""
 
     params: list[str]
-    ranges: list[tuple[Any, Any]]
+    ranges: list[tuple[Any, ...]]
     index: list[Any]
     #: Which partial sum an element belongs to.
     lane: Any
 
 
-class _Rows:
+class Rows:
+    """The maps of one row reduction."""
+
     def __init__(self, state: Any, group: Loops, sizes: dict[str, Dim], label: str) -> None:
         self.state, self.group, self.sizes, self.label = state, group, sizes, label
         self.inner = len(group.shape) - 1
@@ -88,7 +90,8 @@ class _Rows:
         if not params:
             params, ranges = ["k"], [(0, 1)]
         parallel = is_large(self.group) and ranges != [(0, 1)]
-        nodes = make_map(self.label, params, ranges, parallel)
+        schedule = "CPU_Multicore" if parallel else "Sequential"
+        nodes = make_map(self.label, params, ranges, schedule)
         if parallel:
             nodes[0].map.collapse = len(params)
         if not self.lane_reduced:
@@ -157,7 +160,7 @@ class _Rows:
             return 1
         return next((n for n in (LANES, LANES // 2, LANES // 4) if extent >= 2 * n), 1)
 
-    def _loops(self, lanes: int, sums: bool) -> list[_Loop]:
+    def _loops(self, lanes: int, sums: bool) -> list[Loop]:
         """The maps of one pass: with several lanes, whole blocks and then what is left."""
         outer = [d for d, r in enumerate(self.group.reduced) if r and d != self.inner]
         params = [f"r{d}" for d in outer]
@@ -166,28 +169,26 @@ class _Rows:
         for d in outer:
             index[d] = symbol(f"r{d}")
         if not self.lane_reduced:
-            whole = _Loop([*params, "v"], [*ranges, (0, self._block())], index, symbol("v"))
+            whole = Loop([*params, "v"], [*ranges, (0, self._block())], index, symbol("v"))
             return [whole]
         extent = _sized(self.group.shape[self.inner])
         if lanes == 1:
             name = "u" if sums else "v"
             index[self.inner] = symbol(name)
-            return [_Loop([*params, name], [*ranges, (0, extent)], index, 0)]
+            return [Loop([*params, name], [*ranges, (0, extent)], index, 0)]
         blocks = extent // lanes
         inside, left = list(index), list(index)
         inside[self.inner] = symbol("j") * lanes + symbol("v")
         left[self.inner] = symbol("u")
-        found = [
-            _Loop([*params, "j", "v"], [*ranges, (0, blocks), (0, lanes)], inside, symbol("v"))
-        ]
+        found = [Loop([*params, "j", "v"], [*ranges, (0, blocks), (0, lanes)], inside, symbol("v"))]
         if blocks * lanes != extent:
-            found.append(_Loop([*params, "u"], [*ranges, (blocks * lanes, extent)], left, 0))
+            found.append(Loop([*params, "u"], [*ranges, (blocks * lanes, extent)], left, 0))
         return found
 
     def _walk(
         self,
         one: Pass,
-        loop: _Loop,
+        loop: Loop,
         sums: Mapping[str, str],
         kept: Mapping[str, Access],
         extra: Mapping[str, Access],
@@ -207,7 +208,7 @@ class _Rows:
                 body.append(_load(reduction, source))
                 source = body[-1].name
             combined = _at(sums[reduction.name], loop.lane)
-            combined.wcr = _COMBINE[reduction.kind]
+            combined.wcr = COMBINE[reduction.kind]
             stores[source].append(combined)
         scope.emit(reread(body, dict(kept), set(stores)), stores)
         scope.attach()
@@ -255,7 +256,7 @@ class _Rows:
         lane = Access(array, (1,), 0, reduction.dtype)
         scope.index = [symbol("u")]
         combined = _at(result, 0)
-        combined.wcr = _COMBINE[reduction.kind]
+        combined.wcr = COMBINE[reduction.kind]
         fold = Statement("fold", "{0}", (lane,), reduction.dtype, True, reduction.origin, 1)
         scope.emit([fold], {"fold": [combined]})
         self._publish(reduction.name, self.outer.local[result], reduction.dtype)
@@ -263,7 +264,7 @@ class _Rows:
     # -- parts ----------------------------------------------------------------------------------
 
     def _scope(
-        self, kind: str, params: list[str], ranges: list[tuple[Any, Any]], index: list[Any]
+        self, kind: str, params: list[str], ranges: list[tuple[Any, ...]], index: list[Any]
     ) -> Scope:
         nodes = make_map(f"{self.label}_{kind}", params, ranges)
         scope = Scope(self.state, self.sizes, nodes, index, self.outer)

@@ -18,12 +18,14 @@ Operand = str | Access | Index
 
 
 def make_map(
-    label: str, params: Sequence[str], ranges: Sequence[tuple[Any, Any]], parallel: bool = False
+    label: str,
+    params: Sequence[str],
+    ranges: Sequence[tuple[Any, ...]],
+    schedule: str = "Sequential",
 ) -> tuple[Any, Any]:
-    """The entry and exit of a map over ``first <= parameter < end``."""
-    subset = dace.subsets.Range([(first, end - 1, 1) for first, end in ranges])
-    schedule = dace.ScheduleType.CPU_Multicore if parallel else dace.ScheduleType.Sequential
-    made = dace.nodes.Map(label, list(params), subset, schedule=schedule)
+    """The entry and exit of a map over ``first <= parameter < end``, by a third number or ones."""
+    subset = dace.subsets.Range([(r[0], r[1] - 1, r[2] if len(r) > 2 else 1) for r in ranges])
+    made = dace.nodes.Map(label, list(params), subset, schedule=dace.ScheduleType[schedule])
     return dace.nodes.MapEntry(made), dace.nodes.MapExit(made)
 
 

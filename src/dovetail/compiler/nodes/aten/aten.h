@@ -3,6 +3,7 @@
 #define DOVETAIL_ATEN_H
 #include <cstdint>
 #include <cstring>
+#include <dlfcn.h>
 #include <initializer_list>
 #include <memory>
 #include <stdexcept>
@@ -14,6 +15,7 @@ struct StableListOpaque;
 struct StringOpaque;
 using AtenTensorHandle = AtenTensorOpaque*;
 int32_t aoti_torch_device_type_cpu();
+int32_t aoti_torch_device_type_cuda();
 int32_t aoti_torch_layout_strided();
 int32_t aoti_torch_dtype_bool();
 int32_t aoti_torch_dtype_uint8();
@@ -96,12 +98,34 @@ private:
   AtenTensorHandle handle_;
 };
 
+#ifdef DOVETAIL_ON_DEVICE
+#ifndef DOVETAIL_DEVICE_LIBRARY
+#define DOVETAIL_DEVICE_LIBRARY "libtorch_cuda.so"
+#define DOVETAIL_DEVICE_PREFIX "aoti_torch_cuda_"
+#endif
+// A function of torch's library for GPUs, which this process has loaded: it is not linked with, so
+// that a program is compiled with any torch.
+template <class Function> Function on_device(const char* name) {
+  const std::string symbol = std::string(DOVETAIL_DEVICE_PREFIX) + name;
+  void* const library = dlopen(DOVETAIL_DEVICE_LIBRARY, RTLD_NOW | RTLD_NOLOAD);
+  void* const found = library ? dlsym(library, symbol.c_str()) : nullptr;
+  if (!found)
+    throw std::runtime_error("this torch lacks " + symbol);
+  return reinterpret_cast<Function>(found);
+}
+#endif
+
 inline AtenTensorHandle view(const void* data, int32_t dtype, std::initializer_list<int64_t> sizes,
                              std::initializer_list<int64_t> strides) {
   AtenTensorHandle made = nullptr;
-  check(aoti_torch_create_tensor_from_blob(
-            const_cast<void*>(data), static_cast<int64_t>(sizes.size()), sizes.begin(),
-            strides.begin(), 0, dtype, aoti_torch_device_type_cpu(), 0, &made),
+#ifdef DOVETAIL_ON_DEVICE
+  const int32_t device = aoti_torch_device_type_cuda(), number = dovetail_device;
+#else
+  const int32_t device = aoti_torch_device_type_cpu(), number = 0;
+#endif
+  check(aoti_torch_create_tensor_from_blob(const_cast<void*>(data),
+                                           static_cast<int64_t>(sizes.size()), sizes.begin(),
+                                           strides.begin(), 0, dtype, device, number, &made),
         "a view of an array");
   return made;
 }

@@ -51,8 +51,11 @@ _WEIGHTED = {f"dovetail.{name}.default" for name in _LAYERS}
 
 
 def _kept(call: Call) -> tuple[list[str], str] | None:
-    """A weight as the same tensor for as long as it does not change: eager kernels pack it once."""
-    weight = call.inputs[1] if call.key in _WEIGHTED else None
+    """A weight as the same tensor for as long as it does not change: eager kernels pack it once.
+
+    Only in host memory: whether it changes is read from its bytes.
+    """
+    weight = call.inputs[1] if call.key in _WEIGHTED and call.target == "cpu" else None
     if weight is None or not weight.contiguous or weight.dtype not in (torch.float32,):
         return None
     start = f"{weight.data} + {number(weight.offset)}"

@@ -41,6 +41,8 @@ def _fits(operands: tuple[Operand | None, ...]) -> bool:
 
 def fused_refusal(call: Call) -> str | None:
     """Why oneDNN cannot compute this call; None where it can."""
+    if call.target == "cuda":
+        return "oneDNN computes in host memory"
     if not torch.backends.mkldnn.is_available():
         return "this torch has no oneDNN"
     x, weight = (call.inputs[0], call.inputs[2 if call.key == _BINARY else 1])

@@ -25,5 +25,11 @@ def product_code(call: Call) -> str:
     tensors = [output, *(o for o in call.inputs if o is not None)]
     lines = [f"dovetail_aten::Tensor t{i}({view(o)});" for i, o in enumerate(tensors)]
     names = ", ".join([*(f"t{i}" for i in range(len(tensors))), *constants])
-    lines.append(f'dovetail_aten::check({PRODUCTS[call.key]}({names}), "{call.key}");')
+    function = PRODUCTS[call.key]
+    if call.target == "cuda":
+        name = function.removeprefix("aoti_torch_cpu_")
+        found = f'dovetail_aten::on_device<decltype(&{function})>("{name}")'
+        lines.append(f"static const auto product = {found};")
+        function = "product"
+    lines.append(f'dovetail_aten::check({function}({names}), "{call.key}");')
     return "\n".join(lines)

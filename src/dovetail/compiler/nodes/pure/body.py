@@ -14,6 +14,9 @@ from dovetail.compiler.nodes.operator import Operator
 
 __all__ = ["Body", "Tensor"]
 
+#: Threads of a block of a GPU.
+BLOCK = 256
+
 dace = load_dace()
 Indices = Sequence[Any]
 
@@ -58,7 +61,7 @@ class Body:
     """The nested SDFG of a node, its arrays those of the state, named as the connectors."""
 
     def __init__(self, node: Operator, state: Any, sdfg: Any) -> None:
-        self.call = node.call
+        self.call, self.outer = node.call, sdfg
         self.sdfg = dace.SDFG(f"{node.name.replace('.', '_')}_pure")
         for edge in (*state.in_edges(node), *state.out_edges(node)):
             outer = sdfg.arrays[edge.data.data]
@@ -66,6 +69,7 @@ class Body:
             inner = copy.deepcopy(outer)
             inner.transient = False
             self.sdfg.add_datadesc(connector, inner)
+        self.on_device = self.call.target == "cuda"
         self.inputs = [self._tensor(o) for o in self.call.inputs]
         self.outputs = [self._tensor(o) for o in self.call.outputs]
         self._last: Any = None
@@ -95,7 +99,9 @@ class Body:
         for n in reversed(shape):
             strides.insert(0, size)
             size = size * n
-        data, _ = self.sdfg.add_transient(name, (size,), dtype, find_new_name=True)
+        kinds = dace.StorageType
+        storage = kinds.GPU_Global if self.on_device else kinds.Default
+        data, _ = self.sdfg.add_transient(name, (size,), dtype, storage=storage, find_new_name=True)
         return Tensor(data, tuple(shape), tuple(strides))
 
     def state(self, name: str) -> Any:
@@ -115,9 +121,16 @@ class Body:
         writes: Mapping[str, Any],
     ) -> None:
         """``code`` for every point of ``ranges``."""
-        self.state(name).add_mapped_tasklet(
+        _, entry, _ = self.state(name).add_mapped_tasklet(
             name, _ranges(ranges), dict(reads), code, dict(writes), external_edges=True
         )
+        self._place(entry)
+
+    def _place(self, entry: Any) -> None:
+        """On a GPU, a map is a kernel with a thread for each point."""
+        if self.on_device:
+            entry.map.schedule = dace.ScheduleType.GPU_Device
+            entry.map.gpu_block_size = [BLOCK]
 
     def sums(
         self,
@@ -145,6 +158,7 @@ class Body:
         )
         whole = f"{total}[0]"
         entry, exit_ = state.add_map(name, _ranges(ranges))
+        self._place(entry)
         inner, out = state.add_map("over", _ranges(over), schedule=dace.ScheduleType.Sequential)
         first = state.add_tasklet("start", {}, {"__s": None}, f"__s = {start}")
         before, after = state.add_access(total), state.add_access(total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from dovetail.accumulators import IntAccumulator
 from dovetail.arithmetic import Arithmetic
 from dovetail.compiler.engine import load_dace
 from dovetail.compiler.nodes.native.layers import geometry_of
+from dovetail.compiler.nodes.operator import declare
 from dovetail.compiler.nodes.pure.body import Body, Tensor
 from dovetail.compiler.nodes.pure.casts import codes, own_scale
 from dovetail.compiler.nodes.pure.convolution import placed
@@ -93,11 +95,27 @@ def _product(body: Body, rule: Arithmetic) -> str:
     if mul.bits is None:
         return "__v = dace.int64(__a) * dace.int64(__w)"
     table = np.asarray(mul.table().numpy(), dtype=np.int32)
-    name = "products_of_codes"
-    body.sdfg.add_constant(name, table.ravel(), dace.data.Array(dace.int32, (table.size,)))
     first, second = (1 << bits for bits in mul.bits)
     place = f"(dace.int64(__a) & {first - 1}) * {second} + (dace.int64(__w) & {second - 1})"
+    if body.on_device:
+        return f"__v = dace.int64({_device_table(body, table)}({place}))"
+    name = "products_of_codes"
+    body.sdfg.add_constant(name, table.ravel(), dace.data.Array(dace.int32, (table.size,)))
     return f"__v = dace.int64({name}[{place}])"
+
+
+def _device_table(body: Body, table: np.ndarray) -> str:
+    """A function that reads the table, which lies in the memory of the GPU once."""
+    low, high = int(table.min()), int(table.max())
+    kind = next(b for b in (8, 16, 32) if -(1 << (b - 1)) <= low and high < 1 << (b - 1))
+    name = f"dv_product_{hashlib.sha256(table.tobytes()).hexdigest()[:12]}"
+    values = ",".join(map(str, table.ravel().tolist()))
+    text = (
+        f"__device__ const int{kind}_t {name}_of[{table.size}] = {{{values}}};\n"
+        f"__device__ inline int32_t {name}(int64_t i) {{ return {name}_of[i]; }}\n"
+    )
+    declare(body.outer, text, "cuda")
+    return name
 
 
 def _accumulated(acc: Any) -> tuple[str, str]:
