@@ -10,7 +10,7 @@ import numpy as np
 
 from dovetail.formats.base import BlockFormat
 from dovetail.formats.block import PowerScaled
-from dovetail.formats.reference.elements import floor_log2, round_value
+from dovetail.formats.reference.elements import floor_log2, round_value, two_to
 from dovetail.formats.scaled import E4M3, ScaledBlock
 
 __all__ = ["block_parts", "round_block", "shared_exponent", "tensor_scale"]
@@ -31,14 +31,14 @@ def shared_exponent(largest: Fraction, fmt: PowerScaled) -> int:
     if fmt.mode == "RCEIL":
         ratio = largest / Fraction(fmt.element.max)
         exponent = floor_log2(ratio)
-        exponent += Fraction(2) ** exponent < ratio
+        exponent += two_to(exponent) < ratio
     else:
         if fmt.mode == "EVEN":
-            step = Fraction(2) ** (floor_log2(largest) - fmt.mantissa_bits)
+            step = two_to(floor_log2(largest) - fmt.mantissa_bits)
             largest = math.floor(largest / step + Fraction(1, 2)) * step
         exponent = floor_log2(largest)
         if fmt.mode == "CEIL":
-            exponent += Fraction(2) ** exponent < largest
+            exponent += two_to(exponent) < largest
         exponent -= fmt.element.emax
     return max(lowest, min(highest, exponent))
 
@@ -74,7 +74,7 @@ def block_parts(
     """
     largest, words = max((abs(v) for v in block), default=0.0), [0] * len(block)
     if isinstance(fmt, PowerScaled):
-        scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
+        scale = two_to(shared_exponent(Fraction(largest), fmt))
         return _elements(block, fmt, words, scale), scale
     with np.errstate(all="ignore"):
         parts, s = _by_number(block, fmt, words, wide, g, largest)
@@ -84,7 +84,7 @@ def block_parts(
 def _by_power(
     block: list[float], fmt: PowerScaled, words: list[int], largest: float
 ) -> list[float]:
-    scale = Fraction(2) ** shared_exponent(Fraction(largest), fmt)
+    scale = two_to(shared_exponent(Fraction(largest), fmt))
     parts = _elements(block, fmt, words, scale)
     return [p if p == 0 else float(Fraction(p) * scale) for p in parts]
 

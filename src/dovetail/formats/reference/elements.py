@@ -1,8 +1,8 @@
 """What a cast of one value means: exact arithmetic on Python numbers.
 
-An element format gives the two of its values next to ``x`` (with the exponent range unbounded
-upwards), one function chooses between them by the rounding mode, and saturation comes last, as in
-IEEE P3109.
+An element format says where ``x`` lies between the two of its values next to it (with the exponent
+range unbounded upwards), one function chooses between them by the rounding mode, and saturation
+comes last, as in IEEE P3109.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
 from dovetail.formats.base import ElementFormat
@@ -18,21 +19,21 @@ from dovetail.formats.fixed import FixedFormat
 from dovetail.formats.floating import FloatFormat
 from dovetail.formats.rounding import Rounding
 
-__all__ = ["floor_log2", "round_value"]
+__all__ = ["floor_log2", "round_value", "two_to"]
 
 
-class Neighbours(NamedTuple):
-    """``low <= x < high`` next to each other; where x lies relative to the boundary between them.
+class Between(NamedTuple):
+    """Where x lies between two neighbours, ``low < x < high``.
 
-    ``side`` is -1, 0 (a tie) or 1; ``odd`` the parity of low's code; ``away`` whether
-    high is the one farther from zero; ``share`` how far x is on the way from the other one to it.
+    ``side`` of the boundary between them: -1, 0 (a tie) or 1; ``odd`` is the parity of low's code;
+    ``away`` whether high is the one farther from zero; ``part / whole`` how far x is on the way
+    from the one nearer to zero to the other.
     """
 
-    low: Fraction
-    high: Fraction
     side: int
     odd: bool
-    share: Fraction
+    part: int
+    whole: int
     away: bool = True
 
 
@@ -52,45 +53,52 @@ def round_value(x: float | Fraction, fmt: ElementFormat, random: int = 0) -> flo
     return _round_by_book(x, fmt, random)
 
 
-def _choose(x: Fraction, near: Neighbours, mode: Rounding, negative: bool, random: int) -> Fraction:
-    """The neighbour that ``x`` becomes; ``negative`` is the sign of the value x stands for."""
-    if x == near.low:
-        return near.low
+def _goes_up(x: Between, mode: Rounding, negative: bool, random: int) -> bool:
+    """Whether x becomes its upper neighbour; ``negative`` is the sign of the value x stands for."""
     name = mode.name
     if name == "NearestTiesToEven":
-        up = near.side > 0 or (near.side == 0 and near.odd)
-    elif name == "NearestTiesToAway":
-        up = near.side > 0 or (near.side == 0 and near.away)
-    elif name == "TowardZero":
-        up = not near.away
-    elif name == "TowardPositive":
-        up = near.away != negative
-    elif name == "TowardNegative":
-        up = near.away == negative
-    elif name == "ToOdd":
-        up = not near.odd
-    else:
-        r = random >> (32 - mode.bits)
-        one = 1 << (mode.bits + 1)
-        up = (math.floor(near.share * one) + 2 * r + 1 >= one) == near.away
-    return near.high if up else near.low
+        return x.side > 0 or (x.side == 0 and x.odd)
+    if name == "NearestTiesToAway":
+        return x.side > 0 or (x.side == 0 and x.away)
+    if name == "TowardZero":
+        return not x.away
+    if name == "TowardPositive":
+        return x.away != negative
+    if name == "TowardNegative":
+        return x.away == negative
+    if name == "ToOdd":
+        return not x.odd
+    r = random >> (32 - mode.bits)
+    one = 1 << (mode.bits + 1)
+    return (x.part * one // x.whole + 2 * r + 1 >= one) == x.away
 
 
-def _side(x: Fraction, boundary: Fraction) -> int:
+def _side(x: Fraction | int, boundary: Fraction | int) -> int:
     return (x > boundary) - (x < boundary)
 
 
-def _on_grid(x: Fraction, step: Fraction) -> Neighbours:
-    """The multiples of ``step`` around ``x >= 0``; the parity is the multiple's."""
-    k = math.floor(x / step)
-    low, high = k * step, (k + 1) * step
-    return Neighbours(low, high, _side(x, (low + high) / 2), k % 2 == 1, x / step - k)
+def _on_grid(x: Fraction, unit: int) -> tuple[int, Between | None]:
+    """The multiple of ``2**unit`` below ``x >= 0``, and where x lies above it: None if x is it."""
+    ratio = x / two_to(unit)
+    whole = ratio.denominator
+    low, part = divmod(ratio.numerator, whole)
+    return low, Between(_side(2 * part, whole), low % 2 == 1, part, whole) if part else None
+
+
+@cache
+def two_to(exponent: int) -> Fraction:
+    """``2**exponent``, exactly.
+
+    >>> two_to(-3)
+    Fraction(1, 8)
+    """
+    return Fraction(2) ** exponent
 
 
 def floor_log2(x: Fraction) -> int:
     """``floor(log2 x)`` of a positive x, exactly."""
     guess = x.numerator.bit_length() - x.denominator.bit_length()
-    return guess if Fraction(2) ** guess <= x else guess - 1
+    return guess if two_to(guess) <= x else guess - 1
 
 
 def _negative(x: float | Fraction) -> bool:
@@ -108,15 +116,18 @@ def _round_float(x: float | Fraction, fmt: FloatFormat, random: int) -> float:
         return sign * _overflow(fmt, negative, infinite=True)
     size = abs(Fraction(x))
     first = (1 if fmt.zero else 0) - fmt.offset
-    if size < Fraction(2) ** first and not fmt.zero:
+    if not fmt.zero and size < two_to(first):
         return fmt.min
-    if size == 0 or (size < Fraction(2) ** first and not fmt.subnormals):
+    if size == 0 or (not fmt.subnormals and size < two_to(first)):
         return sign * 0.0 if fmt.has_negative_zero else 0.0
     exponent = max(floor_log2(size), first)
-    near = _on_grid(size, Fraction(2) ** (exponent - fmt.mantissa))
-    if fmt.mantissa == 0:  # the parity of a power of two is that of its exponent's code
-        near = near._replace(odd=near.low > 0 and (exponent + fmt.offset) % 2 == 1)
-    chosen = _choose(size, near, fmt.rounding, negative, random)
+    unit = exponent - fmt.mantissa
+    multiple, between = _on_grid(size, unit)
+    if between is not None:
+        if fmt.mantissa == 0:  # the parity of a power of two is that of its exponent's code
+            between = between._replace(odd=multiple > 0 and (exponent + fmt.offset) % 2 == 1)
+        multiple += _goes_up(between, fmt.rounding, negative, random)
+    chosen = multiple * two_to(unit)
     over = chosen > Fraction(fmt.max)
     y = _overflow(fmt, negative, infinite=False) if over else float(chosen)
     return sign * y if y or fmt.has_negative_zero else 0.0
@@ -136,12 +147,13 @@ def _round_fixed(x: float | Fraction, fmt: FixedFormat, random: int) -> float:
     if isinstance(x, float) and math.isinf(x):
         return (fmt.min if x < 0 else fmt.max) if fmt.clamp else x
     negative, size = _negative(x), abs(Fraction(x))
-    near = _on_grid(size, Fraction(2) ** fmt.quantum)
-    y = _choose(size, near, fmt.rounding, negative, random)
-    y = -y if negative else y
+    multiple, between = _on_grid(size, fmt.quantum)
+    if between is not None:
+        multiple += _goes_up(between, fmt.rounding, negative, random)
+    multiple = -multiple if negative else multiple
     if fmt.clamp:
-        y = max(Fraction(fmt.min), min(Fraction(fmt.max), y))
-    return float(y)  # a Fraction's zero has no sign
+        multiple = max(fmt.lowest, min(fmt.highest, multiple))
+    return float(multiple * two_to(fmt.quantum))  # a Fraction's zero has no sign
 
 
 def _round_by_book(x: float | Fraction, fmt: CodebookFormat, random: int) -> float:
@@ -166,6 +178,6 @@ def _round_by_book(x: float | Fraction, fmt: CodebookFormat, random: int) -> flo
         away = fmt.mirrored or value >= 0
         share = (float(value) - low) / (high - low)
         share = share if away else 1 - share
-        near = Neighbours(Fraction(low), Fraction(high), side, i % 2 == 1, Fraction(share), away)
-        y = float(_choose(value, near, fmt.rounding, negative, random))
+        between = Between(side, i % 2 == 1, *share.as_integer_ratio(), away)
+        y = high if _goes_up(between, fmt.rounding, negative, random) else low
     return -y if negative and fmt.mirrored and y else y
