@@ -19,7 +19,7 @@ from dovetail.formats.quantization import quantize
 from dovetail.kernels import sum_library
 from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.realisation import using
-from gradient_models import applied, backward, given_range
+from gradient_models import Both, applied, backward, given_range
 from helpers import build, product_of, randn, random_table
 
 TABLE = random_table(7, -3000, 3000)
@@ -194,17 +194,6 @@ def test_a_transposed_convolution_is_a_plain_one_of_spread_pixels():
     _, (wx, ww) = backward(other(spread), spread, plain.weight)
     assert torch.equal(gx, wx[..., ::2, ::2])
     assert torch.equal(gw, ww.transpose(0, 1).flip(2, 3))
-
-
-class Both(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 3, 3, padding=1)
-        self.fc = nn.Linear(12, 4)
-
-    def forward(self, x):
-        y = torch.relu(self.conv(x)).flatten(1)
-        return torch.matmul(self.fc(y), torch.linspace(-1, 1, 8, dtype=x.dtype).reshape(4, 2))
 
 
 def emulated(mul="mul8s_1L12", dtype=torch.float32, fmt="int8"):
