@@ -11,8 +11,6 @@ namespace dv {
 
 namespace {
 
-int64_t code_value(uint8_t byte, bool is_signed) { return is_signed ? (int8_t)byte : byte; }
-
 // Outputs packed at a time: whole panels, and whole notes of what is occupied.
 constexpr int64_t CHUNK = PANEL;
 static_assert(PANEL % OCCUPIED == 0 && PANEL % 16 == 0);
@@ -85,10 +83,12 @@ void pack_factors(const Layout& l, const dv_multiplier& m, const Turned& codes, 
       for (int64_t r = 0; r < l.shape.rank; r++)
         kernels().recode(codes.at(i, t), l.group_channels, m.second + r * 256,
                          to + r * l.group_channels);
+      memset(to + l.shape.rank * l.group_channels, 0,
+             (size_t)(bytes - l.shape.rank * l.group_channels));
       uint8_t* noted = occupied + (n / OCCUPIED * l.taps + t) * l.steps();
       for (int64_t s = 0; s < l.steps(); s++)
         if (!noted[s])
-          noted[s] = std::any_of(to + s * step, to + (s + 1) * step, [](uint8_t x) { return x; });
+          noted[s] = kernels().any(to + s * step, step);
       if (l.shape.linear)
         spread(to, l.quads, out + n / PANEL * l.panel_bytes() + n % PANEL * 4);
     }
@@ -102,8 +102,11 @@ void pack_classes(const Layout& l, const dv_multiplier& m, const Turned& codes, 
   std::vector<uint8_t> line((size_t)bytes, 0);
   for (int64_t i = 0; i < outputs; i++) {
     const int64_t n = from + i;
-    for (int64_t t = 0; t < l.taps && !l.shape.linear; t++)
-      memcpy(out + (n * l.taps + t) * bytes, codes.at(i, t), (size_t)l.group_channels);
+    for (int64_t t = 0; t < l.taps && !l.shape.linear; t++) {
+      uint8_t* to = out + (n * l.taps + t) * bytes;
+      memcpy(to, codes.at(i, t), (size_t)l.group_channels);
+      memset(to + l.group_channels, 0, (size_t)(bytes - l.group_channels));
+    }
     for (int64_t j = 0; j < l.shape.lookups && l.shape.linear; j++) {
       kernels().recode(codes.row(i), l.group_channels, m.classes + j * 256, line.data());
       for (int64_t c = 0; c < bytes; c++) // beyond the channels, where rows have zeros
@@ -120,6 +123,20 @@ void pack_codes(const Layout& l, const Turned& codes, int64_t from, int64_t outp
   kernels().transpose(codes.row(0), l.depth, outputs, l.depth, out + from, l.packed_outputs);
 }
 
+// Zeros wherever no weight of a group is written: outputs that only fill up blocks, and notes.
+void clear_rest(const Layout& l, uint8_t* out) {
+  if (!l.by_factors) {
+    memset(out, 0, (size_t)l.group_bytes);
+    return;
+  }
+  const bool linear = l.shape.linear;
+  const int64_t line = l.weight_taps * l.quads * 4, class_line = l.weight_taps * l.class_quads * 4;
+  const int64_t used = linear ? l.group_outputs / PANEL * l.panel_bytes() : l.group_outputs * line;
+  memset(out + used, 0, (size_t)(l.factor_bytes - used));
+  const int64_t classes = l.factor_bytes + (linear ? 0 : l.group_outputs * class_line);
+  memset(out + classes, 0, (size_t)(l.group_bytes - classes));
+}
+
 } // namespace
 } // namespace dv
 
@@ -134,7 +151,10 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
   const dv::Layout layout(*shape);
   const uint8_t* bytes = static_cast<const uint8_t*>(codes);
   uint8_t* packed = static_cast<uint8_t*>(out);
-  memset(packed, 0, (size_t)layout.packed_bytes());
+  memset(packed, 0, (size_t)layout.header());
+  for (int64_t g = 0; g < shape->groups; g++)
+    dv::clear_rest(layout, packed + layout.packed_group(g));
+  memset(packed + layout.packed_group(shape->groups), 0, 64);
   int32_t* wsum = reinterpret_cast<int32_t*>(packed);
   int32_t* correction = wsum + shape->outputs;
   int32_t* by_tap = correction + shape->outputs;
@@ -142,12 +162,8 @@ int32_t dv_pack(const dv_shape* shape, const dv_multiplier* multiplier, const vo
   const bool any_constant =
       layout.by_factors && std::any_of(constant, constant + 256, [](int32_t x) { return x; });
   dv::parallel(shape->outputs, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n++) {
-      uint32_t sum = 0;
-      for (int64_t k = 0; k < layout.depth; k++)
-        sum += (uint32_t)dv::code_value(bytes[n * layout.depth + k], is_signed);
-      wsum[n] = (int32_t)sum;
-    }
+    for (int64_t n = begin; n < end; n++)
+      wsum[n] = (int32_t)dv::kernels().sum_codes(bytes + n * layout.depth, layout.depth, is_signed);
   });
   const int64_t chunks = (layout.group_outputs + dv::CHUNK - 1) / dv::CHUNK;
   dv::parallel(shape->groups * chunks, [&](int64_t begin, int64_t end) {

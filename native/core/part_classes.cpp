@@ -46,9 +46,10 @@ void Part::gather(int64_t group, int64_t lookup, const Stretch& s, int64_t row, 
   const int64_t first = s.quad * 4, end = std::min(first + s.quads * 4, l.group_channels);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t t = 0; t < s.taps; t++) {
+      const int64_t tap = l.weight_tap[(size_t)(s.tap + t)];
       const uint8_t* codes = l.shape.linear ? image.source + (row + i) * l.shape.channels
                                             : weights(group) + l.factor_bytes +
-                                                  ((row + i) * l.taps + s.tap + t) * width;
+                                                  ((row + i) * l.weight_taps + tap) * width;
       uint8_t* to = out + (t * s.quads * pitch + i) * 64;
       int64_t c = first;
       for (; c + 4 <= end; c += 4, to += pitch * 64)

@@ -22,10 +22,12 @@ int64_t part_size(const Layout& l) {
 }
 
 // Whether every product with this code is zero.
-bool is_silent(const dv_multiplier& m, int64_t rank, uint8_t code) {
+bool is_silent(const dv_multiplier& m, const dv_shape& s, uint8_t code) {
   for (int64_t w = 0; w < 256; w++) {
     uint32_t product = (uint32_t)m.constant[w];
-    for (int64_t r = 0; r < rank; r++) {
+    for (int64_t i = 0; i < s.lookups; i++)
+      product += (uint32_t)m.step[i] * m.entry[(i * 256 + w) * 16 + m.classes[i * 256 + code]];
+    for (int64_t r = 0; r < s.rank; r++) {
       const uint8_t g = m.first[r * 256 + code], h = m.second[r * 256 + w];
       product += (uint32_t)(m.second_unsigned ? (int8_t)g * h : g * (int8_t)h);
     }
@@ -35,14 +37,14 @@ bool is_silent(const dv_multiplier& m, int64_t rank, uint8_t code) {
   return true;
 }
 
-// The op without taps that read silent padding alone, where dot kernels do all of it.
+// The op without taps that read silent padding alone, where dot kernels do most of it.
 dv_shape needed(const dv_shape& s, const dv_multiplier& m, uint8_t pad,
                 std::array<int64_t, 3>& first) {
-  const bool dots = s.rank > 0 && s.lookups == 0 && !s.linear && s.channels > s.groups;
+  const bool dots = s.rank > 0 && !s.linear && s.channels > s.groups;
   if (!dots)
     return s;
   const dv_shape left = without_idle_taps(s, first);
-  if (std::equal(s.kernel, s.kernel + 3, left.kernel) || is_silent(m, s.rank, pad))
+  if (std::equal(s.kernel, s.kernel + 3, left.kernel) || is_silent(m, s, pad))
     return left;
   first = {0, 0, 0};
   return s;

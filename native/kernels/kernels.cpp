@@ -18,6 +18,8 @@ const Kernels DV_JOIN(kernels_, DV_LEVEL) = {
     DV_STRING(DV_LEVEL),
     quantise,
     recode,
+    sum_codes,
+    any,
     copy_rows,
     interleave,
     transpose,

@@ -91,6 +91,8 @@ struct Kernels {
   void (*quantise)(const float* x, int64_t n, float scale, int32_t zero_point, int32_t qmin,
                    int32_t qmax, int32_t bytes, void* out);
   void (*recode)(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out);
+  uint32_t (*sum_codes)(const uint8_t* codes, int64_t n, bool is_signed); // modulo 2^32
+  bool (*any)(const uint8_t* bytes, int64_t n);                           // that is not zero
   void (*copy_rows)(const uint8_t* in, int64_t rows, int64_t width, uint8_t* out, int64_t pitch);
   void (*interleave)(const uint8_t* const rows[4], int64_t n, uint8_t* out); // -> [n][4]
   void (*transpose)(const uint8_t* in, int64_t in_stride, int64_t rows, int64_t cols, uint8_t* out,

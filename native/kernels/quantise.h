@@ -123,6 +123,24 @@ void recode(const uint8_t* codes, int64_t n, const uint8_t* table, uint8_t* out)
 #endif
 }
 
+uint32_t sum_codes(const uint8_t* codes, int64_t n, bool is_signed) {
+  uint32_t sum = 0;
+  if (is_signed)
+    for (int64_t i = 0; i < n; i++)
+      sum += (uint32_t)(int8_t)codes[i];
+  else
+    for (int64_t i = 0; i < n; i++)
+      sum += codes[i];
+  return sum;
+}
+
+bool any(const uint8_t* bytes, int64_t n) {
+  uint8_t all = 0;
+  for (int64_t i = 0; i < n; i++)
+    all |= bytes[i];
+  return all != 0;
+}
+
 // Short rows are common: no call per row.
 void copy_rows(const uint8_t* in, int64_t rows, int64_t width, uint8_t* out, int64_t pitch) {
   for (int64_t r = 0; r < rows; r++, in += width, out += pitch) {

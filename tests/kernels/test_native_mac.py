@@ -130,3 +130,25 @@ def test_taps_that_meet_only_padding_change_nothing(level, name):
         for pad in (0, 5):
             got = kernel.sums(a, packed, geometry, pad)
             assert torch.equal(got.long(), reference.sums(a, w, mul, geometry, pad))
+
+
+@pytest.fixture
+def dirty_memory():
+    """New tensors are full of ones, as those on used memory may be."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", ["mul8s_1KVA", "mul8s_1L2J", "etm(bits=8)"])
+def test_what_lay_in_memory_does_not_reach_the_sums(level, name, dirty_memory):
+    assert torch.empty(1, dtype=torch.uint8).item() == 255
+    mul, generator = dv.multiplier(name), torch.Generator().manual_seed(2)
+    equal(mul, SYMMETRIC)
+    kernel = plan_mac(mul, SYMMETRIC)
+    for side, groups in ((6, 1), (1, 2)):
+        geometry = Geometry.conv(2, padding=1, groups=groups)
+        w = torch.randint(-127, 128, (34, 10 // groups, 3, 3), generator=generator).char()
+        a = torch.randint(-127, 128, (2, 10, side, side), generator=generator).char()
+        got = kernel.sums(a, kernel.pack(w, geometry), geometry, 0)
+        assert torch.equal(got.long(), reference.sums(a, w, mul, geometry, 0))
