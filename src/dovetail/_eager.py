@@ -1,8 +1,8 @@
 """Who is watching a call: torch.compile, torch.export, torch.func, autograd, profilers, modes.
 
-Two questions, the second of which asks for more: may the values of tensors be read now
-(:func:`is_eager`), and could anybody tell if an op were not dispatched by torch
-(:func:`is_unwatched`).
+Three questions: may the values of tensors be read now (:func:`is_eager`), could anybody tell if an
+op were not dispatched by torch (:func:`is_unwatched`), and could nobody but autograd
+(:func:`is_only_recorded`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-__all__ = ["constant", "is_eager", "is_unwatched"]
+__all__ = ["constant", "is_eager", "is_only_recorded", "is_unwatched"]
 
 _ORDINARY = (Tensor, nn.Parameter)
 
@@ -43,22 +43,35 @@ def is_unwatched(*operands: Tensor | None) -> bool:
     >>> is_unwatched(x), is_unwatched(x.detach(), None)
     (False, True)
     """
-    watched = (
+    return not _is_recorded(operands) and not _is_watched(operands)
+
+
+def is_only_recorded(*operands: Tensor | None) -> bool:
+    """Whether autograd records an op on these operands, and nobody else could tell of it.
+
+    A function of autograd's own then gives the same result and gradients, 200 us sooner.
+
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> is_only_recorded(x), is_only_recorded(x.detach(), None)
+    (True, False)
+    """
+    return _is_recorded(operands) and not _is_watched(operands)
+
+
+def _is_recorded(operands: tuple[Tensor | None, ...]) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
+
+
+def _is_watched(operands: tuple[Tensor | None, ...]) -> bool:
+    return bool(
         not is_eager()
         or torch._C._len_torch_function_stack()
         or torch._C._is_any_autocast_enabled()
         or torch._C._autograd._profiler_enabled()
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
+        or any(x is not None and type(x) not in _ORDINARY for x in operands)
     )
-    return not watched and all(_is_ordinary(operand) for operand in operands)
-
-
-def _is_ordinary(operand: Tensor | None) -> bool:
-    if operand is None:
-        return True
-    recorded = operand.requires_grad and torch.is_grad_enabled()
-    return type(operand) in _ORDINARY and not recorded
 
 
 def constant(function: Function) -> Function:

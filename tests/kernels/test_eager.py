@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dovetail as dv
-from dovetail._eager import is_unwatched
+from dovetail._eager import is_only_recorded, is_unwatched
 from helpers import INT8, build, randn
 
 
@@ -48,6 +48,51 @@ def test_ordinary_tensors_without_gradients():
     with torch.inference_mode():
         assert is_unwatched(x, weight)
     assert not is_unwatched(x.as_subclass(Strange), None)
+
+
+def test_autograd_alone_or_with_others():
+    x, weight = randn(2, 5), nn.Parameter(randn(3, 5))
+    assert is_only_recorded(x, weight)
+    assert not is_only_recorded(x, None)
+    with torch.no_grad():
+        assert not is_only_recorded(x, weight)
+    with Seeing():
+        assert not is_only_recorded(x, weight)
+    assert not is_only_recorded(x.as_subclass(Strange), weight)
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "matmul"])
+def test_gradients_are_those_of_the_dispatched_op(kind):
+    """Where autograd alone is watching, the op is not dispatched; under a mode it is."""
+    x, weight, bias = randn(2, 4, 5), randn(6, 4, 3), randn(6)
+    if kind != "conv":
+        x, weight = randn(2, 3, 4), randn(6, 4) if kind == "linear" else randn(2, 4, 6)
+    given = (x, weight) if kind == "matmul" else (x, weight, bias)
+    call = {
+        "linear": torch.nn.functional.linear,
+        "conv": lambda *operands: torch.nn.functional.conv1d(*operands, padding=1),
+        "matmul": torch.matmul,
+    }[kind]
+
+    class Net(nn.Module):
+        def forward(self, *operands):
+            return call(*operands)
+
+    net = Net()
+    dv.apply_(net, dv.Recipe(dv.rule("*", **INT8, mul="mul8s_1KX5", grad="lut2d(window=4)")), given)
+    results = []
+    for watching in (None, Seeing()):
+        leaves = [t.clone().requires_grad_() for t in given]
+        if watching is None:
+            y = net(*leaves)
+        else:
+            with watching:
+                y = net(*leaves)
+            assert any(op.startswith(f"dovetail.{kind}") for op in watching.ops)
+        assert type(y.grad_fn).__name__.startswith("Recorded") == (watching is None)
+        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,9 @@ def conv(
     """Gradients of a convolution; a padded pixel takes no gradient."""
     grad = grad.to(product.dtype).contiguous()
     x, w = product.first.x, product.second.x
-    inside = replace(geometry, padding=((0, 0),) * geometry.spatial)
-    moves = inside if product.padded else geometry
+    moves = geometry
+    if product.padded:
+        moves = replace(geometry, padding=((0, 0),) * geometry.spatial)
     gx = gw = gb = None
     for term in product.terms(needed):
         whole = not product.padded and None not in (term.first, term.second)

@@ -28,6 +28,10 @@ __all__ = [
     "conv_window",
     "linear",
     "matmul",
+    "matmul_backward",
+    "needed",
+    "save",
+    "saved",
 ]
 
 _RANGES = "Tensor? x_scale, Tensor? x_zero, Tensor? w_scale, Tensor? w_zero"
@@ -181,7 +185,8 @@ def _matmul_fake(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
     return x.new_empty(*batch, x.shape[-2], weight.shape[-1])
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
+    """Keep an op's inputs for its backward pass."""
     del output
     tensors = [v for v in inputs if isinstance(v, Tensor) or v is None]
     ctx.present = [v is not None for v in inputs if isinstance(v, Tensor) or v is None]
@@ -189,56 +194,58 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.settings = [v for v in inputs if not (isinstance(v, Tensor) or v is None)]
 
 
-def _saved(ctx: Any) -> tuple[list[Tensor | None], list[Any]]:
+def saved(ctx: Any) -> tuple[list[Tensor | None], list[Any]]:
+    """What :func:`save` kept: tensors, and what is none."""
     kept = iter(ctx.saved_tensors)
     return [next(kept) if there else None for there in ctx.present], ctx.settings
 
 
-def _needed(ctx: Any, scales: tuple[int, int]) -> list[bool]:
+def needed(ctx: Any, scales: tuple[int, int]) -> list[bool]:
     """By input, weight and bias: also where only the scale of an operand is to be learned."""
     needs = ctx.needs_input_grad
     return [needs[0] or needs[scales[0]], needs[1] or needs[scales[1]], needs[2]]
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    tensors, (arithmetic,) = _saved(ctx)
+    tensors, (arithmetic,) = saved(ctx)
     x, weight, bias, *ranges = tensors
     assert x is not None
     assert weight is not None
     rule = Arithmetic.parse(arithmetic)
-    grads, steps = gradients.linear(grad, x, weight, bias, ranges, rule, _needed(ctx, (3, 5)))
+    grads, steps = gradients.linear(grad, x, weight, bias, ranges, rule, needed(ctx, (3, 5)))
     return (*grads, *steps, None)
 
 
 def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    tensors, (*shape, arithmetic) = _saved(ctx)
+    tensors, (*shape, arithmetic) = saved(ctx)
     x, weight, bias, *ranges = tensors
     assert x is not None
     assert weight is not None
     rule, geometry = Arithmetic.parse(arithmetic), conv_geometry(*shape)
-    needed = _needed(ctx, (3, 5))
-    grads, steps = gradients.conv(grad, x, weight, bias, ranges, rule, geometry, needed)
+    wanted = needed(ctx, (3, 5))
+    grads, steps = gradients.conv(grad, x, weight, bias, ranges, rule, geometry, wanted)
     return (*grads, *steps, *[None] * 5)
 
 
-def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    tensors, (arithmetic,) = _saved(ctx)
+def matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    """Of ``dovetail::matmul``."""
+    tensors, (arithmetic,) = saved(ctx)
     x, weight, *ranges = tensors
     assert x is not None
     assert weight is not None
     rule = Arithmetic.parse(arithmetic)
-    grads, steps = gradients.matmul(grad, x, weight, ranges, rule, _needed(ctx, (2, 4))[:2])
+    grads, steps = gradients.matmul(grad, x, weight, ranges, rule, needed(ctx, (2, 4))[:2])
     return (*grads, *steps, None)
 
 
 for _name, _impl, _fake, _backward in (
     ("linear", _linear_impl, _linear_fake, _linear_backward),
     ("conv", _conv_impl, _conv_fake, _conv_backward),
-    ("matmul", computed_matmul, _matmul_fake, _matmul_backward),
+    ("matmul", computed_matmul, _matmul_fake, matmul_backward),
 ):
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
     register_fake(f"dovetail::{_name}", _fake, lib=_library)
-    register_autograd(f"dovetail::{_name}", _backward, setup_context=_save, lib=_library)
+    register_autograd(f"dovetail::{_name}", _backward, setup_context=save, lib=_library)
     register_vmap(f"dovetail::{_name}", one_by_one(_name), lib=_library)
 
 linear = torch.ops.dovetail.linear

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -36,9 +37,10 @@ def running_shape(
     >>> running_shape(torch.zeros(2, 3, 5), (7, 5), LINEAR).batch
     6
     """
+    shape = tuple(a.shape)
     if geometry.spatial:
-        return _shape(a.shape[0], a.shape[1], list(a.shape[2:]), weight, geometry, rank, lookups)
-    return _shape(math.prod(a.shape[:-1]), a.shape[-1], [], weight, geometry, rank, lookups)
+        return _shape(shape[0], shape[1], shape[2:], weight, geometry, rank, lookups)
+    return _shape(math.prod(shape[:-1]), shape[-1], (), weight, geometry, rank, lookups)
 
 
 def packing_shape(
@@ -49,14 +51,15 @@ def packing_shape(
     >>> list(packing_shape((4, 2, 3), Geometry.conv(1, dilation=2)).size)
     [1, 1, 5]
     """
-    spans = [d * (k - 1) + 1 for d, k in zip(geometry.dilation, weight[2:], strict=True)]
+    spans = tuple(d * (k - 1) + 1 for d, k in zip(geometry.dilation, weight[2:], strict=True))
     return _shape(1, weight[1] * geometry.groups, spans, weight, geometry, rank, lookups)
 
 
+@lru_cache(maxsize=1024)  # weights in training are packed anew at every step
 def _shape(
     batch: int,
     channels: int,
-    size: Sequence[int],
+    size: tuple[int, ...],
     weight: tuple[int, ...],
     geometry: Geometry,
     rank: int,
