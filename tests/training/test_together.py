@@ -79,8 +79,13 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_ddp(tmp_path: Path) -> None:
     """Replicas equal; loss and weights as in one process within rounding; all stop together."""
-    names = ("ddp", "own_loop", "budget", "refused", "diverged")
+    names = ("ddp", "accumulating", "own_loop", "budget", "refused", "diverged")
     first, second = launched(tmp_path, *names)
+    shared = first["accumulating"]
+    assert shared == second["accumulating"]
+    assert "gave 3 batches in epoch 1 and says that it has 4" in shared.pop("error")
+    # Four batches: once a step, the last of which may be of fewer; where nobody knows, each time.
+    assert shared == {"1": 4, "2": 2, "3": 2, "stream": 4}
     for name in ("ddp", "own_loop", "budget"):
         assert equal(first[name]["model"], second[name]["model"])
 

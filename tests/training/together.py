@@ -5,14 +5,16 @@ python -m torch.distributed.run --standalone --nproc-per-node 2 together.py SCEN
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -59,6 +61,42 @@ def ddp(folder: Path) -> dict[str, Any]:
     """By `dv.fit`, in DDP."""
     own = {"evaluate": accuracy, "logger": folder / "log.csv"}
     return fitted(DistributedDataParallel(net()), **own)
+
+
+def reductions(loader: Any, accumulate: int) -> int:
+    """How often gradients were shared in an epoch."""
+    buckets: list[int] = []
+
+    def shared(index: int) -> dist.ProcessGroup:
+        buckets.append(index)
+        return dist.group.WORLD
+
+    model = DistributedDataParallel(net())
+    model.register_comm_hook(None, lambda _, bucket: allreduce_hook(shared(bucket.index()), bucket))
+    dv.fit(model, loader, accumulate=accumulate, seed=1, progress=False)
+    return len(buckets)
+
+
+class Shorter:
+    """A loader that gives a batch less than it says."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(shared_out(), 3)
+
+
+def accumulating(folder: Path) -> dict[str, Any]:
+    """Several batches to a step: of known number, of unknown, and fewer than was said."""
+    found: dict[str, Any] = {str(n): reductions(shared_out(), n) for n in (1, 2, 3)}
+    stream = (batch for batch in list(shared_out()))
+    found["stream"] = reductions(stream, 2)
+    try:
+        reductions(Shorter(), 2)
+    except dv.DovetailError as error:
+        found["error"] = str(error)
+    return found
 
 
 def own_loop(folder: Path) -> dict[str, Any]:
@@ -151,7 +189,17 @@ def diverged(folder: Path) -> dict[str, Any]:
 
 SCENARIOS = {
     f.__name__: f
-    for f in (ddp, own_loop, fsdp, ddp_interrupted, fsdp_interrupted, budget, refused, diverged)
+    for f in (
+        ddp,
+        accumulating,
+        own_loop,
+        fsdp,
+        ddp_interrupted,
+        fsdp_interrupted,
+        budget,
+        refused,
+        diverged,
+    )
 }
 
 

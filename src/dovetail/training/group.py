@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,13 @@ class Group:
     def is_first(self) -> bool:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
+
+    def sharing(self, model: nn.Module, now: bool) -> AbstractContextManager[Any]:
+        """What a batch runs in, forward and backward: unless ``now``, DDP leaves the gradients with
+        each process, and shares their sum with the next batch's."""
+        if now or not isinstance(model, DistributedDataParallel):
+            return nullcontext()
+        return model.no_sync()
 
     def mean(self, value: float) -> float:
         """The mean over all processes, which all get."""

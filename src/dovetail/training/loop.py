@@ -91,10 +91,11 @@ class Loop:
             if self.stepper.is_due:
                 self._step()
                 self._save_within()
-        if self.stepper.gathered:
-            self._step()
         if place.batch == 0:
             raise DovetailError(f"the loader gave no batch in epoch {epoch}: nothing to learn")
+        if self.stepper.gathered:
+            self._check_end()
+            self._step()
         place.losses.append(place.total / place.batch)
         values = {"epoch": epoch, "epoch_loss": place.losses[-1]}
         self._look(epoch, values)
@@ -111,20 +112,35 @@ class Loop:
         if self.turns is not None:
             self.turns.take(place.batch)
         inputs, target = inputs_and_target(batch, self.group.device)
-        with self.stepper.autocast():
-            value = self.loss(inputs, target)
-        place.batch += 1
-        _check_loss(value)
-        found = self.group.mean(value.item())
-        if not abs(found) < float("inf"):
-            raise DovetailError(
-                f"the loss is {found} at epoch {place.epoch}, step {place.batch}: training "
-                f"diverged and was stopped; try a lower lr (it is {self.pace.highest[0]:g})"
-            )
-        self.stepper.backward(value)
+        with self.group.sharing(self.model, self._ends_step()):
+            with self.stepper.autocast():
+                value = self.loss(inputs, target)
+            place.batch += 1
+            _check_loss(value)
+            found = self.group.mean(value.item())
+            if not abs(found) < float("inf"):
+                raise DovetailError(
+                    f"the loss is {found} at epoch {place.epoch}, step {place.batch}: training "
+                    f"diverged and was stopped; try a lower lr (it is {self.pace.highest[0]:g})"
+                )
+            self.stepper.backward(value)
         place.total += found
         self.gathered += found
         self.tick(place.epoch, place.batch)
+
+    def _ends_step(self) -> bool:
+        """Whether a step follows on the next batch, or may, as nobody knows how many come."""
+        fills = self.stepper.gathered + 1 == self.stepper.accumulate
+        return fills or self.batches is None or self.place.batch + 1 >= self.batches
+
+    def _check_end(self) -> None:
+        """Refuse a step of gradients that were to be shared with those of a later batch."""
+        done, said = self.place.batch, self.batches
+        if self.group.size > 1 and said is not None and done < said:
+            raise DovetailError(
+                f"the loader gave {done} batches in epoch {self.place.epoch} and says that it has "
+                f"{said}: processes that train together share gradients by its length"
+            )
 
     def _step(self) -> None:
         loss = self.gathered / self.stepper.gathered
