@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from dovetail.compiler.capture import decompositions
 from dovetail.compiler.check import TOLERANCE, compare, is_random
 from dovetail.compiler.device import place_of
+from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.unit import Unit
 from dovetail.errors import unknown
@@ -79,10 +80,13 @@ class _Function:
         named = ((f"input {number} of the graph", value) for number, value in enumerate(inputs))
         place = place_of(named, None)
         safe = pipeline.without(*_UNSAFE & set(pipeline.names)).on(place.target)
-        self.unit = Unit(name, graph, safe, place=place)
+        self.name, self.graph = name, graph
+        program = program_of(graph, name)
+        program.target = place.target
+        program = safe.on_program(program)
         self.tolerance = options.get("tolerance")
-        self.unchecked = options.get("check", True) and not is_random(self.unit.program)
-        self.kernel = self.unit.kernel
+        self.unchecked = options.get("check", True) and not is_random(program)
+        self.kernel = Unit(program, safe, place).kernel
 
     def __call__(self, inputs: list[Any]) -> list[Any]:
         with torch.no_grad():
@@ -94,11 +98,11 @@ class _Function:
 
     def _check(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         limit = TOLERANCE if self.tolerance is None else self.tolerance
-        expected = self.unit.graph(*inputs)
+        expected = self.graph(*inputs)
         scale = max((float(v.abs().max()) for v in expected if _counts(v)), default=0.0)
         pairs = [(m, o) for m, o in zip(outputs, expected, strict=True) if isinstance(o, Tensor)]
         mine, theirs = [m for m, _ in pairs], [o for _, o in pairs]
-        compare(f"{self.unit.name} result", mine, theirs, 10 * limit, limit * scale)
+        compare(f"{self.name} result", mine, theirs, 10 * limit, limit * scale)
         self.unchecked = False
 
 

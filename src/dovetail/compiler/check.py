@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import CodeType
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.groups.model import Call, Loops, Program, Reduction
+from dovetail.compiler.kept import watched
 from dovetail.compiler.variant import Variant
 from dovetail.errors import DovetailError
 
@@ -46,20 +48,26 @@ def is_exact(program: Program) -> bool:
     return emulated
 
 
-def check(source: nn.Module, made: Variant, tolerance: float | None) -> None:
-    """Refuse ``made`` where its outputs or gradients are not those of ``source``."""
+def check(
+    source: nn.Module, made: Variant, tolerance: float | None, *, gradients: bool
+) -> set[CodeType] | None:
+    """Refuse ``made`` where its outputs, or with ``gradients`` those, are not those of ``source``.
+
+    Returns the code that ``source`` has run; None where a profiler was in the way.
+    """
+    with _undisturbed(source), torch.set_grad_enabled(gradients), watched() as ran:
+        theirs, their_grads = _run(source, lambda *a, **k: source(*a, **k), made, gradients)
     if is_random(made.forward.program):
-        return
+        return ran
     exact = tolerance is None and is_exact(made.forward.program)
     limit = 0.0 if exact else TOLERANCE if tolerance is None else tolerance
-    with _undisturbed(source), torch.set_grad_enabled(made.gradients):
-        theirs, their_grads = _run(source, lambda *a, **k: source(*a, **k), made)
-    with _undisturbed(source), torch.set_grad_enabled(made.gradients):
-        ours, our_grads = _run(source, lambda *a, **k: made.call(a, k), made)
+    with _undisturbed(source), torch.set_grad_enabled(gradients):
+        ours, our_grads = _run(source, lambda *a, **k: made.call(a, k), made, gradients)
     compare("output", ours, theirs, limit, 0.0)
-    if made.gradients:
+    if gradients:
         scale = max((float(g.abs().max()) for g in their_grads if _counts(g)), default=0.0)
         compare("gradient", our_grads, their_grads, max(limit, 10 * TOLERANCE), FLOOR * scale)
+    return ran
 
 
 def _counts(value: Any) -> bool:
@@ -84,11 +92,13 @@ def _undisturbed(source: nn.Module) -> Iterator[None]:
                 parameter.grad = grad
 
 
-def _run(source: nn.Module, call: Any, made: Variant) -> tuple[list[Any], list[Any]]:
+def _run(
+    source: nn.Module, call: Any, made: Variant, gradients: bool
+) -> tuple[list[Any], list[Any]]:
     """Outputs, and the gradients of a fixed weighting of them: of parameters and inputs."""
-    args, kwargs = pytree.tree_map(_fresh, (tuple(made.args), dict(made.kwargs)))
+    args, kwargs = pytree.tree_map(_fresh, (tuple(made.example[0]), dict(made.example[1])))
     outputs = pytree.tree_leaves(call(*args, **kwargs))
-    if not made.gradients:
+    if not gradients:
         return outputs, []
     wanted = [p for p in source.parameters() if p.requires_grad]
     wanted += [a for a in pytree.tree_leaves((args, kwargs)) if _requires_grad(a)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from torch.utils import _pytree as pytree
 from dovetail.compiler.build.device import gpu
 from dovetail.compiler.check import check
 from dovetail.compiler.in_programs import InPrograms
+from dovetail.compiler.kept import shelf_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
+from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit
-from dovetail.compiler.variant import Variant
+from dovetail.compiler.variant import StaleError, Variant
 from dovetail.emulation.example import arguments_of
 from dovetail.errors import DovetailError, unknown
 
@@ -68,7 +71,11 @@ class CompiledModule(InPrograms, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the source module computes."""
         gradients = self._backward and torch.is_grad_enabled()
-        return self._variant(args, kwargs, gradients).call(args, kwargs)
+        found = self._variant(args, kwargs, gradients)
+        try:
+            return found.call(args, kwargs)
+        except StaleError:
+            return self._variant(args, kwargs, gradients, anew=True).call(args, kwargs)
 
     def train(self, mode: bool = True) -> CompiledModule:
         """The source's training flag, and that of all its parts."""
@@ -76,11 +83,15 @@ class CompiledModule(InPrograms, nn.Module):
         self.training = mode
         return self
 
-    def _variant(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
-        key = (self.training, gradients, *_signature(args, kwargs, self._options["dynamic"]))
+    def _variant(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool, anew: bool = False
+    ) -> Variant:
+        signature = _signature(args, kwargs, self._options["dynamic"], gradients)
+        key = (self._source.training, gradients, *signature)
         found = self._variants.get(key)
-        if found is None or found.outdated:
+        if found is None or anew or found.outdated:
             found = self._variants[key] = self._made(args, kwargs, gradients)
+            self._latest = found
         return found
 
     def _made(self, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Variant:
@@ -89,20 +100,28 @@ class CompiledModule(InPrograms, nn.Module):
                 "freeze=True makes constants of parameters, for inference: call eval() on the "
                 "model, and leave backward out"
             )
-        made = Variant(self._source, args, kwargs, gradients, self._pipeline, self._options)
-        self._check(made)
-        self._latest = made
+        wanted = (self._source, args, kwargs, gradients, self._pipeline, self._options)
+        shelf = shelf_of(*wanted)
+        rest = (self._pipeline, (args, kwargs), gradients, shelf)
+        kept = shelf.found()
+        if kept is not None:
+            found = Variant(self._source, kept, *rest)
+            try:
+                self._check(found, gradients=False)  # those were compared when it was made
+            except DovetailError:
+                shelf.forget()  # whatever it was made of, it is not this model
+            else:
+                return found
+        made = Variant(self._source, Record.of(*wanted), *rest)
+        shelf.keep(made.record, self._check(made, gradients=gradients))
         return made
 
-    def _check(self, made: Variant) -> None:
+    def _check(self, made: Variant, gradients: bool) -> set[CodeType] | None:
+        """Compare with eager, if asked for; returns what code eager has run."""
         runs = made.place.target == "cpu" or gpu().missing() is None
-        if self._options["check"] and runs:
-            check(self._source, made, self._options["tolerance"])
-
-    def _apply(self, fn: Any, recurse: bool = True) -> CompiledModule:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._variants.clear()  # types and places of parameters may have changed
-        return self
+        if not (self._options["check"] and runs):
+            return None
+        return check(self._source, made, self._options["tolerance"], gradients=gradients)
 
     # -- looking inside -------------------------------------------------------------------------
 
@@ -152,7 +171,7 @@ class CompiledModule(InPrograms, nn.Module):
         if unit is None:
             raise DovetailError("nothing was compiled backward: compile(..., backward=True)")
         unit.transform(change)
-        self._check(self._current)
+        self._check(self._current, self._current.gradients)
         return self
 
     def report(self) -> Any:
@@ -162,21 +181,23 @@ class CompiledModule(InPrograms, nn.Module):
         return Report.of(self._current, self._pipeline)
 
 
-def _signature(args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> tuple[Any, ...]:
+def _signature(
+    args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool, gradients: bool
+) -> tuple[Any, ...]:
     """What a compiled function depends on in its arguments."""
     if len(args) == 1 and not kwargs and not dynamic and isinstance(args[0], Tensor):
         (x,) = args
-        return x.dtype, x.shape, x.stride(), x.device, x.requires_grad
+        return x.dtype, x.shape, x.stride(), x.device, gradients and x.requires_grad
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    return (str(spec), *(_described(leaf, dynamic) for leaf in leaves))
+    return (str(spec), *(_described(leaf, dynamic, gradients) for leaf in leaves))
 
 
-def _described(leaf: Any, dynamic: bool) -> Any:
+def _described(leaf: Any, dynamic: bool, gradients: bool) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
-    if dynamic and leaf.dim():
-        return leaf.dtype, leaf.shape[1:], leaf.stride()[1:], leaf.device, leaf.requires_grad
-    return leaf.dtype, leaf.shape, leaf.stride(), leaf.device, leaf.requires_grad
+    first = 1 if dynamic and leaf.dim() else 0
+    requires = gradients and leaf.requires_grad
+    return leaf.dtype, leaf.shape[first:], leaf.stride()[first:], leaf.device, requires
 
 
 def compile(

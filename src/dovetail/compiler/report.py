@@ -31,11 +31,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The rows of all functions, the seconds of each pass, and the bytes of each arena."""
+    """The rows of all functions, the seconds of each pass, and the bytes of each arena.
+
+    ``capture`` says whether the captured graphs were found on disk, are kept there, or why not.
+    """
 
     rows: tuple[Row, ...]
     seconds: dict[str, float]
     arena: dict[str, int]
+    capture: str
 
     @staticmethod
     def of(variant: Any, pipeline: Pipeline) -> Report:
@@ -43,7 +47,7 @@ class Report:
         units = [u for u in (variant.forward, variant.backward) if u is not None]
         rows = tuple(row for unit in units for row in rows_of(unit.program))
         arena = {unit.name: unit.arena for unit in units}
-        return Report(rows, dict(pipeline.seconds), arena)
+        return Report(rows, dict(pipeline.seconds), arena, variant.shelf.says)
 
     def at(self, level: str) -> list[Row]:
         """The rows of one level: operator, map or scalar."""

@@ -1,4 +1,4 @@
-"""One compiled function of a module: its graph, its groups, its SDFG and its kernel."""
+"""One compiled function of a module: its groups, its SDFG and its kernel."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from torch import fx
-
 from dovetail.compiler.build.cache import Entry
 from dovetail.compiler.build.compile import library_of, source_of
 from dovetail.compiler.build.device import HOST, Place, gpu
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.build.source import Source
 from dovetail.compiler.groups.model import Program
-from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.errors import DovetailError
 
@@ -24,27 +21,10 @@ __all__ = ["Unit"]
 class Unit:
     """A forward or a backward function: each level is made from the one before when asked for."""
 
-    def __init__(
-        self,
-        name: str,
-        graph: fx.GraphModule,
-        pipeline: Pipeline,
-        updates: dict[int, int] | None = None,
-        place: Place = HOST,
-    ) -> None:
+    def __init__(self, program: Program, pipeline: Pipeline, place: Place = HOST) -> None:
+        self.name, self.program, self.pipeline = program.name, program, pipeline
         self.place = place
-        self.name, self.graph, self.pipeline = name, graph, pipeline
-        self._updates = updates or {}
-        self._changes: list[Callable[[Any], Any]] = []
         self._identity: list[str] = []
-
-    @cached_property
-    def program(self) -> Program:
-        """The groups, after the passes over groups."""
-        made = program_of(self.graph, self.name)
-        made.target = self.place.target
-        made.updates = dict(self._updates)
-        return self.pipeline.on_program(made)
 
     @cached_property
     def sdfg(self) -> Any:

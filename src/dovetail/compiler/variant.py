@@ -2,61 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dovetail.compiler.capture import Capture, capture
-from dovetail.compiler.device import place_of, refuse_elsewhere, whole_attention
-from dovetail.compiler.frozen import Frozen, Slot, mark
+from dovetail.compiler.device import refuse_elsewhere
+from dovetail.compiler.frozen import Frozen
+from dovetail.compiler.kept import Shelf
 from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.record import Record
+from dovetail.compiler.state import slot_of, state_of
 from dovetail.compiler.unit import Unit
 
-__all__ = ["Variant"]
+__all__ = ["StaleError", "Variant"]
+
+
+class StaleError(Exception):
+    """The module is no longer what was compiled."""
 
 
 class Variant:
-    """What was compiled for ``args``: call it with arguments of their shapes."""
+    """``record`` of ``source`` as compiled functions: call it with arguments of their shapes."""
 
     def __init__(
         self,
         source: nn.Module,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        gradients: bool,
+        record: Record,
         pipeline: Pipeline,
-        options: Mapping[str, Any],
+        example: tuple[Sequence[Any], Mapping[str, Any]],
+        gradients: bool,
+        shelf: Shelf,
     ) -> None:
-        self.args, self.kwargs, self.gradients = args, kwargs, gradients
-        self.place = place_of(_named(source, args, kwargs), options["target"])
+        self.record, self.example, self.gradients, self.shelf = record, example, gradients, shelf
+        self.place = record.place
         pipeline = pipeline.on(self.place.target)
-        with whole_attention(self.place.target):
-            found = capture(source, args, kwargs, backward=gradients, dynamic=options["dynamic"])
-        # a parameter's place may be given another tensor at any time: it is looked up at each call
-        slots = [_slot(source, name) for name in (*found.parameters, *found.buffers)]
-        self._slots, self._frozen = slots, None
-        if options["freeze"]:
-            self._slots, self._frozen = _with_constants(found, slots, pipeline)
-        else:
-            found.forward = pipeline.on_graph(found.forward)
-        if found.backward is not None:
-            pair = (found.forward, found.backward)
-            found.forward, found.backward = pipeline.run("post_autodiff", pair)
-        self.captured: Capture = found
-        updates = dict(enumerate(found.mutated))
-        self.forward = Unit("forward", found.forward, pipeline, updates, self.place)
-        self.backward = (
-            None
-            if found.backward is None
-            else Unit("backward", found.backward, pipeline, place=self.place)
-        )
-        program = self.forward.program
-        self._updates = [(out, into) for out, into in program.updates.items()]
-        self._mutated = len(found.mutated)
-        self._single = found.output_spec.is_leaf()
+        self.forward = Unit(record.forward, pipeline, self.place)
+        after = record.backward
+        self.backward = None if after is None else Unit(after, pipeline, self.place)
+        self._state = state_of(source, record.inputs, gradients)
+        frozen = [slot_of(source, path) for path in record.frozen]
+        self._frozen = Frozen(frozen) if frozen else None
+        self._updates = list(record.forward.updates.items())
+        self._mutated = record.mutated
+        self._single = record.output_spec.is_leaf()
         self._step = None if self.backward is None else _Step(self)
 
     @property
@@ -65,8 +56,13 @@ class Variant:
         return self._frozen is not None and self._frozen.changed()
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The module's outputs for ``args``, in the structure that it returns them in."""
-        flat: list[Any] = [holder[name] for holder, name in self._slots]
+        """The module's outputs for ``args``, in the structure that it returns them in.
+
+        Raises :class:`StaleError` where the module has changed since.
+        """
+        flat: list[Any] | None = self._state()
+        if flat is None:
+            raise StaleError
         if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
             flat.append(args[0])
         else:
@@ -77,7 +73,7 @@ class Variant:
         outputs = self._run(flat) if self._step is None else self._step(flat)
         if self._single:
             return outputs[0]
-        return pytree.tree_unflatten(outputs, self.captured.output_spec)
+        return pytree.tree_unflatten(outputs, self.record.output_spec)
 
     def _run(self, flat: list[Any]) -> list[Any]:
         kernel = self.forward.kernel
@@ -94,49 +90,16 @@ class Variant:
         return results[self._mutated :]
 
 
-def _with_constants(
-    found: Capture, slots: Sequence[Slot], pipeline: Pipeline
-) -> tuple[list[Slot], Frozen]:
-    """After the passes over the graph, to which parameters are constants: those that are left as
-    inputs, and those that are not."""
-    mark(found.forward, slots, found.mutated)
-    names = [n.name for n in found.forward.graph.find_nodes(op="placeholder")]
-    found.forward = pipeline.on_graph(found.forward)
-    left = [n.name for n in found.forward.graph.find_nodes(op="placeholder")]
-    found.mutated = tuple(left.index(names[number]) for number in found.mutated)
-    kept = [slot for slot, name in zip(slots, names, strict=False) if name in left]
-    gone = [slot for slot, name in zip(slots, names, strict=False) if name not in left]
-    return kept, Frozen(gone)
-
-
-def _named(
-    source: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
-    """Every tensor that is computed with, as an error calls it."""
-    for name, value in (*source.named_parameters(), *source.named_buffers()):
-        yield f"'{name}'", value
-    for number, leaf in enumerate(pytree.tree_leaves((tuple(args), dict(kwargs)))):
-        yield f"input {number} of the example", leaf
-
-
-def _slot(source: nn.Module, path: str) -> Slot:
-    """The dictionary that a parameter or a buffer is in, and its name there."""
-    owner, _, name = path.rpartition(".")
-    holder = source.get_submodule(owner)
-    own = holder._parameters if name in holder._parameters else holder._buffers
-    return own, name
-
-
 class _Step:
     """The forward function as a node of autograd, whose backward is the backward function."""
 
     def __init__(self, variant: Variant) -> None:
-        found, after = variant.captured, variant.backward
+        record, after = variant.record, variant.backward
         assert after is not None
         self.variant, self.after = variant, after
-        self.results = found.results
-        self.differentiable = found.differentiable
-        self.sources, self.tangents = _sources(found)
+        self.results = record.results
+        self.differentiable = record.differentiable
+        self.sources = record.sources
         names = after.program.inputs[len(self.sources) :]
         self.layouts = [after.program.given.get(str(name)) for name in names]
 
@@ -172,36 +135,6 @@ def _laid(grad: Tensor, layout: Any) -> Tensor:
     shape, strides = layout.shape, layout.strides
     laid = torch.empty_strided(shape, strides, dtype=grad.dtype, device=grad.device)
     return laid.copy_(grad)
-
-
-def _sources(found: Capture) -> tuple[list[tuple[bool, int]], int]:
-    """Where each saved input of the backward graph is: an input of the forward one, or a result.
-
-    The last are numbered after the outputs.
-    """
-    assert found.backward is not None
-    given = {n.name: i for i, n in enumerate(found.forward.graph.find_nodes(op="placeholder"))}
-    skip = len(found.mutated) + found.results
-    made = {
-        n.name: i for i, n in enumerate(_returned(found.forward)[skip:]) if isinstance(n, fx.Node)
-    }
-    sources: list[tuple[bool, int]] = []
-    tangents = 0
-    for node in found.backward.graph.find_nodes(op="placeholder"):
-        if node.name in made and node.name not in given:
-            sources.append((False, made[node.name]))
-        elif node.name in given:
-            sources.append((True, given[node.name]))
-        else:
-            tangents += 1
-    return sources, tangents
-
-
-def _returned(graph: fx.GraphModule) -> Sequence[Any]:
-    (node,) = graph.graph.find_nodes(op="output")
-    (returned,) = node.args
-    assert isinstance(returned, (list, tuple))
-    return returned
 
 
 class _Function(torch.autograd.Function):

@@ -23,6 +23,7 @@ from dovetail.training.checkpoint import Checkpoint
 from dovetail.training.distillation import Distillation, Student, distillation
 from dovetail.training.evaluation import Evaluation
 from dovetail.training.group import Group, group_of, is_sharded
+from dovetail.training.learned_rates import give_learned_steps_their_rates
 from dovetail.training.loggers import loggers
 from dovetail.training.loop import Loop
 from dovetail.training.optimizers import optimizer_for
@@ -72,9 +73,11 @@ def fit(
     made and has its own. Its learning rate follows ``schedule``: ``cosine`` (falls to 0 along half
     a cosine), ``linear`` or ``constant``, with ``cosine(warmup=0.1, end=0.01)`` as shares of the
     training and of ``lr`` (:class:`LearningRate`), or a function from progress (0 to 1) to the
-    share of ``lr``; or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. A
-    step takes the mean gradient of ``accumulate`` batches, bounded to ``clip_norm``, computed in
-    ``precision`` (fp32, or bf16 or fp16 by torch's autocast).
+    share of ``lr``; or ``scheduler(optimizer)`` makes a torch scheduler, stepped once a step. An
+    optimizer made here that ignores the size of gradients (all but ``sgd``, ``asgd``) moves learned
+    steps of casts in proportion to their size. A step takes the mean gradient of ``accumulate``
+    batches, bounded to ``clip_norm``, computed in ``precision`` (fp32, or bf16 or fp16 by torch's
+    autocast).
 
     *Loss.* ``loss(output, target)`` is a scalar tensor (default: cross entropy); ``distill`` mixes
     in what a teacher says: ``"exact"``, the model as it was without its emulation, or see
@@ -120,6 +123,8 @@ def fit(
     group, batches = group_of(model, device), _length(loader)
     parameters = _parameters(model)
     step_on = optimizer_for(parameters, optimizer, lr)
+    if step_on is not optimizer:
+        give_learned_steps_their_rates(step_on, model)
     pace = _pace(step_on, schedule, scheduler, batches)
     student = None if distill is None else distillation(distill).of(model)
     loop = Loop(

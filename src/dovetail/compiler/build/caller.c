@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "state.h"
+
 typedef int (*Run)(void *handle, void **pointers, char *error, size_t size);
 
 /* Where a pointer of the program comes from. */
@@ -258,11 +260,12 @@ PyMODINIT_FUNC PyInit_dovetail_caller(void) {
   data_ptr_name = PyUnicode_InternFromString("data_ptr");
   shape_name = PyUnicode_InternFromString("shape");
   PyObject *module = PyModule_Create(&definition);
-  PyObject *type = module ? PyType_FromSpec(&kernel_spec) : NULL;
-  if (!type || PyModule_AddObject(module, "Kernel", type)) {
-    Py_XDECREF(type);
-    Py_XDECREF(module);
-    return NULL;
-  }
+  PyObject *kernel = module ? PyType_FromSpec(&kernel_spec) : NULL;
+  PyObject *state = kernel ? state_type() : NULL;
+  if (!state || PyModule_AddObjectRef(module, "Kernel", kernel) ||
+      PyModule_AddObjectRef(module, "State", state))
+    Py_CLEAR(module);
+  Py_XDECREF(kernel);
+  Py_XDECREF(state);
   return module;
 }

@@ -13,9 +13,11 @@ from dovetail.compiler.build.device import gpu
 from dovetail.compiler.build.device_source import generate_device
 from dovetail.compiler.build.source import Source, generate
 from dovetail.compiler.build.toolchain import FLAGS, compile_library, compiler_version
-from dovetail.compiler.groups.model import Program
+from dovetail.compiler.groups.model import Call, Program
+from dovetail.compiler.identity import identity_of
+from dovetail.compiler.nodes.users import implementations
 
-__all__ = ["library_of", "source_of"]
+__all__ = ["library_of", "source_of", "versions"]
 
 
 @lru_cache(maxsize=1)
@@ -35,14 +37,19 @@ def _engine_version() -> str:
     return version("dace")
 
 
+def versions() -> tuple[str, ...]:
+    """What every library depends on: this compiler, DaCe, the C++ compiler, and its flags."""
+    return _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS)
+
+
 def library_of(program: Program, source: Callable[[], Source], identity: str = "") -> Entry:
     """The library of ``program``; ``source()`` is asked only where the cache has none.
 
     ``identity`` tells SDFGs apart that are made of the same program.
     """
     on_device = program.target == "cuda"
-    tools = gpu().identity() if on_device else "\n".join((compiler_version(), *FLAGS))
-    key = key_of(_own_source(), _engine_version(), tools, _text(program), identity)
+    tools = gpu().identity() if on_device else ""
+    key = key_of(*versions(), tools, _text(program), _users(program), identity)
 
     def build(folder: Path) -> dict[str, Any]:
         made = source()
@@ -66,6 +73,12 @@ def library_of(program: Program, source: Callable[[], Source], identity: str = "
 def source_of(program: Program, sdfg: Any) -> Source:
     """The C++ of a program's SDFG, and its CUDA."""
     return generate_device(sdfg) if program.target == "cuda" else generate(sdfg)
+
+
+def _users(program: Program) -> str:
+    """The implementations by users that the calls of a program could be given."""
+    keys = sorted({group.key for group in program.groups if isinstance(group, Call)})
+    return "\n".join(f"{k} {identity_of(implementations[k])}" for k in keys if k in implementations)
 
 
 def _text(program: Program) -> str:

@@ -20,17 +20,18 @@ from dovetail.compiler.build.toolchain import compile_caller
 from dovetail.compiler.groups.model import Program, Ref
 from dovetail.errors import DovetailError
 
-__all__ = ["Kernel", "sample"]
+__all__ = ["Kernel", "caller", "sample"]
 
 _CPU = torch.device("cpu")
 _INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE, _ASKED = range(6)
 
 
 @lru_cache(maxsize=1)
-def _caller() -> Any:
+def caller() -> Any:
     """The extension that calls compiled programs, built once for this Python."""
-    source = Path(__file__).with_name("caller.c")
-    key = key_of(source.read_text("utf-8"), sysconfig.get_config_var("SOABI") or "")
+    source, part = (Path(__file__).with_name(name) for name in ("caller.c", "state.h"))
+    texts = (source.read_text("utf-8"), part.read_text("utf-8"))
+    key = key_of(*texts, sysconfig.get_config_var("SOABI") or "")
 
     def build(folder: Path) -> dict[str, Any]:
         compile_caller(source, folder / "program.so")
@@ -53,7 +54,7 @@ def sample(places: bytes) -> int:
     >>> sample(b"") == sample(b"")
     True
     """
-    return int(_caller().sample(places))
+    return int(caller().sample(places))
 
 
 class Kernel:
@@ -88,7 +89,7 @@ class Kernel:
             slots += ((_ADDRESS, device.index or 0, 0), (_ASKED, 0, 0))
             place = (torch.empty, ((self.arena,),), {"dtype": torch.uint8, "device": device})
             ask = gpu().stream(device)
-        self.run = _caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask)
+        self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask)
         self._views = _views(program, bases, constants)
         self.plain = self._views is None
         self._changes = _changes(self._library)

@@ -10,7 +10,16 @@ import torch
 
 from dovetail.errors import DovetailError
 
-__all__ = ["Call", "NodeSpec", "Operand"]
+__all__ = ["Call", "NodeSpec", "Operand", "is_symbolic"]
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether a number is an expression of SymPy, which need not be loaded to ask.
+
+    >>> is_symbolic(3)
+    False
+    """
+    return hasattr(value, "free_symbols")
 
 
 @dataclass(frozen=True)

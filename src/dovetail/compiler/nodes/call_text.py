@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import sympy
 import torch
 
 from dovetail.compiler.engine import load_dace
-from dovetail.compiler.nodes.base import Call, Operand
+from dovetail.compiler.nodes.base import Call, Operand, is_symbolic
 from dovetail.errors import DovetailError
 
 __all__ = ["read_call", "write_call"]
@@ -75,7 +74,7 @@ def _plain(value: Any) -> Any:
         return {"torch": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"device": str(value)}
-    if isinstance(value, sympy.Basic):
+    if is_symbolic(value):
         return int(value) if value.is_Integer else {"symbolic": str(value)}
     raise DovetailError(f"a node cannot hold {value!r}, a {type(value).__name__}")
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import fx
 
 from dovetail.compiler.groups.model import Program
+from dovetail.compiler.identity import identity_of
 from dovetail.errors import DovetailError, unknown
 
 __all__ = ["STAGES", "TARGETS", "Pass", "Pipeline", "default_passes"]
@@ -47,7 +48,7 @@ class Pipeline:
     @property
     def identity(self) -> list[str]:
         """What tells the libraries of two pipelines apart."""
-        return [f"{p.stage}:{p.name}:{getattr(p.run, '__qualname__', p.run)}" for p in self.passes]
+        return [f"{p.stage}:{p.name}:{identity_of(p.run)}" for p in self.passes]
 
     def on(self, target: str) -> Pipeline:
         """The passes that may run on ``target``; their seconds are counted together."""

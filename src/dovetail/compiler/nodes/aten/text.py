@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import sympy
 import torch
 
 from dovetail.compiler.engine import load_dace
-from dovetail.compiler.nodes.base import Operand
+from dovetail.compiler.nodes.base import Operand, is_symbolic
 
 __all__ = ["dtype_code", "number", "view"]
 
@@ -20,7 +19,7 @@ def number(value: Any) -> str:
     >>> number(3), number(0.1), number(float("-inf"))
     ('3', '0x1.999999999999ap-4', '-INFINITY')
     """
-    if isinstance(value, sympy.Basic):
+    if is_symbolic(value):
         return str(load_dace().symbolic.symstr(value, cpp_mode=True))
     if isinstance(value, float):
         if math.isinf(value):

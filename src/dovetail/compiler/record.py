@@ -1,0 +1,120 @@
+"""What calls of a captured module need, and what looking inside it does: all of it plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from dovetail.compiler.build.device import Place
+from dovetail.compiler.device import place_of, whole_attention
+from dovetail.compiler.frozen import mark
+from dovetail.compiler.groups.model import Program
+from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.state import slot_of
+
+__all__ = ["Record"]
+
+
+@dataclass
+class Record:
+    """A module captured for one mode and shape, as programs of groups.
+
+    ``forward`` takes the parameters and buffers at ``inputs``, then the flat inputs of a call; it
+    returns the new values of ``mutated`` inputs, ``results`` outputs, then what ``backward`` needs.
+    That takes what ``sources`` name, and one gradient per output that ``differentiable`` marks.
+    Parameters and buffers at ``frozen`` are constants.
+    """
+
+    place: Place
+    inputs: tuple[str, ...]
+    frozen: tuple[str, ...]
+    mutated: int
+    results: int
+    differentiable: tuple[bool, ...]
+    output_spec: Any
+    forward: Program
+    backward: Program | None
+    #: Where each saved input of the backward function is: an input of the forward one, or a
+    #: result, numbered after the outputs.
+    sources: list[tuple[bool, int]]
+
+    @staticmethod
+    def of(
+        source: nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        gradients: bool,
+        pipeline: Pipeline,
+        options: Mapping[str, Any],
+    ) -> Record:
+        """``source`` captured at an example, after the passes over graphs and over groups."""
+        from dovetail.compiler.capture import capture
+        from dovetail.compiler.ops.graph import program_of
+
+        place = place_of(_named(source, args, kwargs), options["target"])
+        pipeline = pipeline.on(place.target)
+        with whole_attention(place.target):
+            found = capture(source, args, kwargs, backward=gradients, dynamic=options["dynamic"])
+        tensors = (*found.parameters, *found.buffers)
+        if options["freeze"]:
+            mark(found.forward, [slot_of(source, path) for path in tensors], found.mutated)
+        names = [n.name for n in found.forward.graph.find_nodes(op="placeholder")]
+        forward, backward = pipeline.on_graph(found.forward), found.backward
+        left = [n.name for n in forward.graph.find_nodes(op="placeholder")]
+        there = [name in left for name in names[: len(tensors)]]
+        if backward is not None:
+            forward, backward = pipeline.run("post_autodiff", (forward, backward))
+        program = program_of(forward, "forward")
+        program.updates = {i: left.index(names[n]) for i, n in enumerate(found.mutated)}
+        after = None if backward is None else program_of(backward, "backward")
+        for made in (program, after):
+            if made is not None:
+                made.target = place.target
+        saved = len(found.mutated) + found.results
+        return Record(
+            place=place,
+            inputs=tuple(p for p, is_there in zip(tensors, there, strict=True) if is_there),
+            frozen=tuple(p for p, is_there in zip(tensors, there, strict=True) if not is_there),
+            mutated=len(found.mutated),
+            results=found.results,
+            differentiable=found.differentiable,
+            output_spec=found.output_spec,
+            forward=pipeline.on_program(program),
+            backward=None if after is None else pipeline.on_program(after),
+            sources=[] if backward is None else _sources(forward, backward, saved),
+        )
+
+
+def _named(
+    source: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Every tensor that is computed with, as an error calls it."""
+    for name, value in (*source.named_parameters(), *source.named_buffers()):
+        yield f"'{name}'", value
+    for number, leaf in enumerate(pytree.tree_leaves((tuple(args), dict(kwargs)))):
+        yield f"input {number} of the example", leaf
+
+
+def _sources(
+    forward: fx.GraphModule, backward: fx.GraphModule, skip: int
+) -> list[tuple[bool, int]]:
+    given = {n.name: i for i, n in enumerate(forward.graph.find_nodes(op="placeholder"))}
+    made = {n.name: i for i, n in enumerate(_returned(forward)[skip:]) if isinstance(n, fx.Node)}
+    sources: list[tuple[bool, int]] = []
+    for node in backward.graph.find_nodes(op="placeholder"):
+        if node.name in made and node.name not in given:
+            sources.append((False, made[node.name]))
+        elif node.name in given:
+            sources.append((True, given[node.name]))
+    return sources
+
+
+def _returned(graph: fx.GraphModule) -> Sequence[Any]:
+    (node,) = graph.graph.find_nodes(op="output")
+    (returned,) = node.args
+    assert isinstance(returned, (list, tuple))
+    return returned
