@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dovetail._batches import cross_entropy, device_of, mode
 from dovetail._numbers import is_whole
+from dovetail._progress import bar
 from dovetail.emulation.state import sites
 from dovetail.emulation.taps import emulation_of
 from dovetail.errors import DovetailError
@@ -33,7 +34,7 @@ from dovetail.training.pruning import Pruning
 from dovetail.training.rates import LearningRate
 from dovetail.training.result import FitResult
 from dovetail.training.stepper import Stepper
-from dovetail.training.surroundings import bar, seeded
+from dovetail.training.surroundings import seeded
 from dovetail.training.turns import Turns
 
 __all__ = ["FitResult", "fit"]
@@ -158,8 +159,9 @@ def fit(
     with (
         seeded(None if seed is None else seed + group.rank, device, loader),
         mode(model, training=True),
-        bar(progress and group.is_first, epochs, batches) as loop.tick,
+        bar("training", epochs * batches if batches else None, progress and group.is_first) as tick,
     ):
+        loop.tick = tick
         place = loop.run()
     return FitResult(
         tuple(place.losses),

@@ -60,7 +60,7 @@ class Loop:
     loggers: Sequence[Logger] = ()
     on_epoch: Callable[[int, float], None] | None = None
     turns: Turns | None = None
-    tick: Callable[[int, int], None] = lambda epoch, batch: None
+    tick: Callable[[int, str], None] = lambda done, text: None
     place: Place = field(default_factory=Place)
     best: dict[str, Tensor] | None = None
     gathered: float = 0.0
@@ -126,7 +126,8 @@ class Loop:
             self.stepper.backward(value)
         place.total += found
         self.gathered += found
-        self.tick(place.epoch, place.batch)
+        done = (place.epoch - 1) * (self.batches or 0) + place.batch
+        self.tick(done, f"training, epoch {place.epoch}/{self.epochs}")
 
     def _ends_step(self) -> bool:
         """Whether a step follows on the next batch, or may, as nobody knows how many come."""
