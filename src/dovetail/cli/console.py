@@ -13,7 +13,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["NONE", "decibels", "percent", "ratio", "say", "say_error", "say_json", "table", "width"]
+__all__ = [
+    "NONE",
+    "decibels",
+    "percent",
+    "ratio",
+    "say",
+    "say_error",
+    "say_json",
+    "spelt",
+    "table",
+    "width",
+]
 
 #: What a table shows for a value that does not exist.
 NONE = "–"
@@ -102,3 +113,15 @@ def ratio(value: float | None) -> str:
     '0.65'
     """
     return NONE if value is None else f"{value:.2f}"
+
+
+def spelt(value: Any) -> str:
+    """
+    >>> spelt(0.1234567), spelt(True), spelt(None), spelt(8)
+    ('0.123457', 'yes', '–', '8')
+    """
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
