@@ -8,21 +8,13 @@ from pathlib import Path
 import pytest
 
 from dovetail.cli.main import main
-
-FILE = """\
-dovetail: 1
-model: {builtin: digits-cnn}
-data: {builtin: digits}
-rules:
-  - {match: "*", input: int8, weight: int8, acc: int32}
-  - {match: "conv*", mul: mul8s_1L2N}
-"""
+from experiment_files import DIGITS
 
 
 @pytest.fixture
 def file(tmp_path) -> Path:
     path: Path = tmp_path / "digits.yaml"
-    path.write_text(FILE)
+    path.write_text(DIGITS)
     return path
 
 

@@ -14,18 +14,17 @@ import pytest
 
 import dovetail as dv
 from dovetail.cli.main import main
+from experiment_files import DIGITS
 
-FILE = """\
-dovetail: 1
+FILE = (
+    DIGITS
+    + """\
 threads: 1
-model: {builtin: digits-cnn}
-data: {builtin: digits}
-rules:
-  - {match: "*", input: int8, weight: int8}
 search:
   each: {"conv[12].mul": [exact, mul8s_1KVM, mul8s_1L2N]}
   trials: 4
 """
+)
 
 
 @pytest.fixture

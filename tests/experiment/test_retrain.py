@@ -12,15 +12,12 @@ import dovetail as dv
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, check, run
 from dovetail.recipe.sections.fit import FitSpec
+from experiment_files import DIGITS
 
-FILE = """\
-dovetail: 1
+FILE = (
+    DIGITS
+    + """\
 threads: 1
-model: {builtin: digits-cnn}
-data: {builtin: digits}
-rules:
-  - {match: "*", input: int8, weight: int8}
-  - {match: "conv*", mul: mul8s_1L2N}
 fit:
   epochs: 2
   lr: 1e-3
@@ -34,6 +31,7 @@ fit:
   checkpoint_every: 5
   logger: LOG
 """
+)
 #: What only Python can give: the model and its data, functions, and several recipes.
 PYTHON = {"model", "loader", "goal", "alternate", "on_epoch", "progress"}
 

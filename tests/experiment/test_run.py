@@ -12,17 +12,15 @@ from dovetail.analysis.report import read
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, check, run
 from dovetail.experiment.check import differences
+from experiment_files import DIGITS
 
-FILE = """\
-dovetail: 1
-model: {builtin: digits-cnn}
-data: {builtin: digits}
-rules:
-  - {match: "*", input: int8, weight: int8, acc: int32}
-  - {match: "conv*", mul: mul8s_1L2N}
+FILE = (
+    DIGITS
+    + """\
 fit: {epochs: 1, lr: 1e-3}
 require: {accuracy: ">=0.5", energy: "<=0.1"}
 """
+)
 
 
 @pytest.fixture(scope="module")
