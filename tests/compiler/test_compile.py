@@ -78,6 +78,21 @@ def test_what_is_inside_can_be_seen(trained):
     assert "update_in_place" in fast.passes
 
 
+@pytest.mark.slow
+def test_every_map_and_every_pass_is_timed(trained):
+    _, fast = trained
+    before = {name: value.clone() for name, value in fast.state_dict().items()}
+    report = fast.report(timing=True)
+    maps = report.at("map")
+    assert {row.function for row in maps} == {"forward", "backward"}
+    assert all(row.seconds >= 0 for row in maps)
+    assert max(row.seconds for row in maps) > 0
+    assert report.table().splitlines()[0].split()[-1] == "us"
+    assert all(value.equal(before[name]) for name, value in fast.state_dict().items())
+    passes = [line.split() for line in report.passes().splitlines()[1:]]
+    assert [name for name, _ in passes] == list(fast.passes)
+
+
 @pytest.fixture(scope="module")
 def softmax():
     torch.manual_seed(0)

@@ -16,6 +16,9 @@ Show = Annotated[
     bool,
     typer.Option("--show", help="Write the SDFG, its view, the C++ and the nodes to a folder."),
 ]
+Timing = Annotated[
+    bool, typer.Option("--timing", help="Run the model and time each map; seconds of each pass.")
+]
 Backward = Annotated[bool, typer.Option("--backward", help="Compile gradients, too.")]
 Level = Annotated[
     str, typer.Option(metavar="LEVEL", help="Rows of the table: operator, map or scalar.")
@@ -29,6 +32,7 @@ def compile(
     show: Show = False,
     out: Out = None,
     backward: Backward = False,
+    timing: Timing = False,
     level: Level = "map",
     json: Json = False,
 ) -> None:
@@ -40,6 +44,7 @@ def compile(
     Examples:
       dovetail compile examples/digits.yaml
       dovetail compile examples/digits.yaml --show --out out/compiled
+      dovetail compile examples/digits.yaml --timing
     """
     from dovetail.compiler.module import compile as compile_
     from dovetail.compiler.report import LEVELS
@@ -58,12 +63,14 @@ def compile(
         apply_(work.model, experiment.recipe, work.example)
     with steps.step("compiling"):
         compiled = compile_(work.model.eval(), work.example, backward=backward)
-    report = compiled.report()
+    report = compiled.report(timing=timing)
     written = _written(compiled, report, out or Path(f"{work.name}-compiled")) if show else []
     if json:
         say_json({**report.to_dict(), "files": [str(path) for path in written]})
         return
     say(report.table(level))
+    if timing:
+        say(f"\n{report.passes()}")
     for path in written:
         say(f"wrote {path}")
 

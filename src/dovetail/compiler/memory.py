@@ -11,7 +11,7 @@ from typing import Any
 
 from dovetail.compiler.engine import load_dace
 
-__all__ = ["Arena", "Span", "pack", "plan"]
+__all__ = ["Arena", "Span", "chain", "pack", "plan"]
 
 #: Bytes that every buffer begins at a multiple of: a cache line, and the widest vector.
 ALIGNMENT = 64
@@ -63,7 +63,7 @@ def plan(sdfg: Any) -> Arena:
     Arrays of symbolic size, and those used where states are not a chain, stay as they are.
     """
     dace = load_dace()
-    order = _chain(sdfg)
+    order = chain(sdfg)
     if order is None:
         return Arena({}, 0)
     used: dict[str, list[int]] = {}
@@ -84,8 +84,8 @@ def plan(sdfg: Any) -> Arena:
     return pack(spans)
 
 
-def _chain(sdfg: Any) -> Sequence[Any] | None:
-    """The states in the order they run, if they run one after the other."""
+def chain(sdfg: Any) -> Sequence[Any] | None:
+    """The states in the order they run, if they run one after the other; else None."""
     state = sdfg.start_block
     found = [state]
     while sdfg.out_degree(state):

@@ -174,11 +174,15 @@ class CompiledModule(InPrograms, nn.Module):
         self._check(self._current, self._current.gradients)
         return self
 
-    def report(self) -> Any:
-        """What runs: nodes with bytes moved and FLOPs, at three levels; seconds of each pass."""
+    def report(self, *, timing: bool = False) -> Any:
+        """What runs: nodes with bytes moved and FLOPs, at three levels; seconds of each pass.
+
+        With ``timing`` also the seconds of each map, from a build that looks at the clock between
+        them, run on copies of the example that was compiled last.
+        """
         from dovetail.compiler.report import Report
 
-        return Report.of(self._current, self._pipeline)
+        return Report.of(self._current, self._pipeline, timing)
 
 
 def _signature(

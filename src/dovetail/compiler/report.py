@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ LEVELS = ("operator", "map", "scalar")
 
 @dataclass(frozen=True)
 class Row:
-    """One node: ``bytes`` read and written in memory, and floating-point operations, of one run."""
+    """One node: ``bytes`` read and written in memory, and floating-point operations, of one run.
+
+    ``seconds`` are those of a run, where they were measured: of rows of the level ``map``.
+    """
 
     function: str
     level: str
@@ -27,6 +30,7 @@ class Row:
     kind: str
     bytes: Any
     flops: Any
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,17 @@ class Report:
     capture: str
 
     @staticmethod
-    def of(variant: Any, pipeline: Pipeline) -> Report:
-        """The report of a compiled variant."""
+    def of(variant: Any, pipeline: Pipeline, timing: bool = False) -> Report:
+        """The report of a compiled variant; with ``timing`` every map is timed."""
         units = [u for u in (variant.forward, variant.backward) if u is not None]
-        rows = tuple(row for unit in units for row in rows_of(unit.program))
+        taken: list[Mapping[int, float]] = [{} for _ in units]
+        if timing:
+            from dovetail.compiler.timing import group_seconds
+
+            samples = zip(units, variant.samples(), strict=True)
+            taken = [group_seconds(unit, inputs) for unit, inputs in samples]
+        pairs = zip(units, taken, strict=True)
+        rows = tuple(row for unit, seconds in pairs for row in rows_of(unit.program, seconds))
         arena = {unit.name: unit.arena for unit in units}
         return Report(rows, dict(pipeline.seconds), arena, variant.shelf.says)
 
@@ -59,30 +70,46 @@ class Report:
 
     def table(self, level: str = "map") -> str:
         """The rows of a level as text."""
-        head = ("function", "name", "kind", "bytes", "flops")
-        rows = [tuple(str(getattr(r, h)) for h in head) for r in self.at(level)]
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        padded = [[w.ljust(n) for w, n in zip(r, widths, strict=True)] for r in (head, *rows)]
-        return "\n".join("  ".join(words).rstrip() for words in padded)
+        head: tuple[str, ...] = ("function", "name", "kind", "bytes", "flops")
+        found = self.at(level)
+        rows = [tuple(str(getattr(r, h)) for h in head) for r in found]
+        if any(r.seconds is not None for r in found):
+            head = (*head, "us")
+            times = ("" if r.seconds is None else f"{r.seconds * 1e6:.1f}" for r in found)
+            rows = [(*row, time) for row, time in zip(rows, times, strict=True)]
+        return _aligned(head, rows)
+
+    def passes(self) -> str:
+        """The seconds of each pass as text, in the order they ran."""
+        rows = [(name, f"{seconds:.3f}") for name, seconds in self.seconds.items()]
+        return _aligned(("pass", "seconds"), rows)
 
     def __str__(self) -> str:
         return self.table()
 
 
-def rows_of(program: Program) -> Iterator[Row]:
-    """The rows of one function, at every level."""
+def _aligned(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    padded = [[w.ljust(n) for w, n in zip(r, widths, strict=True)] for r in (head, *rows)]
+    return "\n".join("  ".join(words).rstrip() for words in padded)
+
+
+def rows_of(program: Program, taken: Mapping[int, float] | None = None) -> Iterator[Row]:
+    """The rows of one function, at every level; ``taken`` are the seconds of groups by number."""
+    taken = taken or {}
     operators: dict[str, list[Any]] = defaultdict(lambda: [0, 0])
     for number, group in enumerate(program.groups):
+        spent = taken.get(number)
         if isinstance(group, Call):
             moved, flops = _call_bytes(group), _call_flops(group)
-            yield Row(program.name, "map", f"{number} {group.name}", group.key, moved, flops)
+            yield Row(program.name, "map", f"{number} {group.name}", group.key, moved, flops, spent)
             operators[group.name][0] += moved
             operators[group.name][1] += flops
         elif isinstance(group, Loops):
             moved = sum(_bytes(group, access) for access in _distinct(group))
             kind = line(group)
             label = f"{number} {group.body[-1].origin}"
-            yield Row(program.name, "map", label, kind, moved, group.operations)
+            yield Row(program.name, "map", label, kind, moved, group.operations, spent)
             for row in _statements(program.name, group):
                 yield row
                 operators[row.name][0] += row.bytes

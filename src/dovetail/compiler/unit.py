@@ -36,8 +36,7 @@ class Unit:
     @property
     def library(self) -> Entry:
         """The compiled library, from the cache where it is there: it needs no GPU."""
-        identity = "\n".join((*self.pipeline.identity, *self._identity))
-        return library_of(self.program, lambda: self.source, identity)
+        return library_of(self.program, lambda: self.source, self.identity)
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -48,6 +47,11 @@ class Unit:
                 "read, and .units[0].library compiles it; target='cpu' runs here"
             )
         return Kernel(self.program, self.library, self.place.device)
+
+    @property
+    def identity(self) -> str:
+        """What tells SDFGs apart that are made of the same program."""
+        return "\n".join((*self.pipeline.identity, *self._identity))
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         return self.kernel(inputs)

@@ -75,6 +75,25 @@ class Variant:
             return outputs[0]
         return pytree.tree_unflatten(outputs, self.record.output_spec)
 
+    def samples(self) -> list[list[Any]]:
+        """Inputs of the forward function at the example, and of the backward one if there is one.
+
+        They are copies: nothing of the module changes when they are written to.
+        """
+        state = self._state()
+        if state is None:
+            raise StaleError
+        flat = [_copied(x) for x in (*state, *pytree.tree_leaves(self.example))]
+        if self._step is None:
+            return [flat]
+        with torch.no_grad():
+            results = self.forward.kernel([_copied(x) for x in flat])[self._mutated :]
+        saved = self._step.saved(flat, results)
+        outputs = results[: self._step.results]
+        wanted = zip(outputs, self._step.differentiable, strict=True)
+        ones = [torch.ones_like(o) for o, d in wanted if d]
+        return [flat, saved + self._step.laid(ones)]
+
     def _run(self, flat: list[Any]) -> list[Any]:
         kernel = self.forward.kernel
         if kernel.plain and not self._mutated:
@@ -109,8 +128,7 @@ class _Step:
 
     def forward(self, ctx: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
         results = self.variant.update(flat, self.variant.forward.kernel(flat))
-        outputs, made = results[: self.results], results[self.results :]
-        saved = [flat[n] if given else made[n] for given, n in self.sources]
+        outputs, saved = results[: self.results], self.saved(flat, results)
         kept = [s if isinstance(s, Tensor) else None for s in saved]
         ctx.save_for_backward(*kept)
         ctx.numbers = [None if isinstance(s, Tensor) else s for s in saved]
@@ -122,8 +140,20 @@ class _Step:
         kept = zip(ctx.saved_tensors, ctx.numbers, strict=True)
         inputs = [number if tensor is None else tensor for tensor, number in kept]
         wanted = [g for g, d in zip(grads, self.differentiable, strict=True) if d]
-        inputs += [_laid(g, layout) for g, layout in zip(wanted, self.layouts, strict=True)]
-        return (None, *self.after.kernel(inputs))
+        return (None, *self.after.kernel(inputs + self.laid(wanted)))
+
+    def saved(self, flat: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+        """What the backward function takes of the forward one's inputs and results."""
+        made = results[self.results :]
+        return [flat[n] if given else made[n] for given, n in self.sources]
+
+    def laid(self, grads: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of the outputs with the strides that were compiled for."""
+        return [_laid(g, layout) for g, layout in zip(grads, self.layouts, strict=True)]
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _laid(grad: Tensor, layout: Any) -> Tensor:

@@ -66,12 +66,12 @@ class Kernel:
     def __init__(self, program: Program, made: Entry, device: torch.device = _CPU) -> None:
         self.program = program
         facts = made.facts
-        self._library = ctypes.CDLL(str(made.library))
-        self._library.dv_begin.restype = ctypes.c_void_p
-        handle = self._library.dv_begin(device.index or 0)
+        self.library = ctypes.CDLL(str(made.library))
+        self.library.dv_begin.restype = ctypes.c_void_p
+        handle = self.library.dv_begin(device.index or 0)
         if not handle:
             raise DovetailError(f"the compiled program cannot begin on {device}")
-        run = ctypes.cast(self._library.dv_run, ctypes.c_void_p).value
+        run = ctypes.cast(self.library.dv_run, ctypes.c_void_p).value
         bases = [b.name for b in program.buffers.values() if b.role == "output"]
         constants = {
             b.name: None if b.value is None else b.value.to(device)
@@ -82,7 +82,7 @@ class Kernel:
             _slot(name, program, bases, constants, facts["offsets"]) for name in facts["parameters"]
         )
         makers = tuple(_maker(program, name, device) for name in bases)
-        keep = (self._library, constants)
+        keep = (self.library, constants)
         self.arena = int(facts["arena"])
         place, ask = None, None
         if program.target == "cuda":
@@ -92,8 +92,8 @@ class Kernel:
         self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask)
         self._views = _views(program, bases, constants)
         self.plain = self._views is None
-        self._changes = _changes(self._library)
-        weakref.finalize(self, _end, self._library, self.run, handle)
+        self._changes = _changes(self.library)
+        weakref.finalize(self, _end, self.library, self.run, handle)
         self._seen: list[tuple[nn.Parameter, int]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
