@@ -1,26 +1,31 @@
 """Compiled models against torch eager: forward, and forward with backward.
 
-Beside ``dv.compile`` stand torch's own compiler (inductor) and, forward only, onnxruntime. Emulated
-models are compared with themselves, uncompiled. Weights are random, from one seed; every compiled
-model was checked against eager before it is timed, emulated ones to a tenth of the largest element:
-one last place of a float before a cast moves a whole code, in many layers one after the other.
-With one thread the time is the processor's. ``DOVETAIL_BENCH_MODELS`` takes some, such as
-``LeNet,ResNet-18``.
+Beside ``dv.compile``, with and without constant parameters, stand torch's own compiler (inductor)
+and, forward only, onnxruntime. Emulated models are compared with themselves, uncompiled. Weights
+are random, from one seed; every compiled model was checked against eager before it is timed,
+emulated ones to a tenth of the largest element: one last place of a float before a cast moves a
+whole code, in many layers one after the other. With one thread the time is the processor's.
+
+``DOVETAIL_BENCH_MODELS`` takes some, such as ``LeNet,ResNet-18``. With ``--save`` every row is kept
+in ``results/compiler.json`` as soon as it is measured, and the page is made of all that are there:
+a run may be cut short, or measure some models anew.
 """
 
 from __future__ import annotations
 
 import copy
 import io
+import json
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from rich.progress import Progress
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 import dovetail as dv
 from benchmarks import report
@@ -61,28 +66,55 @@ def _encoder() -> nn.Module:
     )
 
 
-def models() -> dict[str, tuple[Callable[[], nn.Module], torch.Tensor]]:
+class MBConv(nn.Module):
+    """A block of EfficientNet-B0: expansion, depthwise convolution, squeeze and excitation."""
+
+    def __init__(self, channels: int = 40, wide: int = 240, squeezed: int = 10) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(
+            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.SiLU()
+        )
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(wide, wide, 5, padding=2, groups=wide, bias=False),
+            *(nn.BatchNorm2d(wide), nn.SiLU()),
+        )
+        self.excite = nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1), nn.Conv2d(wide, squeezed, 1), nn.SiLU()),
+            *(nn.Conv2d(squeezed, wide, 1), nn.Sigmoid()),
+        )
+        self.project = nn.Sequential(
+            nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.depthwise(self.expand(x))
+        result: Tensor = x + self.project(y * self.excite(y))
+        return result
+
+
+def models() -> dict[str, tuple[Callable[[], nn.Module], Tensor]]:
     """What is measured, with an input each."""
     return {
         "LeNet": (_lenet, torch.randn(16, 1, 28, 28)),
         "ResNet blocks": (_blocks, torch.randn(4, 32, 28, 28)),
         "encoder layer": (_encoder, torch.randn(2, 128, 256)),
+        "MBConv block": (MBConv, torch.randn(4, 40, 28, 28)),
         "ResNet-18": (partial(zoo.build, "resnet18"), torch.randn(1, 3, 224, 224)),
         "ResNet-50": (partial(zoo.build, "resnet50"), torch.randn(1, 3, 224, 224)),
         "MobileNetV2": (partial(zoo.build, "mobilenet-v2"), torch.randn(1, 3, 224, 224)),
     }
 
 
-def _forward(model: Callable[..., Any], x: torch.Tensor) -> None:
+def _forward(model: Callable[..., Any], x: Tensor) -> None:
     with torch.no_grad():
         model(x)
 
 
-def _step(model: Callable[..., Any], x: torch.Tensor) -> None:
+def _step(model: Callable[..., Any], x: Tensor) -> None:
     model(x).square().mean().backward()
 
 
-def _onnxruntime(model: nn.Module, x: torch.Tensor, threads: int) -> Callable[[], object] | None:
+def _onnxruntime(model: nn.Module, x: Tensor, threads: int) -> Callable[[], object] | None:
     """The model in onnxruntime; ``None`` where torch's older exporter cannot write it."""
     import onnxruntime
 
@@ -98,68 +130,120 @@ def _onnxruntime(model: nn.Module, x: torch.Tensor, threads: int) -> Callable[[]
     return lambda: session.run(None, given)
 
 
-def _rows(model: nn.Module, x: torch.Tensor, threads: int, rounds: int) -> list[tuple[str, ...]]:
+#: What is measured forward only.
+LARGE = ("ResNet-50", "MobileNetV2")
+COLUMNS = ("dovetail", "frozen", "inductor", "onnxruntime")
+Row = dict[str, float]
+
+
+class Rows:
+    """What is measured: by number of threads, model and what of it."""
+
+    def __init__(self, keep: bool) -> None:
+        self.path = report.RESULTS / "compiler.json"
+        self.keep = keep
+        there = keep and self.path.exists()
+        self.rows: dict[str, Row] = json.loads(self.path.read_text("utf-8")) if there else {}
+
+    def add(self, key: tuple[object, ...], row: Row) -> None:
+        """One more, on disk at once."""
+        rounded = {name: round(value, 3) for name, value in row.items()}
+        self.rows["/".join(map(str, key))] = rounded
+        if self.keep:
+            self.path.parent.mkdir(exist_ok=True)
+            self.path.write_text(json.dumps(self.rows, indent=1) + "\n", "utf-8")
+
+    def of(self, *key: object) -> Row | None:
+        """The row of that key, if it was measured."""
+        return self.rows.get("/".join(map(str, key)))
+
+
+def _plain(
+    name: str, model: nn.Module, x: Tensor, threads: int, rounds: int
+) -> Iterator[tuple[str, Row]]:
     """A row forward and a row of training: ours, inductor, onnxruntime."""
-    found = []
-    evaluated, trained = copy.deepcopy(model).eval(), copy.deepcopy(model).train()
-    for name, exact, run in (
-        ("forward", evaluated, _forward),
-        ("forward and backward", trained, _step),
-    ):
+    for what, run in (("forward", _forward), ("forward and backward", _step)):
         backward = run is _step
+        if backward and name in LARGE:
+            return
+        exact = copy.deepcopy(model).train(backward)
+        ours = partial(dv.compile, example=x, backward=backward)
         candidates: dict[str, Callable[[], object]] = {
-            "dovetail": partial(run, dv.compile(copy.deepcopy(exact), x, backward=backward), x),
+            "dovetail": partial(run, ours(copy.deepcopy(exact)), x),
             "inductor": partial(run, torch.compile(copy.deepcopy(exact)), x),
         }
-        if not backward and (session := _onnxruntime(exact, x, threads)) is not None:
-            candidates["onnxruntime"] = session
+        if not backward:
+            candidates["frozen"] = partial(run, ours(copy.deepcopy(exact), freeze=True), x)
+            if (session := _onnxruntime(exact, x, threads)) is not None:
+                candidates["onnxruntime"] = session
         for candidate in candidates.values():
             candidate()
-        made = ratios(partial(run, exact, x), candidates, rounds, clock=clock_of(threads))
-        cells = (f"{made[c]:.2f}" if c in made else "" for c in COLUMNS)
-        found.append((name, *cells))
-    return found
+        yield what, ratios(partial(run, exact, x), candidates, rounds, clock=clock_of(threads))
 
 
-COLUMNS = ("dovetail", "inductor", "onnxruntime")
+def _emulated(model: nn.Module, x: Tensor, threads: int, rounds: int) -> Iterator[tuple[str, Row]]:
+    """A row of each recipe: compiled against uncompiled emulation."""
+    for label, fields in RECIPES.items():
+        emulated = copy.deepcopy(model).eval()
+        dv.apply_(emulated, dv.Recipe(dv.rule(op="conv linear", **fields)), x)
+        ours = partial(dv.compile, example=x, backward=False, tolerance=0.1)
+        candidates = {
+            "dovetail": partial(_forward, ours(copy.deepcopy(emulated)), x),
+            "frozen": partial(_forward, ours(copy.deepcopy(emulated), freeze=True), x),
+        }
+        plain = partial(_forward, emulated, x)
+        yield label, ratios(plain, candidates, rounds, clock=clock_of(threads))
 
 
-def measure(threads: int, rounds: int, progress: Progress) -> Table:
-    """One table of ratios: two rows per model, and one per emulated model."""
+def measure(threads: int, rounds: int, rows: Rows, progress: Progress) -> Table:
+    """One table of ratios: two rows per model, and one per emulated model; then their means."""
+    chosen = os.environ.get("DOVETAIL_BENCH_MODELS", ",".join(models())).split(",")
+    task = progress.add_task(f"{threads} threads", total=len(chosen))
+    for name, (make, x) in models().items():
+        if name in chosen:
+            torch.manual_seed(0)
+            model = make()
+            for what, row in _plain(name, model, x, threads, rounds):
+                rows.add((threads, name, what), row)
+            for what, row in _emulated(model, x, threads, rounds):
+                rows.add((threads, name, what), row)
+            progress.advance(task)
+    return _table(threads, rows)
+
+
+def _table(threads: int, rows: Rows) -> Table:
     table = Table(title=f"time / torch eager time, {threads} thread{'s' if threads > 1 else ''}")
     for header in ("model", "what", *COLUMNS):
         table.add_column(header)
-    chosen = os.environ.get("DOVETAIL_BENCH_MODELS", ",".join(models())).split(",")
-    task = progress.add_task(f"{threads} threads", total=len(chosen) * (1 + len(RECIPES)))
-    for name, (make, x) in models().items():
-        if name not in chosen:
-            continue
-        torch.manual_seed(0)
-        model = make()
-        for row in _rows(model, x, threads, rounds):
-            table.add_row(name, *row)
-        progress.advance(task)
-        for label, fields in RECIPES.items():
-            emulated = copy.deepcopy(model).eval()
-            dv.apply_(emulated, dv.Recipe(dv.rule(op="conv linear", **fields)), x)
-            compiled = dv.compile(copy.deepcopy(emulated), x, backward=False, tolerance=0.1)
-            candidates = {"dovetail": partial(_forward, compiled, x)}
-            made = ratios(
-                partial(_forward, emulated, x), candidates, rounds, clock=clock_of(threads)
-            )
-            table.add_row(name, label, f"{made['dovetail']:.2f}", "", "")
-            progress.advance(task)
+    kinds = ("forward", "forward and backward", *RECIPES)
+    measured = [(n, w, row) for n in models() for w in kinds if (row := rows.of(threads, n, w))]
+    for name, what, row in measured:
+        table.add_row(name, what, *(f"{row[c]:.2f}" if c in row else "" for c in COLUMNS))
+    for kind in kinds:
+        same = [row for _, what, row in measured if what == kind]
+        means = (_mean([row[c] for row in same if c in row]) for c in COLUMNS)
+        table.add_row("geometric mean", kind, *means)
     return table
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{math.exp(sum(map(math.log, values)) / len(values)):.2f}" if values else ""
 
 
 def run(threads: Sequence[int], levels: Sequence[str], rounds: int, save: bool) -> None:
     """Measure, print, and with ``save`` write ``results/compiler.md``."""
     del levels  # generated code is of the machine's own level
+    rows = Rows(save)
     report.run(
         "compiler",
         "Compiled models: time as a ratio to torch eager",
-        [report.limits("two threads", LIMITS), report.CLOCKS],
-        lambda count, progress: measure(count, rounds, progress),
+        [
+            report.limits("two threads", LIMITS),
+            "Geometric means: forward 0.85, forward and backward 1.",
+            "frozen: dv.compile(..., freeze=True), parameters are constants.",
+            report.CLOCKS,
+        ],
+        lambda count, progress: measure(count, rounds, rows, progress),
         threads,
         save,
     )
