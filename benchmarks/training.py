@@ -25,8 +25,9 @@ from dovetail import zoo
 from dovetail.kernels import native
 
 KINDS = ("rank 1", "rank 5", "table")
-GRADIENTS = ("ste", "lut1d", "lut2d", "lut2d(window=4)")
-UNSTRUCTURED = ("ste", "lut1d")  # a table without structure has sixteen terms in two dimensions
+GRADIENTS = ("ste", "lut1d", "lut2d", "lut2d(window=4)", "approx")
+# A table without structure has sixteen terms in two dimensions.
+UNSTRUCTURED = ("ste", "lut1d", "approx")
 LIMITS = {"ste, rank 1 to 5": 1.4, "ste, table": 2.0, "lut2d, rank 1 to 5": 3.0}  # on AVX-512
 
 

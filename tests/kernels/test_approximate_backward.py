@@ -17,6 +17,7 @@ import dovetail as dv
 from dovetail.errors import DovetailError
 from dovetail.formats.quantization import quantize
 from dovetail.kernels import sum_library
+from dovetail.kernels.geometry import Geometry
 from dovetail.kernels.ranges import operand_range
 from dovetail.kernels.realisation import using
 from gradient_models import Both, applied, backward, given_range
@@ -119,6 +120,8 @@ CONVS = {
     "depthwise": (lambda: nn.Conv2d(3, 6, 3, groups=3, dilation=2, padding=1), (1, 3, 6, 6)),
     "uneven": (lambda: nn.Conv2d(2, 3, (4, 3), padding="same"), (1, 2, 5, 5)),
     "unused": (lambda: nn.Conv2d(2, 3, 3, stride=2), (1, 2, 6, 6)),
+    "one pixel": (lambda: nn.Conv2d(2, 3, 3, padding=1), (2, 2, 1, 1)),
+    "beyond": (lambda: nn.Conv2d(2, 3, 1, padding=1, stride=2), (1, 2, 4, 3)),
     "3d": (lambda: nn.Conv3d(2, 3, 2, bias=False, padding=1), (1, 2, 3, 3, 2)),
 }
 
@@ -228,6 +231,22 @@ def test_wide_operands(mul, fmt):
     q, unit = codes_of(gy, dv.multiplier(mul).bits[0])
     _, by_w = linear_loops(product_of(dv.multiplier(mul)), q, q, first, second)
     assert torch.equal(gw, scaled(by_w, second, unit * first.scale))
+
+
+def test_which_products_with_zero_are_zero():
+    """Where others are not, only the pairs of the forward pass are multiplied, place by place."""
+    formats = dv.format("int8"), dv.format("int8")
+    circuit, table = (
+        dv.Arithmetic(*formats, mul=mul, grad="approx").spelling for mul in MULTIPLIERS[:2]
+    )
+    grad, codes = torch.ones(1, 2, 2, 2).char(), torch.ones(2, 1, 3, 3).char()
+    geometry = Geometry.conv(2, padding=1)
+    one = sum_library.input_sums(grad, codes, circuit, geometry, (2, 2))
+    assert one is not None
+    assert one.shape == (1, 1, 2, 2)
+    assert sum_library.input_sums(grad, codes, table, geometry, (2, 2)) is None
+    beyond = Geometry.conv(2, padding=3)
+    assert sum_library.input_sums(grad, codes, circuit, beyond, (0, 0)) is None
 
 
 def test_sums_that_leave_32_bits_are_made_in_runs():

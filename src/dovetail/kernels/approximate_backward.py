@@ -27,12 +27,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dovetail.arithmetic import Arithmetic
-from dovetail.formats.quantization import quantize
 from dovetail.kernels.backward import Grads, flat_padding
 from dovetail.kernels.cast_operands import CastOperand
 from dovetail.kernels.geometry import LINEAR, Geometry
+from dovetail.kernels.native_integers import codes_of as quantized
 from dovetail.kernels.ranges import operand_range
-from dovetail.kernels.sum_library import backward_sums
+from dovetail.kernels.sum_library import (
+    backward_operands,
+    backward_sums,
+    input_sums,
+    is_silent,
+)
 
 __all__ = ["ApproximateProduct", "conv", "linear", "matmul"]
 
@@ -56,7 +61,7 @@ class ApproximateProduct:
         fmt = self.rule.gradient_format
         assert fmt is not None
         scale, zero = operand_range(grad, fmt, "input", None)
-        codes = quantize(grad, fmt, scale, zero)
+        codes = quantized(grad, fmt, scale, zero)
         finite = torch.isfinite(grad).all()
         return codes, torch.where(finite, scale.to(self.wide), torch.nan)
 
@@ -147,6 +152,10 @@ def _by_first(
     per_output = [-1, *[1] * geometry.spatial]
     unit = w.scale.to(product.wide)
     codes, scale = product.codes_of(grad * (unit.view(per_output) if unit.dim() else unit))
+    if geometry.spatial and not w.fmt.affine:
+        found = input_sums(codes, w.codes, product.rule.spelling, geometry, shape[2:])
+        if found is not None:
+            return found.to(product.wide) * scale
     rows = _by_group(codes, groups)
     zero = w.zero.view(groups, 1, -1) if w.zero.dim() else w.zero
     weight, channels = w.codes, shape[1] // groups
@@ -167,16 +176,36 @@ def _by_second(
 ) -> Tensor:
     a, w, groups = product.first, product.second, geometry.groups
     codes, scale = product.codes_of(grad)
-    columns = _by_group(codes, groups).mT
+    columns = _by_channel(codes, groups)
     image = a.codes.reshape(shape)
-    if geometry.spatial:
+    if geometry.spatial and a.fmt.affine:
         image = F.pad(image.to(torch.int32) - a.zero, flat_padding(geometry)) + a.zero
-    total = grad.new_zeros(w.x.shape, dtype=torch.int64)
+    elif geometry.spatial:
+        image = F.pad(image, flat_padding(geometry))
+    spelling, device = product.rule.spelling, grad.device.type
+    silent = not a.fmt.affine and is_silent(*backward_operands(spelling, False, device), 1)
+    nothing = grad.new_zeros(w.x.shape[:2])
+    by_tap = []
     for tap in _taps(w.x):
-        seen = _by_group(_seen(image, tap, grad.shape[2:], geometry), groups)
-        sums = product.sums(columns, a, seen.mT, a.zero)
-        _at(total, tap).copy_(sums.reshape(w.x.shape[:2]))
-    return total.to(product.wide) * (scale * a.scale.to(product.wide))
+        if silent and not _meets(tap, shape[2:], grad.shape[2:], geometry):
+            by_tap.append(nothing)
+            continue
+        seen = _by_channel(_seen(image, tap, grad.shape[2:], geometry), groups)
+        sums = product.sums(columns, a, seen, a.zero)
+        by_tap.append(sums.reshape(w.x.shape[:2]).to(product.wide))
+    total = torch.stack(by_tap, 2).view(w.x.shape)
+    return total * (scale * a.scale.to(product.wide))
+
+
+def _meets(
+    tap: tuple[int, ...], size: Sequence[int], out: Sequence[int], geometry: Geometry
+) -> bool:
+    """Whether any window has a pixel of the image, of ``size``, at this place, not only padding."""
+    axes = zip(tap, geometry.dilation, geometry.stride, geometry.padding, out, size, strict=True)
+    return all(
+        any(0 <= o * step + t * d - low < n for o in range(count))
+        for t, d, step, (low, _), count, n in axes
+    )
 
 
 def _taps(weight: Tensor) -> list[tuple[int, ...]]:
@@ -203,3 +232,11 @@ def _by_group(image: Tensor, groups: int) -> Tensor:
     batch, channels, *out = image.shape
     by_pixel = image.reshape(batch, groups, channels // groups, prod(out)).permute(1, 0, 3, 2)
     return by_pixel.reshape(groups, batch * prod(out), channels // groups)
+
+
+def _by_channel(image: Tensor, groups: int) -> Tensor:
+    """The same, transposed: ``[G, n, B * pixels]``."""
+    batch, channels, *out = image.shape
+    each = channels // groups
+    by_channel = image.reshape(batch, groups, each, prod(out)).permute(1, 2, 0, 3)
+    return by_channel.reshape(groups, each, batch * prod(out))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dovetail.formats import IntFormat
-from dovetail.formats.quantization import dequantize, quantize
+from dovetail.formats.quantization import dequantize
 from dovetail.formats.realise import Report, round_integers
 from dovetail.gradients import Gradient
 from dovetail.kernels.learned_steps import step_gradient
+from dovetail.kernels.native_integers import codes_of
 from dovetail.kernels.ranges import operand_range, weight_range
 
 __all__ = ["CastOperand", "Ranges"]
@@ -64,7 +65,7 @@ class CastOperand:
     @property
     def codes(self) -> Tensor:
         """What the cast left, as the multiplier saw it."""
-        return quantize(self.x, self.fmt, self.scale, self.zero, self.axis)
+        return codes_of(self.x.detach(), self.fmt, self.scale, self.zero, self.axis)
 
     @cached_property
     def _cast(self) -> tuple[Tensor, Tensor | None]:

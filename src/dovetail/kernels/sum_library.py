@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
@@ -12,8 +16,9 @@ from dovetail.kernels.batching import one_by_one
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.planner import plan_mac
 from dovetail.kernels.realisation import MacKernel, Operands
+from dovetail.multipliers import Multiplier
 
-__all__ = ["backward_sums"]
+__all__ = ["backward_operands", "backward_sums", "input_sums", "is_silent"]
 
 _library = Library("dovetail", "FRAGMENT")
 _library.define(
@@ -32,21 +37,28 @@ def backward_sums(grad: Tensor, codes: Tensor, arithmetic: str, of_weight: bool)
     return y
 
 
-def _sums(grad: Tensor, codes: Tensor, arithmetic: str, of_weight: bool) -> Tensor:
+def backward_operands(arithmetic: str, of_weight: bool, device: str) -> tuple[Multiplier, Operands]:
+    """The multiplier, and what a gradient and the weight's or the input's codes are to it."""
     rule = Arithmetic.parse(arithmetic)
-    fmt, mul = rule.gradient_format, rule.code_multiplier
+    fmt = rule.gradient_format
     assert fmt is not None
-    operands = Operands((fmt.qmin, fmt.qmax), rule.code_ranges[of_weight], grad.device.type)
-    total = grad.new_zeros((*grad.shape[:2], codes.shape[1]), dtype=torch.int64)
-    if total.numel() == 0:
-        return total
+    codes = rule.code_ranges[of_weight]
+    return rule.code_multiplier, Operands((fmt.qmin, fmt.qmax), codes, device)
+
+
+def _sums(grad: Tensor, codes: Tensor, arithmetic: str, of_weight: bool) -> Tensor:
+    mul, operands = backward_operands(arithmetic, of_weight, grad.device.type)
+    shape = (*grad.shape[:2], codes.shape[1])
+    if 0 in shape or grad.shape[2] == 0:
+        return grad.new_zeros(shape, dtype=torch.int64)
     kernel = plan_mac(mul, operands)
     # Kernels are fast where sums of a run fit 32 bits; positions of a large batch may be more.
     run = max(1, (2**31 - 1) // max(1, operands.bound(mul)))
     with torch.autocast(grad.device.type, enabled=False):  # it would round codes
-        for start in range(0, grad.shape[2], run):
-            part = slice(start, start + run)
-            total += _of_run(grad[..., part], codes[..., part], kernel)
+        parts = zip(grad.split(run, 2), codes.split(run, 2), strict=True)
+        total = _of_run(*next(parts), kernel).to(torch.int64)
+        for part in parts:
+            total += _of_run(*part, kernel)
     return total
 
 
@@ -61,6 +73,58 @@ def _of_run(grad: Tensor, codes: Tensor, kernel: MacKernel) -> Tensor:
     packed = kernel.pack(codes.reshape(-1, depth, 1), geometry)
     pixels = grad.mT.reshape(1, -1, rows)
     return kernel.sums(pixels, packed, geometry, 0).reshape(groups, columns, rows).mT
+
+
+def input_sums(
+    grad: Tensor, codes: Tensor, arithmetic: str, geometry: Geometry, size: Sequence[int]
+) -> Tensor | None:
+    """``[B, C, *size]``: for each pixel of a convolution's input the sum of ``f(grad, weight)``
+    over the windows that hold it, by one convolution of the gradient, its pixels spread out by the
+    stride, with the window turned about.
+
+    ``grad [B, O, *out]`` holds codes of the arithmetic's ``gradient_format``, ``codes
+    [O, C/groups, *kernel]`` those of its weight. None where that convolution does not exist, or
+    the zeros around and between the pixels would not give products of zero.
+    """
+    mul, operands = backward_operands(arithmetic, True, grad.device.type)
+    kernel = codes.shape[2:]
+    spans = [d * (k - 1) for d, k in zip(geometry.dilation, kernel, strict=True)]
+    spread = [s * (n - 1) + 1 for s, n in zip(geometry.stride, grad.shape[2:], strict=True)]
+    ends = zip(size, geometry.padding, spans, spread, strict=True)
+    pads = tuple((span - low, n + low - wide) for n, (low, _), span, wide in ends)
+    possible = is_eager() and grad.numel() and min(p for pair in pads for p in pair) >= 0
+    if not (possible and is_silent(mul, operands, 0)):
+        return None
+    if spread != list(grad.shape[2:]):
+        far = grad.new_zeros((*grad.shape[:2], *spread))
+        places = tuple(slice(None, None, step) for step in geometry.stride)
+        far[(slice(None), slice(None), *places)] = grad
+        grad = far
+    outputs, channels = codes.shape[:2]
+    groups = geometry.groups
+    turned = codes.view(groups, outputs // groups, channels, *kernel).transpose(1, 2)
+    turned = turned.reshape(groups * channels, outputs // groups, *kernel)
+    turned = turned.flip(list(range(2, turned.dim()))).contiguous()
+    ones = (1,) * geometry.spatial
+    way = Geometry(geometry.spatial, ones, pads, geometry.dilation, groups)
+    mac = plan_mac(mul, operands)
+    with torch.autocast(grad.device.type, enabled=False):  # it would round codes
+        return mac.sums(grad.contiguous(), mac.pack(turned, way), way, 0)
+
+
+@lru_cache(maxsize=256)
+def is_silent(mul: Multiplier, operands: Operands, which: int) -> bool:
+    """Whether every product is zero whose first operand (0) or second one (1) is.
+
+    >>> from dovetail.multipliers import multiplier
+    >>> codes = Operands((-127, 127), (-127, 127))
+    >>> [is_silent(multiplier(name), codes, 1) for name in ("mul8s_1KVA", "etm(bits=8)")]
+    [True, False]
+    """
+    low, high = operands.first if which else operands.second
+    others = np.arange(low, high + 1)
+    pair = np.zeros_like(others), others
+    return not np.any(mul(*(pair[::-1] if which else pair)))
 
 
 def _fake(grad: Tensor, codes: Tensor, arithmetic: str, of_weight: bool) -> Tensor:
