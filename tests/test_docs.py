@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": 1,
     "docs/analysis.md": 4,
-    "docs/compiler.md": 4,
+    "docs/compiler.md": 5,
     "docs/cost.md": 3,
     "docs/multipliers.md": 3,
     "docs/formats.md": 4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from dovetail.cli.main import main
 
@@ -16,6 +17,29 @@ def test_an_unknown_level_is_refused(tmp_path, capsys):
     path.write_text("dovetail: 1\nmodel: {builtin: digits-cnn}\n")
     assert main(["compile", str(path), "--level", "wire"]) == 2
     assert "unknown level 'wire'" in capsys.readouterr().err
+
+
+def test_an_unknown_target_is_refused(tmp_path, capsys):
+    path = tmp_path / "x.yaml"
+    path.write_text("dovetail: 1\nmodel: {builtin: digits-cnn}\n")
+    assert main(["compile", str(path), "--target", "gpu"]) == 2
+    assert "unknown target 'gpu'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_is_written_where_there_is_no_gpu(tmp_path, capsys):
+    path, out = tmp_path / "x.yaml", tmp_path / "out"
+    path.write_text(
+        "dovetail: 1\nmodel: {builtin: digits-cnn}\ndata: {builtin: digits}\n"
+        "rules: [{match: '*', input: int8, weight: int8}]\n"
+    )
+    options = ["--target", "cuda", "--show", "--out", str(out), "--json"]
+    assert main(["compile", str(path), *options]) == 0
+    files = [name.rsplit("/")[-1] for name in json.loads(capsys.readouterr().out)["files"]]
+    assert "forward.cu" in files
+    assert "__global__" in (out / "forward.cu").read_text()
+    assert "__global__" not in (out / "forward.cpp").read_text()
 
 
 @pytest.mark.slow

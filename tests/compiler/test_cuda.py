@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 import dovetail as dv
 
 pytest.importorskip("dace")
+from dovetail.compiler import default_passes
+from dovetail.compiler.groups import Call
+from dovetail.compiler.nodes.aten.products import PRODUCTS
 from helpers import build, randn
 from host_gpu import host_gpu
 
@@ -125,6 +129,19 @@ def test_nvcc_compiles_it(generated):
     assert fast.units[0].library.library.stat().st_size > 100_000
 
 
+def test_torch_declares_products_of_both_devices_alike():
+    """Those of GPUs are found by name, and called by the types of the others."""
+    folder = Path(torch.__file__).parent / "include/torch/csrc/inductor/aoti_torch/generated"
+    for function in PRODUCTS.values():
+        types = []
+        for device in ("cpu", "cuda"):
+            text = (folder / f"c_shim_{device}.h").read_text(encoding="utf-8")
+            name = function.replace("_cpu_", f"_{device}_")
+            found = re.search(rf"AOTITorchError {name}\(([^)]*)\);", text)
+            types.append([word.rsplit(" ", 1)[0] for word in found[1].split(", ")])
+        assert types[0] == types[1], function
+
+
 # -- what it computes: its threads run by the processor ---------------------------------------
 
 
@@ -186,10 +203,43 @@ def test_reductions_fold_what_the_threads_have():
             torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-3, equal_nan=True)
 
 
+def written_out(program):
+    for group in program.groups:
+        if isinstance(group, Call):
+            group.implementation = "pure"
+
+
 @pytest.mark.slow
-def test_a_network_trains_with_running_statistics():
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_network_trains_with_running_statistics(pure):
     model, x = lenet().train(), randn(4, 1, 16, 16)
-    same(model, x)
+    passes = default_passes()
+    same(model, x, optimize=passes.with_pass("pure", written_out, "groups") if pure else passes)
+
+
+class Attention(nn.Module):
+    def forward(self, q, k, v):
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@pytest.mark.slow
+def test_attention_is_its_products_and_its_softmax():
+    given = tuple(randn(2, 3, 10, 8, seed=n) for n in range(3))
+    with host_gpu(), torch.no_grad():
+        fast = dv.compile(Attention().eval(), given, target="cuda")
+        keys = {group.key for group in fast.groups if hasattr(group, "key")}
+        assert keys == {"aten.bmm.default"}
+        torch.testing.assert_close(fast(*given), Attention()(*given))
+
+
+@pytest.mark.slow
+def test_parameters_are_frozen():
+    model, x = lenet().eval(), randn(4, 1, 16, 16)
+    with host_gpu(), torch.no_grad():
+        fast = dv.compile(model, x, target="cuda", freeze=True)
+        torch.testing.assert_close(fast(x), model(x))
+        model[0].bias += 1
+        torch.testing.assert_close(fast(x), model(x))
 
 
 @pytest.mark.slow

@@ -20,6 +20,9 @@ Timing = Annotated[
     bool, typer.Option("--timing", help="Run the model and time each map; seconds of each pass.")
 ]
 Backward = Annotated[bool, typer.Option("--backward", help="Compile gradients, too.")]
+Target = Annotated[
+    str, typer.Option(metavar="TARGET", help="cpu, or cuda: without a GPU nothing is run.")
+]
 Level = Annotated[
     str, typer.Option(metavar="LEVEL", help="Rows of the table: operator, map or scalar.")
 ]
@@ -33,20 +36,24 @@ def compile(
     out: Out = None,
     backward: Backward = False,
     timing: Timing = False,
+    target: Target = "cpu",
     level: Level = "map",
     json: Json = False,
 ) -> None:
     """Compile an experiment's model and list its nodes.
 
-    What is compiled is compared with the emulated model before anything is printed.
+    What is compiled is compared with the emulated model before anything is printed, where it can
+    run.
 
     \b
     Examples:
       dovetail compile examples/digits.yaml
       dovetail compile examples/digits.yaml --show --out out/compiled
       dovetail compile examples/digits.yaml --timing
+      dovetail compile examples/digits.yaml --target cuda --show
     """
     from dovetail.compiler.module import compile as compile_
+    from dovetail.compiler.passes.pipeline import TARGETS
     from dovetail.compiler.report import LEVELS
     from dovetail.emulation import apply_
     from dovetail.errors import unknown
@@ -54,6 +61,8 @@ def compile(
     from dovetail.experiment.subject import subject
     from dovetail.recipe.schema import load
 
+    if target not in TARGETS:
+        raise unknown("target", target, TARGETS)
     if level not in LEVELS:
         raise unknown("level", level, LEVELS)
     experiment, steps = load(files, overrides(set_, threads)), Steps(show=not json)
@@ -61,8 +70,9 @@ def compile(
         work = subject(experiment)
     if len(experiment.recipe):
         apply_(work.model, experiment.recipe, work.example)
+    model, example = _moved(work.model.eval(), work.example, target)
     with steps.step("compiling"):
-        compiled = compile_(work.model.eval(), work.example, backward=backward)
+        compiled = compile_(model, example, target=target, backward=backward)
     report = compiled.report(timing=timing)
     written = _written(compiled, report, out or Path(f"{work.name}-compiled")) if show else []
     if json:
@@ -73,6 +83,18 @@ def compile(
         say(f"\n{report.passes()}")
     for path in written:
         say(f"wrote {path}")
+
+
+def _moved(model: Any, example: Any, target: str) -> tuple[Any, Any]:
+    """Both on the GPU, if they are to run there and there is one."""
+    from torch import Tensor
+    from torch.utils import _pytree as pytree
+
+    from dovetail.compiler.build.device import gpu
+
+    if target == "cpu" or gpu().missing() is not None:
+        return model, example
+    return model.cuda(), pytree.tree_map_only(Tensor, lambda x: x.cuda(), example)
 
 
 def _written(compiled: Any, report: Any, folder: Path) -> list[Path]:
@@ -86,10 +108,13 @@ def _written(compiled: Any, report: Any, folder: Path) -> list[Path]:
         texts = {
             "sdfg": dumps(unit.sdfg.to_json()),
             "html": html(unit),
-            "cpp": unit.code,
+            "cpp": unit.source.code,
+            "cu": unit.source.kernels,
             "groups.txt": f"{unit.program}\n",
         }
         for suffix, text in texts.items():
+            if not text:
+                continue
             found.append(folder / f"{unit.name}.{suffix}")
             found[-1].write_text(text, encoding="utf-8")
     found.append(folder / "nodes.txt")

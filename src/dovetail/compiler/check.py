@@ -22,7 +22,7 @@ __all__ = ["TOLERANCE", "check", "compare", "is_exact", "is_random"]
 #: Largest difference of outputs and gradients, relative to the largest element of the tensor.
 TOLERANCE = 1e-4
 #: A gradient that is zero but for rounding is compared with the largest one of all instead.
-FLOOR = 1e-4
+FLOOR = 1e-3
 _RANDOM = ("rand", "bernoulli", "dropout", "multinomial", "normal_", "philox")
 
 

@@ -38,6 +38,11 @@ def test_casts_written_out_keep_every_bit():
     cases = [(x, "int8", None), (torch.zeros(2, 3), "uint8", 1)]
     for given, fmt, channel in [*cases, (torch.randn(4, 5), "int4(affine)", 0)]:
         both.call("dovetail.cast_by_range.default", given, fmt, None, channel, None)
+    for clip in (True, False):
+        for fmt in ("fp8_e4m3", "fixed(8,4)", "mxfp4", "bfp(m=8, block=5)"):
+            both.call("dovetail.cast_masked.default", x, fmt, -1, None, None, clip)
+        both.call("dovetail.cast_integers_masked.default", x, "int8", scale, zero, 1, None, clip)
+        both.call("dovetail.cast_by_range_masked.default", x, "int4", None, 0, None, clip)
     both.check_bits()
 
 

@@ -11,7 +11,7 @@ from dovetail.compiler.nodes.base import NodeSpec
 from dovetail.compiler.nodes.native.blocks import block_refusal
 from dovetail.compiler.nodes.native.casts import cast_refusal
 from dovetail.compiler.nodes.native.layers import layer_refusal
-from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full
+from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full, pool_in_full
 from dovetail.compiler.nodes.users import implementations
 
 __all__ = ["NODES"]
@@ -22,17 +22,19 @@ _MASKED = [key.replace(".default", "_masked.default") for key in _CASTS]
 _LAYERS = ("dovetail.linear.default", "dovetail.conv.default")
 _BLOCKS = ("dovetail.block_linear.default", "dovetail.block_conv.default")
 _FLOATS = ("aten.convolution.default", "aten.convolution_backward.default")
+_POOLS = [f"aten.{name}{back}.default" for name in ("max_pool2d_with_indices", "avg_pool2d")
+          for back in ("", "_backward")]  # fmt: skip
 _OWN = {
+    **{key: NodeSpec(key, ("aten", "pure"), {"pure": pool_in_full}) for key in _POOLS},
     **{key: NodeSpec(key, ("aten", "pure"), {"pure": in_full}) for key in (*PRODUCTS, *_FLOATS)},
     **{key: NodeSpec(key, ("aten",), {"aten": fused_refusal}) for key in FUSED},
-    **{key: NodeSpec(key, ("native", "native-op"), {"native": cast_refusal}) for key in _MASKED},
     **{
         key: NodeSpec(
             key,
             ("native", "native-op", "pure"),
             {"native": cast_refusal, "pure": cast_in_full},
         )
-        for key in _CASTS
+        for key in (*_CASTS, *_MASKED)
     },
     **{key: NodeSpec(key, ("native", "native-op"), {"native": block_refusal}) for key in _BLOCKS},
     **{

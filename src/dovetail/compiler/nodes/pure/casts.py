@@ -1,7 +1,11 @@
-"""Casts written out: elements one by one, blocks with their largest magnitude first."""
+"""Casts written out: elements one by one, blocks with their largest magnitude first.
+
+Each result is written where it is asked for: the values, and where they do not clip.
+"""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from dovetail.compiler.engine import load_dace
@@ -25,7 +29,7 @@ dace = load_dace()
 
 
 def cast(body: Body) -> None:
-    """``dovetail::cast``."""
+    """``dovetail::cast``, and with its mask."""
     fmt = to_format(body.call.attributes["format"])
     x, y = body.input(0), body.outputs[0]
     if isinstance(fmt, PowerScaled):
@@ -36,7 +40,25 @@ def cast(body: Body) -> None:
     assert element is not None
     points = _points(x)
     code = float_value(element, fmt.rounding.name)
-    body.each("cast", points, {"__x": x.at(*points)}, code, {"__y": y.at(*points)})
+    reads = {"__x": x.at(*points)}
+    if y is not None:
+        body.each("cast", points, reads, code, {"__y": y.at(*points)})
+    _mask(body, reads, ["r = dace.float64(__x)"], fmt.bounds)
+
+
+def _mask(
+    body: Body, reads: dict[str, Any], steps: list[str], ends: tuple[float, float], sign: str = ""
+) -> None:
+    """Where ``steps`` leave an ``r`` between ``ends``: with the sign ``=`` those belong to it."""
+    if len(body.outputs) < 2 or body.outputs[1] is None:
+        return
+    points, mask = _points(body.input(0)), body.outputs[1]
+    test = f"__m = (r >{sign} {ends[0]!r} and r <{sign} {ends[1]!r})"
+    if not body.call.attributes["clip"]:
+        steps, test = [], "__m = (__x - __x == 0)"
+        reads = {"__x": reads["__x"]}
+    reads = {name: copy.deepcopy(memlet) for name, memlet in reads.items()}
+    body.each("inside", points, reads, "\n".join([*steps, test]), {"__m": mask.at(*points)})
 
 
 def _points(x: Tensor) -> dict[str, Any]:
@@ -78,7 +100,10 @@ def _blocks(body: Body, fmt: PowerScaled) -> None:
     mine[axis] = f"int_floor(i{axis}, {block})"
     reads = {"__x": x.at(*points), "__e": exponent.at(*mine), "__big": big.at(*mine)}
     code = scaled_value(struct, fmt.rounding.name)
-    body.each("cast", points, reads, code, {"__y": y.at(*points)})
+    if y is not None:
+        body.each("cast", points, reads, code, {"__y": y.at(*points)})
+    ratio = "r = (ldexp(dace.float64(__x), -__e) if __big < 1e308 else 1e999)"
+    _mask(body, reads, [ratio], element.bounds)
 
 
 def _exponent(fmt: PowerScaled) -> str:
@@ -124,23 +149,42 @@ def codes(
 def own_scale(body: Body, x: Tensor, fmt: IntFormat, channel: int | None) -> tuple[Tensor, Tensor]:
     """The scale and zero point that the values of ``x`` ask for, one or per channel."""
     shape = () if channel is None else (x.shape[channel],)
-    points = _points(x)
-    at = [] if channel is None else [f"i{channel}"]
-    ranges = {name: points[name] for name in at}
-    over = {name: n for name, n in points.items() if name not in at}
-    ends = []
-    for name, combine in (("low", "min(a, b)"), ("high", "max(a, b)")):
-        end = body.transient(name, shape, dace.float32)
-        finite = f"__v = (__x if fabs(__x) <= {3.4028234663852886e38!r} else dace.float32(0))"
-        read, write = {"__x": x.at(*points)}, end.at(*at)
-        # Codes cover zero: a range that begins there is the same.
-        body.sums(name, ranges, over, read, finite, write, dtype=dace.float32, combine=combine)
-        ends.append(end)
+    at = [] if channel is None else ["i0"]
+    ranges = dict(zip(at, shape, strict=True))
+    ends = [_end(body, x, channel, *which) for which in (("low", "min"), ("high", "max"))]
     scale = body.transient("scale", shape, dace.float32)
     zero = body.transient("zero", shape, dace.int32)
     reads = {"__low": ends[0].at(*at), "__high": ends[1].at(*at)}
     body.each("cover", ranges, reads, cover(fmt), {"__s": scale.at(*at), "__z": zero.at(*at)})
     return scale, zero
+
+
+def _end(body: Body, x: Tensor, channel: int | None, name: str, combine: str) -> Tensor:
+    """The least or the largest finite value of each channel, or zero, which codes cover anyway.
+
+    On a GPU one dimension after the other, so that there are threads for all but the last.
+    """
+    finite = f"__v = (__x if fabs(__x) <= {3.4028234663852886e38!r} else dace.float32(0))"
+    kept = [] if channel is None else [channel]
+    rest = [d for d in range(len(x.shape)) if d not in kept]
+    steps = [[d] for d in reversed(rest)] if body.on_device and rest else [rest]
+    dims = sorted(kept + rest)  # those of x that are left
+    for step in steps:
+        left = [d for d in dims if d not in step]
+        end = body.transient(name, [x.shape[dims.index(d)] for d in left], dace.float32)
+        points = {d: f"i{n}" for n, d in enumerate(left)} | {d: f"k{d}" for d in step}
+        body.sums(
+            name,
+            {points[d]: x.shape[dims.index(d)] for d in left},
+            {points[d]: x.shape[dims.index(d)] for d in step},
+            {"__x": x.at(*(points[d] for d in dims))},
+            finite,
+            end.at(*(points[d] for d in left)),
+            dtype=dace.float32,
+            combine=f"{combine}(a, b)",
+        )
+        x, dims = end, left
+    return x
 
 
 def cast_integers(body: Body) -> None:
@@ -166,9 +210,13 @@ def _on_grid(body: Body, scale: Tensor, zero: Tensor, channel: int | None) -> No
     fmt = to_format(body.call.attributes["format"])
     assert isinstance(fmt, IntFormat)
     x, y = body.input(0), body.outputs[0]
-    found = codes(body, x, fmt, scale, zero, channel)
     points = _points(x)
     place = ["0"] * len(scale.shape) if channel is None else [f"i{channel}"]
-    reads = {"__c": found.at(*points), "__s": scale.at(*place), "__z": zero.at(*place)}
-    value = "__y = (__c - dace.float32(__z)) * __s"
-    body.each("dequantise", points, reads, value, {"__y": y.at(*points)})
+    grid = {"__s": scale.at(*place), "__z": zero.at(*place)}
+    if y is not None:
+        found = codes(body, x, fmt, scale, zero, channel)
+        reads = {"__c": found.at(*points), **grid}
+        value = "__y = (__c - dace.float32(__z)) * __s"
+        body.each("dequantise", points, reads, value, {"__y": y.at(*points)})
+    steps = ["n = __x / __s", "r = dace.float32(rint(n)) + dace.float32(__z)"]
+    _mask(body, {"__x": x.at(*points), **grid}, steps, (fmt.qmin, fmt.qmax), "=")

@@ -16,7 +16,7 @@ from dovetail.formats.floating import FloatFormat
 from dovetail.formats.realise import is_stochastic
 from dovetail.kernels.cast_structs import element_of
 
-__all__ = ["cast_in_full", "in_full", "layer_in_full"]
+__all__ = ["cast_in_full", "in_full", "layer_in_full", "pool_in_full"]
 
 _WIDE = (torch.float32, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64)
 
@@ -26,6 +26,14 @@ def in_full(call: Call) -> str | None:
     for operand in (*call.inputs, *call.outputs):
         if operand is not None and operand.dtype not in _WIDE:
             return f"sums in {operand.dtype} would be rounded at every step"
+    return None
+
+
+def pool_in_full(call: Call) -> str | None:
+    """The largest of no pixel is an infinity, and a mean has a fraction."""
+    x = call.inputs[0]
+    if x is not None and x.dtype not in (torch.float32, torch.float64):
+        return f"pooling is written out for float32 and float64, not {x.dtype}"
     return None
 
 
