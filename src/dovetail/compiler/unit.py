@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dovetail.compiler.build.cache import Entry
-from dovetail.compiler.build.compile import library_of, source_of
+from dovetail.compiler.build.compile import library_key, library_of, source_of
 from dovetail.compiler.build.device import HOST, Place, gpu
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.build.source import Source
@@ -37,6 +37,11 @@ class Unit:
     def library(self) -> Entry:
         """The compiled library, from the cache where it is there: it needs no GPU."""
         return library_of(self.program, lambda: self.source, self.identity)
+
+    @property
+    def key(self) -> str:
+        """What the compiled library is found by in the cache."""
+        return library_key(self.program, self.identity)
 
     @cached_property
     def kernel(self) -> Kernel:

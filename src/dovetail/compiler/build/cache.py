@@ -57,8 +57,8 @@ class Entry:
 
     @property
     def library(self) -> Path:
-        """The shared library."""
-        return self.folder / "program.so"
+        """The shared library: its own, or one that the facts say it shares with others."""
+        return self.folder / str(self.facts.get("library", "program.so"))
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from dovetail.compiler.build.cache import Entry, entry, key_of
 from dovetail.compiler.build.device import gpu
 from dovetail.compiler.build.device_source import generate_device
 from dovetail.compiler.build.source import Source, generate
-from dovetail.compiler.build.toolchain import FLAGS, compile_library, compiler_version
+from dovetail.compiler.build.toolchain import compile_library, compiler_version, flags
 from dovetail.compiler.groups.model import Call, Program
 from dovetail.compiler.identity import identity_of
 from dovetail.compiler.nodes.users import implementations
 
-__all__ = ["library_of", "source_of", "versions"]
+__all__ = ["facts_of", "library_key", "library_of", "source_of", "versions"]
 
 
 @lru_cache(maxsize=1)
@@ -39,17 +39,29 @@ def _engine_version() -> str:
 
 def versions() -> tuple[str, ...]:
     """What every library depends on: this compiler, DaCe, the C++ compiler, and its flags."""
-    return _own_source(), _engine_version(), compiler_version(), " ".join(FLAGS)
+    return _own_source(), _engine_version(), compiler_version(), " ".join(flags())
 
 
-def library_of(program: Program, source: Callable[[], Source], identity: str = "") -> Entry:
-    """The library of ``program``; ``source()`` is asked only where the cache has none.
+def library_key(program: Program, identity: str = "") -> str:
+    """What the library of ``program`` is found by.
 
     ``identity`` tells SDFGs apart that are made of the same program.
     """
-    on_device = program.target == "cuda"
-    tools = gpu().identity() if on_device else ""
-    key = key_of(*versions(), tools, _text(program), _users(program), identity)
+    tools = gpu().identity() if program.target == "cuda" else ""
+    return key_of(*versions(), tools, _text(program), _users(program), identity)
+
+
+def facts_of(source: Source) -> dict[str, Any]:
+    """What is noted beside a library, for who calls it."""
+    return {
+        "parameters": source.parameters,
+        "offsets": source.arena.offsets,
+        "arena": source.arena.size,
+    }
+
+
+def library_of(program: Program, source: Callable[[], Source], identity: str = "") -> Entry:
+    """The library of ``program``; ``source()`` is asked only where the cache has none."""
 
     def build(folder: Path) -> dict[str, Any]:
         made = source()
@@ -57,17 +69,13 @@ def library_of(program: Program, source: Callable[[], Source], identity: str = "
         for name, text in files.items():
             if text:
                 (folder / name).write_text(text, encoding="utf-8")
-        if on_device:
+        if program.target == "cuda":
             gpu().build([folder / name for name in files], folder / "program.so")
         else:
             compile_library(folder / "program.cpp", folder / "program.so")
-        return {
-            "parameters": made.parameters,
-            "offsets": made.arena.offsets,
-            "arena": made.arena.size,
-        }
+        return facts_of(made)
 
-    return entry(key, build)
+    return entry(library_key(program, identity), build)
 
 
 def source_of(program: Program, sdfg: Any) -> Source:

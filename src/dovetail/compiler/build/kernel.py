@@ -67,11 +67,13 @@ class Kernel:
         self.program = program
         facts = made.facts
         self.library = ctypes.CDLL(str(made.library))
-        self.library.dv_begin.restype = ctypes.c_void_p
-        handle = self.library.dv_begin(device.index or 0)
+        tag = facts.get("tag", "")
+        begin = self.library[f"dv_begin{tag}"]
+        begin.restype = ctypes.c_void_p
+        handle = begin(device.index or 0)
         if not handle:
             raise DovetailError(f"the compiled program cannot begin on {device}")
-        run = ctypes.cast(self.library.dv_run, ctypes.c_void_p).value
+        run = ctypes.cast(self.library[f"dv_run{tag}"], ctypes.c_void_p).value
         bases = [b.name for b in program.buffers.values() if b.role == "output"]
         constants = {
             b.name: None if b.value is None else b.value.to(device)
@@ -93,7 +95,8 @@ class Kernel:
         self._views = _views(program, bases, constants)
         self.plain = self._views is None
         self._changes = _changes(self.library)
-        weakref.finalize(self, _end, self.library, self.run, handle)
+        end = self.library[f"dv_end{tag}"]
+        weakref.finalize(self, _end, self.library, end, self.run, handle)
         self._seen: list[tuple[nn.Parameter, int]] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
@@ -115,12 +118,12 @@ class Kernel:
             changes.value += 1
 
 
-def _end(library: ctypes.CDLL, run: Any, handle: int) -> None:
+def _end(library: ctypes.CDLL, end: Any, run: Any, handle: int) -> None:
     """Give back what a program keeps, after its last call."""
     del run
     if hasattr(library, "dovetail_forget"):
         library.dovetail_forget(ctypes.c_void_p(handle))
-    library.dv_end(ctypes.c_void_p(handle))
+    end(ctypes.c_void_p(handle))
 
 
 def _changes(library: ctypes.CDLL) -> ctypes.c_uint64 | None:

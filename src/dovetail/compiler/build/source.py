@@ -31,9 +31,10 @@ class Source:
     kernels: str = ""
 
 
-def generate(sdfg: Any) -> Source:
-    """The C++ of ``sdfg``, which stays as it is."""
+def generate(sdfg: Any, tag: str = "") -> Source:
+    """The C++ of ``sdfg``, which stays as it is; ``tag`` ends the names that it exports."""
     own = copy.deepcopy(sdfg)
+    own._name += tag
     config = load_dace().config
     with warnings.catch_warnings(), config.set_temporary("progress", value=False):
         warnings.simplefilter("ignore")
@@ -41,16 +42,16 @@ def generate(sdfg: Any) -> Source:
         arena = plan(own)
         frame = own.generate_code()[0].clean_code
     code = vectorised(frame.replace(HASH, ""))
-    entry, names = entry_of(own.name, code, _ENTRY)
+    entry, names = entry_of(own.name, code, _ENTRY.replace("{tag}", tag))
     return Source(code + entry, names, arena)
 
 
 _ENTRY = """
 #include <cstdio>
 #include <exception>
-extern "C" void *dv_begin(int) {{ return __dace_init_{name}({begin}); }}
-extern "C" void dv_end(void *state) {{ __dace_exit_{name}(({name}_state_t *)state); }}
-extern "C" int dv_run(void *state, void **p, char *error, size_t size) {{
+extern "C" void *dv_begin{tag}(int) {{ return __dace_init_{name}({begin}); }}
+extern "C" void dv_end{tag}(void *state) {{ __dace_exit_{name}(({name}_state_t *)state); }}
+extern "C" int dv_run{tag}(void *state, void **p, char *error, size_t size) {{
   try {{
     __program_{name}(({name}_state_t *)state{words});
     return 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -21,6 +22,7 @@ __all__ = [
     "compile_library",
     "compiler",
     "compiler_version",
+    "flags",
     "include_folder",
     "libraries",
     "run",
@@ -43,6 +45,14 @@ FLAGS = [
     "-fno-semantic-interposition",
     "-w",
 ]
+
+
+def flags() -> list[str]:
+    """``FLAGS``, then those in ``$DOVETAIL_CXXFLAGS``, of which the last of a kind holds.
+
+    ``-O1`` there compiles sooner what runs once, as tests do.
+    """
+    return [*FLAGS, *shlex.split(os.environ.get("DOVETAIL_CXXFLAGS", ""))]
 
 
 def include_folder() -> Path:
@@ -82,12 +92,12 @@ def libraries() -> Path:
     return Path(torch.__file__).parent / "lib"
 
 
-def compile_library(source: Path, target: Path, flags: Sequence[str] = FLAGS) -> None:
+def compile_library(source: Path, target: Path) -> None:
     """Make the shared library ``target`` of one C++ file, linked with torch."""
     folder = libraries()
     command = [
         compiler(),
-        *flags,
+        *flags(),
         f"-I{runtime_folder()}",
         f"-I{include_folder()}",
         str(source),

@@ -21,7 +21,7 @@ _MORE = """
     hardswish_backward hardsigmoid hardsigmoid_backward hardtanh_backward softplus
     softplus_backward mse_loss mse_loss_backward nll_loss_forward nll_loss_backward
     select_backward slice_backward embedding_dense_backward addcmul addcdiv linear_backward
-    native_dropout_backward stack
+    native_dropout_backward stack linalg_vector_norm
 """
 
 #: Taken apart they would be slower, or no longer what a kernel computes.

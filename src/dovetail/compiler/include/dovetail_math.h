@@ -129,6 +129,32 @@ DV_INLINE int32_t dv_bits(float x) {
   std::memcpy(&made, &x, sizeof made);
   return made;
 }
+
+// 16-bit floats are their bits. A half below 2^-14 is a multiple of 2^-24, which float32 holds.
+DV_INLINE float dv_from_half(uint16_t half) {
+  const uint32_t body = half & 0x7fffu;
+  const uint32_t tiny = uint32_t(dv_bits(float(int32_t(body)) * 0x1p-24f));
+  const uint32_t usual = (body << 13) + (112u << 23);
+  const uint32_t wide = body >= 0x7c00u ? (body << 13) | 0x7f800000u : usual;
+  const uint32_t sign = uint32_t(half & 0x8000u) << 16;
+  return dv_of_bits(int32_t(sign | (body < 0x400u ? tiny : wide)));
+}
+// To nearest, ties to even: 0.5 has steps of 2^-24, so that adding it rounds what is below 2^-14;
+// 65520 is where infinity begins.
+DV_INLINE uint16_t dv_to_half(float x) {
+  const uint32_t bits = uint32_t(dv_bits(x)), body = bits & 0x7fffffffu;
+  const float below = dv_of_bits(int32_t(body < (113u << 23) ? body : 0));
+  const uint32_t tiny = uint32_t(dv_bits(below + 0.5f)) - (126u << 23);
+  const uint32_t usual = ((body + 0xfffu + ((body >> 13) & 1u)) >> 13) - (112u << 10);
+  const uint32_t large = body > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  const uint32_t made = body < (113u << 23) ? tiny : body < 0x477ff000u ? usual : large;
+  return uint16_t(made | ((bits >> 16) & 0x8000u));
+}
+DV_INLINE float dv_from_bfloat(uint16_t bits) { return dv_of_bits(int32_t(uint32_t(bits) << 16)); }
+DV_INLINE uint16_t dv_to_bfloat(float x) {
+  const uint32_t bits = uint32_t(dv_bits(x));
+  return x != x ? uint16_t(0x7fc0u) : uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
 DV_INLINE double dv_of_long_bits(int64_t bits) {
   double made;
   std::memcpy(&made, &bits, sizeof made);

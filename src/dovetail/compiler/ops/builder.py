@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sympy
 import torch
 
 from dovetail.compiler.groups.form import Former
 from dovetail.compiler.groups.layout import Dim, Layout
 from dovetail.compiler.groups.model import Constant, Index, Ref
-from dovetail.compiler.ops.sizes import size_code
-from dovetail.errors import DovetailError
+from dovetail.compiler.ops.scalars import (
+    cast_code,
+    computed_in,
+    is_computed,
+    literal,
+    type_name,
+)
 
-__all__ = ["Builder", "Spec", "Value", "dim", "literal", "type_name"]
+__all__ = ["Builder", "Spec", "Value", "dim"]
 
 Value = Ref | Constant
-
-_NAMES = {
-    torch.float64: "dace.float64",
-    torch.float32: "dace.float32",
-    torch.int64: "dace.int64",
-    torch.int32: "dace.int32",
-    torch.int16: "dace.int16",
-    torch.int8: "dace.int8",
-    torch.uint8: "dace.uint8",
-    torch.bool: "dace.bool_",
-}
-
-
-def type_name(dtype: torch.dtype) -> str:
-    """How a tasklet spells ``dtype``.
-
-    >>> type_name(torch.float32)
-    'dace.float32'
-    """
-    if dtype not in _NAMES:
-        raise DovetailError(f"elements of {dtype} are not computed in generated code")
-    return _NAMES[dtype]
-
-
-def literal(value: Any, dtype: torch.dtype) -> str:
-    """``value``, a number or an expression of sizes, in a tasklet, as an element of ``dtype``.
-
-    >>> literal(0.5, torch.float32), literal(float("-inf"), torch.float32)
-    ('dace.float32(0.5)', 'dace.float32(-dv_inf())')
-    """
-    name = type_name(dtype)
-    if isinstance(value, sympy.Expr) and not value.is_number:
-        return f"{name}({size_code(value)})"
-    if dtype == torch.bool:
-        return f"{name}({int(bool(value))})"
-    if not dtype.is_floating_point:
-        return f"{name}({int(value)})"
-    number = float(value)
-    if math.isinf(number):
-        return f"{name}({'-' if number < 0 else ''}dv_inf())"
-    return f"{name}(dv_nan())" if math.isnan(number) else f"{name}({number!r})"
-
 
 def dim(value: Any) -> Dim:
     """A size as an int, or as the sympy expression of one that is known at the call.
@@ -124,9 +85,10 @@ class Builder:
         """
         computed = computed or dtype
         types = [computed] * len(operands) if isinstance(computed, torch.dtype) else computed
-        words, refs = self._words(operands, shape, types)
+        words, refs = self._words(operands, shape, [computed_in(t) for t in types])
+        made = cast_code(code.format(*words), computed_in(dtype), dtype)
         return self.former.pointwise(
-            code.format(*words), refs, shape, dtype, layout=layout, flops=flops, dear=dear
+            made, refs, shape, dtype, layout=layout, flops=flops, dear=dear
         )
 
     def _words(
@@ -155,6 +117,10 @@ class Builder:
             return value
         if isinstance(value, Constant):
             return Constant(value.value, value.shape, dtype)
+        if not (is_computed(value.dtype) and is_computed(dtype)):
+            made = self.former.allocate(Layout.dense(value.shape), dtype)
+            self.former.call("aten._to_copy.default", [value], [made], dtype=dtype)
+            return made
         code = cast_code("{0}", value.dtype, dtype)
         return self.former.pointwise(code, [value], value.shape, dtype)
 
@@ -199,16 +165,13 @@ class Builder:
             found = Layout.dense(shape)
         return self.relayout(value, found)
 
-    def reduce(self, kind: str, value: Value, dims: Sequence[int], dtype: torch.dtype) -> Ref:
-        """``kind`` over ``dims``, which stay as ones; the sum is made in ``dtype``."""
-        ref = self.tensor(self.cast(value, dtype))
-        return self.former.reduce(kind, ref, dims, dtype)
+    def reduce(
+        self, kind: str, value: Value, dims: Sequence[int], dtype: torch.dtype
+    ) -> Value:
+        """``kind`` over ``dims``, which stay as ones; the sum is made in ``dtype``.
 
-
-def cast_code(word: str, old: torch.dtype, new: torch.dtype) -> str:
-    """An expression of type ``old`` as one of type ``new``."""
-    if old == new:
-        return word
-    if new == torch.bool:
-        return f"({word} != 0)"
-    return f"{type_name(new)}({word})"
+        Of 16-bit floats it is made in float32, and rounded once.
+        """
+        wide = computed_in(dtype)
+        ref = self.tensor(self.cast(value, wide))
+        return self.cast(self.former.reduce(kind, ref, dims, wide), dtype)

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from dovetail.compiler.groups.form import Former
 from dovetail.compiler.groups.layout import Layout
 from dovetail.compiler.groups.model import Constant, Program, Ref
 from dovetail.compiler.nodes import NODES
+from dovetail.compiler.nodes.aten.schema import found
 from dovetail.compiler.ops.builder import Builder, Spec, dim
-from dovetail.compiler.ops.table import LOWERINGS
+from dovetail.compiler.ops.scalars import is_computed
+from dovetail.compiler.ops.table import ANY_TYPE, LOWERINGS
 from dovetail.errors import DovetailError
 
 __all__ = ["program_of", "specs_of"]
@@ -68,9 +71,9 @@ def _get_attr(graph: fx.GraphModule, b: Builder, node: fx.Node, values: Any) -> 
 
 
 def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    found = node.meta.get("val")
-    if isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        return dim(found)
+    value = node.meta.get("val")
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return dim(value)
     args = fx.map_arg(list(node.args), lambda n: values[n])
     kwargs = fx.map_arg(dict(node.kwargs), lambda n: values[n])
     if node.target is operator.getitem:
@@ -82,11 +85,28 @@ def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, 
         return None
     b.results = specs_of(node)
     b.returned = any(user.op == "output" for user in node.users)
-    if key in LOWERINGS:
+    lowered = key in LOWERINGS
+    if lowered and (key in ANY_TYPE or all(map(is_computed, _types(b, args, kwargs)))):
         return LOWERINGS[key](b, *args, **kwargs)
-    if key in NODES:
-        return _call(b, node, key, args, kwargs)
+    for kernel in (key, _copying(key)):
+        if kernel in NODES:
+            return _call(b, node, kernel, args, kwargs)
+    if lowered:
+        return LOWERINGS[key](b, *args, **kwargs)  # which names the type
     raise DovetailError(f"no lowering of {key} ({node.name}), and no kernel of it to call")
+
+
+def _copying(key: str) -> str:
+    """The operator that returns a copy where ``key`` returns a view."""
+    space, name, overload = key.split(".") if key.count(".") == 2 else ("", key, "")
+    return f"{space}.{name}_copy.{overload}"
+
+
+def _types(b: Builder, args: list[Any], kwargs: dict[str, Any]) -> set[torch.dtype]:
+    """The element types of what a node reads and makes."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    found = {v.dtype for v in leaves if isinstance(v, (Ref, Constant))}
+    return found | {spec.dtype for spec in b.results if spec is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -101,10 +121,10 @@ def _call(b: Builder, node: fx.Node, key: str, args: list[Any], kwargs: dict[str
     """A library node: tensors in the order of the schema, the other arguments by name."""
     inputs: list[Ref | None] = []
     attributes: dict[str, Any] = dict(node.meta.get("attributes", {}))
-    for name, kind, value in _arguments(node, args, kwargs):
+    for name, kind, value in _arguments(key, args, kwargs):
         if "Tensor" in kind:
             given = value if isinstance(value, list) else [value]
-            inputs += [None if v is None else b.tensor(v) for v in given]
+            inputs += [None if v is None else b.tensor(_as_tensor(v)) for v in given]
         elif value is not None or "Optional" in kind:
             attributes[name] = value
     outputs = [_result(b, node, i, spec) for i, spec in enumerate(b.results)]
@@ -121,13 +141,22 @@ def _result(b: Builder, node: fx.Node, index: int, spec: Spec | None) -> Ref | N
         wanted = any(u.target is operator.getitem and u.args[1] == index for u in node.users)
         if not wanted and node.users:
             return None
-    return b.former.allocate(Layout(spec.shape, spec.strides), spec.dtype)
+    layout = Layout(spec.shape, spec.strides)
+    overlaps = all(isinstance(n, int) for n in layout.strides) and not layout.is_dense
+    return b.former.allocate(Layout.dense(spec.shape) if overlaps else layout, spec.dtype)
+
+
+def _as_tensor(value: Any) -> Any:
+    """A number where the schema has a tensor, as one of no dimensions."""
+    if isinstance(value, (Ref, Constant)):
+        return value
+    return Constant(value, (), torch.float64 if isinstance(value, float) else torch.int64)
 
 
 def _arguments(
-    node: fx.Node, args: list[Any], kwargs: dict[str, Any]
+    key: str, args: list[Any], kwargs: dict[str, Any]
 ) -> Iterator[tuple[str, str, Any]]:
-    schema = node.target._schema  # type: ignore[union-attr]
+    schema = found(key)._schema
     for i, argument in enumerate(schema.arguments):
         if i < len(args):
             value = args[i]

@@ -10,8 +10,8 @@ import torch
 
 from dovetail.compiler.groups.layout import Layout
 from dovetail.compiler.ops.builder import Builder, Value
+from dovetail.compiler.ops.scalars import is_computed
 from dovetail.compiler.ops.table import LOWERINGS, lowers
-from dovetail.errors import DovetailError
 
 __all__ = ["like_result"]
 
@@ -204,15 +204,17 @@ def where(b: Builder, condition: Any, x: Any, y: Any) -> Value:
     return apply(b, "({1} if {0} else {2})", [condition, x, y], [torch.bool, dtype, dtype])
 
 
-@lowers("_to_copy.default", "_conj_physical.default")
+@lowers("_to_copy.default", any_type=True)
 def to_copy(b: Builder, x: Any, **_: Any) -> Value:
     """x as another type; where only memory would change it is copied."""
     if x.dtype == b.result.dtype:
         return b.copied(x, like_result(b))
+    if not (is_computed(x.dtype) and is_computed(b.result.dtype)):
+        return b.cast(x, b.result.dtype)
     return apply(b, "{0}", [x])
 
 
-@lowers("prims.convert_element_type.default", "prims.device_put.default")
+@lowers("prims.convert_element_type.default", "prims.device_put.default", any_type=True)
 def convert(b: Builder, x: Any, *_: Any) -> Value:
     """x as another type."""
     return b.cast(x, b.result.dtype)
@@ -226,11 +228,13 @@ _BITS = {
 }
 
 
-@lowers("view.dtype")
+@lowers("view.dtype", any_type=True)
 def view_dtype(b: Builder, x: Any, dtype: torch.dtype) -> Value:
-    """The same bits as another type of the same width."""
+    """The same bits as another type: in a loop where a group may use it, else by a call."""
     if x.dtype == dtype:
         return x  # type: ignore[no-any-return]
-    if (x.dtype, dtype) not in _BITS:
-        raise DovetailError(f"aten.view.dtype: no lowering of the bits of {x.dtype} as {dtype}")
-    return apply(b, _BITS[x.dtype, dtype], [x], x.dtype)
+    if (x.dtype, dtype) in _BITS:
+        return apply(b, _BITS[x.dtype, dtype], [x], x.dtype)
+    made = b.former.allocate(Layout.dense(b.result.shape), dtype)
+    b.former.call("aten.view_copy.dtype", [b.tensor(x)], [made], dtype=dtype)
+    return made

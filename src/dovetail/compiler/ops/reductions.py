@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dovetail.compiler.groups.layout import Dim, total
-from dovetail.compiler.ops.builder import Builder, Value, type_name
+from dovetail.compiler.ops.builder import Builder, Value
 from dovetail.compiler.ops.pointwise import like_result
+from dovetail.compiler.ops.scalars import computed_in
 from dovetail.compiler.ops.table import lowers
 
 
@@ -29,11 +30,7 @@ def _count(value: Value, dims: Sequence[int]) -> Dim:
 
 def _scaled(b: Builder, value: Value, count: Dim) -> Value:
     """``value`` divided by a number of elements."""
-    dtype = value.dtype
-    if isinstance(count, int):
-        return b.elementwise("({0} / {1})", [value, count or float("nan")], value.shape, dtype)
-    words = f"({{{{0}}}} / {type_name(dtype)}({count}))"
-    return b.elementwise(words.format(), [value], value.shape, dtype)
+    return b.elementwise("({0} / {1})", [value, count or float("nan")], value.shape, value.dtype)
 
 
 @lowers("sum.dim_IntList", "sum.default")
@@ -46,9 +43,9 @@ def sum_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, **_: Any)
 @lowers("mean.dim", "mean.default")
 def mean(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
     """The sum divided by the number of elements."""
-    dims = _dims(x, dim)
-    made = b.reduce("sum", x, dims, b.result.dtype)
-    return _finish(b, _scaled(b, made, _count(x, dims)), dims, keepdim)
+    dims, dtype = _dims(x, dim), b.result.dtype
+    made = b.reduce("sum", x, dims, computed_in(dtype))
+    return _finish(b, b.cast(_scaled(b, made, _count(x, dims)), dtype), dims, keepdim)
 
 
 @lowers("prod.default", "prod.dim_int")
@@ -74,14 +71,15 @@ def amin(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
 
 def _moments(b: Builder, x: Value, dims: Sequence[int], correction: Any) -> tuple[Value, Value]:
     """Variance and mean, in two passes; the reduced dimensions stay as ones."""
-    count, dtype = _count(x, dims), x.dtype
+    count, dtype = _count(x, dims), computed_in(x.dtype)
     middle = _scaled(b, b.reduce("sum", x, dims, dtype), count)
     away = b.elementwise("({0} - {1})", [x, middle], x.shape, dtype)
     squares = b.elementwise("({0} * {0})", [away], x.shape, dtype)
     divisor = count - (1 if correction is None else correction)
     if isinstance(divisor, (int, float)):
         divisor = max(divisor, 0)
-    return _scaled(b, b.reduce("sum", squares, dims, dtype), divisor), middle
+    made = _scaled(b, b.reduce("sum", squares, dims, dtype), divisor)
+    return b.cast(made, x.dtype), b.cast(middle, x.dtype)
 
 
 @lowers("var_mean.correction")
@@ -116,7 +114,7 @@ def batch_norm(
 ) -> tuple[Value, None, None]:
     """Batch norm by running statistics, as ATen computes it: one scale and shift a channel."""
     del momentum
-    dtype = x.dtype
+    dtype = computed_in(x.dtype)
     (channels,) = mean_.shape
     scale = b.elementwise("(1 / dv_sqrt({0} + {1}))", [variance, eps], (channels,), dtype)
     if weight is not None:
@@ -129,7 +127,7 @@ def batch_norm(
         "({0} * {1} + {2})",
         [x, b.reshape(scale, row), b.reshape(shift, row)],
         x.shape,
-        dtype,
+        x.dtype,
         layout=like_result(b),
         flops=2,
     )

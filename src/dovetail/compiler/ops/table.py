@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LOWERINGS", "lowers"]
+__all__ = ["ANY_TYPE", "LOWERINGS", "lowers"]
 
 #: ``function(builder, *arguments)`` by operator; tensors are references, results too.
 LOWERINGS: dict[str, Callable[..., Any]] = {}
 
+#: Operators whose lowering only moves or casts elements: those of types that are not computed, too.
+ANY_TYPE: set[str] = set()
+
 Function = Callable[..., Any]
 
 
-def lowers(*keys: str) -> Callable[[Function], Function]:
+def lowers(*keys: str, any_type: bool = False) -> Callable[[Function], Function]:
     """Decorator: the function lowers the ATen operators ``keys``.
 
     >>> @lowers("no_such_op.default")
@@ -25,7 +28,10 @@ def lowers(*keys: str) -> Callable[[Function], Function]:
 
     def register(function: Function) -> Function:
         for key in keys:
-            LOWERINGS[f"aten.{key}"] = function
+            name = key if key.startswith("prims.") else f"aten.{key}"
+            LOWERINGS[name] = function
+            if any_type:
+                ANY_TYPE.add(name)
         return function
 
     return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,34 +15,36 @@ from dovetail.compiler.ops.pointwise import like_result
 from dovetail.compiler.ops.table import lowers
 
 _END = 2**62
+#: Elements are only moved, of whatever type they are.
+moves = partial(lowers, any_type=True)
 
 
-@lowers("alias.default", "detach.default", "lift_fresh.default", "lift_fresh_copy.default")
+@moves("alias.default", "detach.default", "lift_fresh.default", "lift_fresh_copy.default")
 def alias(b: Builder, x: Value) -> Value:
     """The same tensor."""
     return x
 
 
-@lowers("view.default", "_unsafe_view.default", "reshape.default", "_reshape_copy.default")
+@moves("view.default", "_unsafe_view.default", "reshape.default", "_reshape_copy.default")
 def view(b: Builder, x: Value, size: Sequence[Dim]) -> Value:
     """Another shape."""
     return b.reshape(x, tuple(b.result.shape))
 
 
-@lowers("permute.default")
+@moves("permute.default")
 def permute(b: Builder, x: Value, dims: Sequence[int]) -> Value:
     """Dimensions in another order."""
     rank = len(x.shape)
     return b.relayout(x, b.layout_of(x).permute([d % rank for d in dims]))
 
 
-@lowers("t.default")
+@moves("t.default")
 def t(b: Builder, x: Value) -> Value:
     """Transposed."""
     return b.relayout(x, b.layout_of(x).permute(tuple(reversed(range(len(x.shape))))))
 
 
-@lowers("transpose.int")
+@moves("transpose.int")
 def transpose(b: Builder, x: Value, dim0: int, dim1: int) -> Value:
     """Two dimensions exchanged."""
     order = list(range(len(x.shape)))
@@ -49,13 +52,13 @@ def transpose(b: Builder, x: Value, dim0: int, dim1: int) -> Value:
     return b.relayout(x, b.layout_of(x).permute(order))
 
 
-@lowers("expand.default", "broadcast_to.default")
+@moves("expand.default", "broadcast_to.default")
 def expand(b: Builder, x: Value, size: Sequence[Dim], implicit: bool = False) -> Value:
     """Repeated along dimensions of one element."""
     return b.relayout(x, b.layout_of(x).expand(tuple(b.result.shape)))
 
 
-@lowers("squeeze.default", "squeeze.dim", "squeeze.dims")
+@moves("squeeze.default", "squeeze.dim", "squeeze.dims")
 def squeeze(b: Builder, x: Value, dim: Any = None) -> Value:
     """Without dimensions of one element."""
     rank = len(x.shape)
@@ -63,7 +66,7 @@ def squeeze(b: Builder, x: Value, dim: Any = None) -> Value:
     return b.relayout(x, b.layout_of(x).squeeze([d % rank for d in dims] if rank else []))
 
 
-@lowers("unsqueeze.default")
+@moves("unsqueeze.default")
 def unsqueeze(b: Builder, x: Value, dim: int) -> Value:
     """With another dimension of one element."""
     return b.relayout(x, b.layout_of(x).unsqueeze(dim % (len(x.shape) + 1)))
@@ -82,7 +85,7 @@ def part(b: Builder, x: Value, dim: int, start: Dim, stop: Dim, step: Dim = 1) -
     return b.relayout(x, b.layout_of(x).slice(dim, start, stop, step))
 
 
-@lowers("slice.Tensor")
+@moves("slice.Tensor")
 def slice_(
     b: Builder, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Value:
@@ -96,12 +99,26 @@ def slice_(
     return part(b, x, dim, first, last, step)
 
 
-@lowers("select.int")
+@moves("select.int")
 def select(b: Builder, x: Value, dim: int, index: Any) -> Value:
     """One index of a dimension."""
     dim %= len(x.shape)
     place = index + x.shape[dim] if isinstance(index, int) and index < 0 else index
     return b.relayout(x, b.layout_of(x).select(dim, place))
+
+
+@moves("unfold.default")
+def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
+    """Every window of ``size`` along a dimension, as a last one: they may overlap."""
+    layout = b.layout_of(x)
+    if not layout.shape:
+        return b.relayout(x, layout.unsqueeze(0))
+    dim %= len(layout.shape)
+    windows = layout.slice(dim, 0, layout.shape[dim] - size + 1, step)
+    stride = layout.strides[dim]
+    return b.relayout(
+        x, Layout((*windows.shape, size), (*windows.strides, stride), windows.offset)
+    )
 
 
 def _pieces(b: Builder, x: Value, sizes: Sequence[Dim], dim: int) -> list[Value]:
@@ -113,26 +130,26 @@ def _pieces(b: Builder, x: Value, sizes: Sequence[Dim], dim: int) -> list[Value]
     return found
 
 
-@lowers("split_with_sizes.default")
+@moves("split_with_sizes.default")
 def split_with_sizes(b: Builder, x: Value, sizes: Sequence[Dim], dim: int = 0) -> list[Value]:
     """Neighbouring parts."""
     return _pieces(b, x, sizes, dim)
 
 
-@lowers("split.Tensor")
+@moves("split.Tensor")
 def split(b: Builder, x: Value, size: int, dim: int = 0) -> list[Value]:
     """Neighbouring parts of equal size."""
     extent = x.shape[dim]
     return _pieces(b, x, [min(size, extent - i) for i in range(0, extent, size)], dim)
 
 
-@lowers("unbind.int")
+@moves("unbind.int")
 def unbind(b: Builder, x: Value, dim: int = 0) -> list[Value]:
     """One tensor for each index of a dimension."""
     return [select(b, x, dim, i) for i in range(x.shape[dim])]
 
 
-@lowers("flip.default")
+@moves("flip.default")
 def flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
     """Backwards along dimensions."""
     layout = b.layout_of(x)
@@ -141,7 +158,7 @@ def flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
     return b.relayout(x, layout)
 
 
-@lowers("as_strided.default")
+@moves("as_strided.default")
 def as_strided(
     b: Builder, x: Value, size: Sequence[Dim], stride: Sequence[Dim], offset: Any = None
 ) -> Value:
@@ -150,7 +167,7 @@ def as_strided(
     return b.relayout(x, Layout(tuple(size), tuple(stride), start))
 
 
-@lowers("clone.default", "contiguous.default", "copy.default")
+@moves("clone.default", "contiguous.default", "copy.default")
 def clone(b: Builder, x: Value, other: Value | None = None, **_: Any) -> Value:
     """The same elements in memory of their own; of ``copy``, those of the second tensor."""
     source = x if other is None else b.cast(other, b.result.dtype)
@@ -162,7 +179,7 @@ def clone(b: Builder, x: Value, other: Value | None = None, **_: Any) -> Value:
     return b.copied(spread, wanted)
 
 
-@lowers("cat.default")
+@moves("cat.default")
 def cat(b: Builder, tensors: Sequence[Value], dim: int = 0) -> Value:
     """Tensors one after the other: each is written to its part of the result."""
     parts = [x for x in tensors if tuple(x.shape) != (0,)]
@@ -181,7 +198,7 @@ def _fill(b: Builder, target: Ref, parts: Sequence[Value], dim: int) -> Ref:
     return target
 
 
-@lowers("slice_scatter.default")
+@moves("slice_scatter.default")
 def slice_scatter(
     b: Builder,
     x: Value,
@@ -211,7 +228,7 @@ def slice_scatter(
     return _fill(b, target, parts, dim)
 
 
-@lowers("select_scatter.default")
+@moves("select_scatter.default")
 def select_scatter(b: Builder, x: Value, source: Value, dim: int, index: int) -> Value:
     """A tensor with one index of a dimension replaced."""
     dim %= len(x.shape)

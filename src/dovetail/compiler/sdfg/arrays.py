@@ -20,12 +20,20 @@ __all__ = ["digit", "dtype_of", "element", "index_code", "span", "symbol"]
 _TYPES = {
     torch.float64: dace.float64,
     torch.float32: dace.float32,
-    torch.float16: dace.float16,
-    torch.bfloat16: dace.uint16,  # moved by calls as it is, never computed
+    torch.float16: dace.uint16,  # its bits, as those of the other narrow floats
+    torch.bfloat16: dace.uint16,
+    torch.float8_e4m3fn: dace.uint8,
+    torch.float8_e4m3fnuz: dace.uint8,
+    torch.float8_e5m2: dace.uint8,
+    torch.float8_e5m2fnuz: dace.uint8,
+    torch.float8_e8m0fnu: dace.uint8,
     torch.int64: dace.int64,
     torch.int32: dace.int32,
     torch.int16: dace.int16,
     torch.int8: dace.int8,
+    torch.uint64: dace.uint64,
+    torch.uint32: dace.uint32,
+    torch.uint16: dace.uint16,
     torch.uint8: dace.uint8,
     torch.bool: dace.bool_,
     torch.complex64: dace.complex64,

@@ -16,7 +16,7 @@ import torch
 
 from dovetail.compiler.groups.layout import Dim, contiguous, total
 from dovetail.compiler.groups.model import Access, Loops, Reduction, Statement
-from dovetail.compiler.ops.builder import literal
+from dovetail.compiler.ops.scalars import literal
 from dovetail.compiler.sdfg.arrays import _sized, dace, dtype_of, element, symbol
 from dovetail.compiler.sdfg.elementwise import is_large
 from dovetail.compiler.sdfg.nest import nested

@@ -17,16 +17,24 @@ using AtenTensorHandle = AtenTensorOpaque*;
 int32_t aoti_torch_device_type_cpu();
 int32_t aoti_torch_device_type_cuda();
 int32_t aoti_torch_layout_strided();
-int32_t aoti_torch_dtype_bool();
-int32_t aoti_torch_dtype_uint8();
-int32_t aoti_torch_dtype_int8();
-int32_t aoti_torch_dtype_int16();
-int32_t aoti_torch_dtype_int32();
-int32_t aoti_torch_dtype_int64();
+int32_t aoti_torch_dtype_float64();
+int32_t aoti_torch_dtype_float32();
 int32_t aoti_torch_dtype_float16();
 int32_t aoti_torch_dtype_bfloat16();
-int32_t aoti_torch_dtype_float32();
-int32_t aoti_torch_dtype_float64();
+int32_t aoti_torch_dtype_float8_e4m3fn();
+int32_t aoti_torch_dtype_float8_e4m3fnuz();
+int32_t aoti_torch_dtype_float8_e5m2();
+int32_t aoti_torch_dtype_float8_e5m2fnuz();
+int32_t aoti_torch_dtype_float8_e8m0fnu();
+int32_t aoti_torch_dtype_int64();
+int32_t aoti_torch_dtype_int32();
+int32_t aoti_torch_dtype_int16();
+int32_t aoti_torch_dtype_int8();
+int32_t aoti_torch_dtype_uint64();
+int32_t aoti_torch_dtype_uint32();
+int32_t aoti_torch_dtype_uint16();
+int32_t aoti_torch_dtype_uint8();
+int32_t aoti_torch_dtype_bool();
 int32_t aoti_torch_dtype_complex64();
 int32_t aoti_torch_dtype_complex128();
 int32_t aoti_torch_memory_format_contiguous_format();
@@ -168,6 +176,11 @@ inline uint64_t word(int64_t value) { return static_cast<uint64_t>(value); }
 inline uint64_t word(AtenTensorHandle value) { return reinterpret_cast<uint64_t>(value); }
 inline AtenTensorHandle result(uint64_t word) { return reinterpret_cast<AtenTensorHandle>(word); }
 inline uint64_t given(uint64_t value) { return reinterpret_cast<uint64_t>(new uint64_t(value)); }
+
+// A device: its type in the upper half, its number (-1: whichever) in the lower.
+inline uint64_t cpu() {
+  return uint64_t(uint32_t(aoti_torch_device_type_cpu())) << 32 | uint64_t(0xffffffffu);
+}
 
 inline uint64_t list(std::initializer_list<uint64_t> words) {
   StableListOpaque* made = nullptr;

@@ -95,6 +95,8 @@ def _constant(key: str, kind: str, value: Any) -> str:
     if kind == "MemoryFormat":
         name = str(value).removeprefix("torch.")
         return f"dovetail_aten::word(int64_t(aoti_torch_memory_format_{name}()))"
+    if kind == "Device" and value.type == "cpu":
+        return "dovetail_aten::cpu()"
     if kind == "Layout" and value == torch.strided:
         return "dovetail_aten::word(int64_t(aoti_torch_layout_strided()))"
     raise DovetailError(f"{key}: {value!r} has no C form")
