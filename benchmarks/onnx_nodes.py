@@ -2,13 +2,13 @@
 
 Every test is a model of few nodes, its inputs and what it must give. A test passes when every
 output has the type, the shape and, within the test's own tolerance, the values that are expected.
+With ``--compile`` the models go through `dv.compile` as well: see `benchmarks.onnx_compiled`.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import multiprocessing
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ import onnx
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
 import dovetail as dv
 from dovetail.compiler.onnx.types import from_array
@@ -30,7 +30,6 @@ from dovetail.compiler.onnx.types import from_array
 RESULTS = Path(__file__).parent / "results" / "onnx-nodes.md"
 #: Tests whose values are drawn: only type and shape can be compared.
 DRAWN = ("test_bernoulli*", "test_training_dropout*")
-Compile = Callable[[nn.Module, Sequence[Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Outcome:
     ops: tuple[str, ...]
     state: str
     reason: str = ""
+    #: Inputs that were made constants of the model.
+    fixed: tuple[str, ...] = ()
 
 
 @cache
@@ -56,56 +57,64 @@ def cases() -> tuple[Any, ...]:
         return tuple(load_model_tests(kind="node"))
 
 
-def run(case: Any, compiled: Compile | None = None) -> Outcome:
-    """One test, through `load_onnx` and perhaps a compiler."""
-    model = case.model
-    ops = tuple(sorted({node.op_type for node in model.graph.node}))
-    if reason := _elsewhere(model):
-        return Outcome(case.name, ops, "elsewhere", reason)
+@dataclass
+class Ready:
+    """A test whose model is a function: what is left is to call it."""
+
+    case: Any
+    function: Callable[..., Any]
+    #: Inputs that the function does not take, being constants of the model.
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The operators of the model."""
+        return operators_of(self.case)
+
+    def outcome(self) -> Outcome:
+        """What the function gives, compared with what the test expects."""
+        case, reason = self.case, ""
+        for inputs, outputs in case.data_sets:
+            given = [v for name, v in values(case.model, inputs).items() if name not in self.fixed]
+            try:
+                with torch.no_grad():
+                    result = self.function(*given)
+            except dv.DovetailError as error:
+                return Outcome(case.name, self.ops, "unsupported", first_line(error), self.fixed)
+            except Exception as error:  # of any kind: the table says which
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                return Outcome(case.name, self.ops, "failed", reason, self.fixed)
+            results = result if isinstance(result, tuple) else (result,)
+            for got, expected, info in zip(results, outputs, case.model.graph.output, strict=True):
+                reason = reason or _difference(got, expected, info, case)
+        return Outcome(case.name, self.ops, "failed" if reason else "passed", reason, self.fixed)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).splitlines() or [""])[0]
+
+
+def operators_of(case: Any) -> tuple[str, ...]:
+    """The operators of a test's model."""
+    return tuple(sorted({node.op_type for node in case.model.graph.node}))
+
+
+def run(case: Any) -> Outcome:
+    """One test, through `load_onnx`."""
+    if reason := elsewhere(case.model):
+        return Outcome(case.name, operators_of(case), "elsewhere", reason)
     try:
-        module = dv.load_onnx(model)
+        module = dv.load_onnx(case.model)
     except dv.DovetailError as error:
-        return Outcome(case.name, ops, "unsupported", str(error))
-    state, reason = "passed", ""
-    for inputs, outputs in case.data_sets:
-        given = [_value(x, info) for x, info in zip(inputs, _inputs(model), strict=False)]
-        try:
-            with torch.no_grad():
-                function = compiled(module, given) if compiled else module
-                result = function(*given)
-        except dv.DovetailError as error:
-            return Outcome(case.name, ops, "unsupported", str(error).splitlines()[0])
-        except Exception as error:  # of any kind: the table says which
-            first = (str(error).splitlines() or [""])[0]
-            return Outcome(case.name, ops, "failed", f"{type(error).__name__}: {first}")
-        results = result if isinstance(result, tuple) else (result,)
-        for got, expected, info in zip(results, outputs, model.graph.output, strict=True):
-            reason = reason or _difference(got, expected, info, case)
-    if reason:
-        state = "failed"
-    return Outcome(case.name, ops, state, reason)
+        return Outcome(case.name, operators_of(case), "unsupported", str(error))
+    return Ready(case, module).outcome()
 
 
-def compiled(module: nn.Module, given: Sequence[Any]) -> Callable[..., Any]:
-    """The module compiled, without a fall-back to eager calls."""
-    return dv.compile(module, tuple(given), backward=False)
-
-
-def apart(case: Any) -> Outcome:
-    """One test through the compiler, in a process of its own: compiled code may end it."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(
-        target=lambda: theirs.send(run(case, compiled))
-    )
-    child.start()
-    theirs.close()
-    try:
-        return ours.recv()  # type: ignore[no-any-return]
-    except EOFError:
-        ops = tuple(sorted({node.op_type for node in case.model.graph.node}))
-        return Outcome(case.name, ops, "failed", "the process ended in compiled code")
-    finally:
-        child.join()
+def values(model: Any, inputs: Sequence[Any]) -> dict[str, Any]:
+    """The inputs of a test as a module takes them, by name."""
+    infos = _inputs(model)
+    return {info.name: _value(x, info) for x, info in zip(inputs, infos, strict=False)}
 
 
 def _inputs(model: Any) -> list[Any]:
@@ -113,7 +122,7 @@ def _inputs(model: Any) -> list[Any]:
     return [info for info in model.graph.input if info.name not in held]
 
 
-def _elsewhere(model: Any) -> str:
+def elsewhere(model: Any) -> str:
     """Why a test is of no concern to a torch module."""
     domains = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if domains:
@@ -184,7 +193,7 @@ def _plain(x: Tensor) -> np.ndarray[Any, Any]:
 
 
 def page(outcomes: Iterable[Outcome], through: str) -> str:
-    """The outcomes as Markdown."""
+    """The outcomes as a section of Markdown."""
     outcomes = list(outcomes)
     inside = [o for o in outcomes if o.state != "elsewhere"]
     passed = sum(o.state == "passed" for o in inside)
@@ -192,13 +201,13 @@ def page(outcomes: Iterable[Outcome], through: str) -> str:
     for outcome in inside:
         by_op[_subject(outcome)][outcome.state] += 1
     lines = [
-        "# The node tests of ONNX",
+        f"## Through {through}",
         "",
-        f"onnx {onnx.__version__} (opset {onnx.defs.onnx_opset_version()}), torch "
-        f"{torch.__version__}, through {through}: {passed} of {len(inside)} tests of floats and "
-        f"integers in the default domain pass ({100 * passed / len(inside):.1f} %). "
-        f"{len(outcomes) - len(inside)} others are of text, encoded images or other domains. "
-        "Drawn values (Bernoulli, dropout in training) are compared by type and shape.",
+        f"{passed} of {len(inside)} tests of floats and integers in the default domain pass "
+        f"({100 * passed / len(inside):.1f} %). {len(outcomes) - len(inside)} others are of text, "
+        "encoded images or other domains. Drawn values (Bernoulli, dropout in training) are "
+        "compared by type and shape.",
+        *_constants(inside),
         "",
         "| operator | passed | failed | unsupported |",
         "|---|---|---|---|",
@@ -209,11 +218,24 @@ def page(outcomes: Iterable[Outcome], through: str) -> str:
         )
     left = [o for o in inside if o.state != "passed"]
     if left:
-        lines += ["", "## What does not pass", "", "| test | | reason |", "|---|---|---|"]
+        lines += ["", "### What does not pass", "", "| test | | reason |", "|---|---|---|"]
         lines += [
             f"| {o.name} | {o.state} | {o.reason.replace('|', chr(92) + '|')} |" for o in left
         ]
     return "\n".join(lines) + "\n"
+
+
+def _constants(outcomes: Sequence[Outcome]) -> list[str]:
+    """What is said of inputs that were given as constants."""
+    fixed = [o for o in outcomes if o.fixed]
+    if not fixed:
+        return []
+    subjects = ", ".join(sorted({_subject(o) for o in fixed}))
+    return [
+        "",
+        f"In {len(fixed)} of them inputs that say shapes, axes or counts are initialisers of the "
+        f"model, since what is compiled may not depend on values: {subjects}.",
+    ]
 
 
 def _subject(outcome: Outcome) -> str:
@@ -231,21 +253,34 @@ def _operators() -> frozenset[str]:
 
 
 def main() -> None:
+    from benchmarks import onnx_compiled
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.onnx_nodes", description=__doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="only tests so named")
     parser.add_argument("--every", type=int, default=1, help="one test in so many")
+    parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("--compile", action="store_true", help="through dv.compile as well")
+    parser.add_argument("--journal", type=Path, help="keep what is compiled here, and go on there")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args()
     chosen = [c for c in cases() if fnmatch.fnmatch(c.name, options.pattern)]
-    chosen = chosen[:: options.every]
-    each = apart if options.compile else run
-    outcomes = [each(case) for case in track(chosen, "node tests", transient=True)]
-    text = page(outcomes, "`dv.load_onnx`" + (" and `dv.compile`" if options.compile else ""))
+    chosen = chosen[options.start :: options.every]
+    eager = [run(case) for case in track(chosen, "node tests", transient=True)]
+    sections = [page(eager, "`dv.load_onnx`")]
+    if options.compile:
+        found = onnx_compiled.outcomes(chosen, options.journal)
+        compiled = list(track(found, "compiled", total=len(chosen), transient=True))
+        sections.append(page(compiled, "`dv.load_onnx` and `dv.compile`"))
+    text = "\n".join([_HEAD, *sections])
     Console(markup=False, highlight=False).print(text, soft_wrap=True)
     if options.save:
         RESULTS.write_text(text)
 
+
+_HEAD = f"""# The node tests of ONNX
+
+onnx {onnx.__version__} (opset {onnx.defs.onnx_opset_version()}), torch {torch.__version__}.
+"""
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.onnx_compiled import outcomes as compiled
+from benchmarks.onnx_compiled import together
 from benchmarks.onnx_nodes import cases, page, run
 
 #: Of rounding alone, and one choice: see benchmarks/results/onnx-nodes.md.
@@ -29,3 +31,26 @@ def test_all_but_rounding() -> None:
     inside = [o for o in outcomes if o.state != "elsewhere"]
     assert len(left) < 0.02 * len(inside)
     assert "| Conv |" in page(outcomes, "`dv.load_onnx`")
+
+
+#: Of every kind: types, inputs that are constants, empty tensors, calls, loops, sequences.
+COMPILED = """
+    test_add_uint16 test_argmax_keepdims_example test_bitcast_uint32_to_int32 test_cumsum_2d_axis_0
+    test_cast_FLOAT16_to_FLOAT8E5M2 test_gru_with_initial_bias test_gathernd_example_int32
+    test_layer_normalization_4d_axis2 test_reduce_sum_square_empty_set
+    test_resize_upsample_sizes_cubic test_top_k test_scan9_sum test_maxpool_2d_pads
+    test_qlinearmatmul_2D_uint8_float32
+"""
+
+
+def test_a_sample_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_CXXFLAGS", "-O1")
+    found = list(together([_by_name()[name] for name in COMPILED.split()]))
+    assert {o.name: o.reason for o in found if o.state != "passed"} == {}
+    assert [o.fixed for o in found if o.name == "test_cumsum_2d_axis_0"] == [("axis",)]
+
+
+@pytest.mark.slow
+def test_most_compile() -> None:
+    found = [o for o in compiled(cases()) if o.state != "elsewhere"]
+    assert sum(o.state == "passed" for o in found) >= 0.85 * len(found)

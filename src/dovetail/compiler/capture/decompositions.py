@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     >>> torch.ops.aten.convolution.default in decompositions()
     False
     """
+    return dict(_table())
+
+
+@cache
+def _table() -> dict[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions, get_decompositions
 
     table = dict(core_aten_decompositions())

@@ -121,6 +121,8 @@ class Former:
     ) -> Ref:
         """``code`` at every element of ``shape``; operands have that shape already."""
         out = self.allocate(layout or Layout.dense(shape), dtype)
+        if 0 in shape:
+            return out
         refs = [o for o in operands if isinstance(o, Ref)]
         number = self._place(refs, tuple(shape))
         group = self._loops(number)
@@ -137,6 +139,8 @@ class Former:
 
         Of a constant, ``code`` is its literal.
         """
+        if 0 in source.shape:
+            return target
         refs = [source] if isinstance(source, Ref) else []
         number = self._place(refs, source.shape)
         group = self._loops(number)

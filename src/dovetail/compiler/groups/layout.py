@@ -180,6 +180,8 @@ class Layout:
         >>> Layout((3, 2), (1, 3)).view((6,)) is None
         True
         """
+        if 0 in shape:
+            return Layout.dense(shape)
         fine = refinement(self.shape, shape)
         if fine is None:
             return None

@@ -23,6 +23,10 @@ __all__ = ["Builder", "Spec", "Value", "dim"]
 
 Value = Ref | Constant
 
+#: Torch refuses extremes of no numbers; of no truth values, none holds and all do.
+_OF_NOTHING = {"sum": 0, "prod": 1, "max": False, "min": True}
+
+
 def dim(value: Any) -> Dim:
     """A size as an int, or as the sympy expression of one that is known at the call.
 
@@ -165,13 +169,14 @@ class Builder:
             found = Layout.dense(shape)
         return self.relayout(value, found)
 
-    def reduce(
-        self, kind: str, value: Value, dims: Sequence[int], dtype: torch.dtype
-    ) -> Value:
+    def reduce(self, kind: str, value: Value, dims: Sequence[int], dtype: torch.dtype) -> Value:
         """``kind`` over ``dims``, which stay as ones; the sum is made in ``dtype``.
 
         Of 16-bit floats it is made in float32, and rounded once.
         """
+        if 0 in value.shape:
+            shape = tuple(1 if d in dims else e for d, e in enumerate(value.shape))
+            return Constant(_OF_NOTHING[kind], shape, dtype)
         wide = computed_in(dtype)
         ref = self.tensor(self.cast(value, wide))
         return self.cast(self.former.reduce(kind, ref, dims, wide), dtype)

@@ -153,9 +153,7 @@ def _as_tensor(value: Any) -> Any:
     return Constant(value, (), torch.float64 if isinstance(value, float) else torch.int64)
 
 
-def _arguments(
-    key: str, args: list[Any], kwargs: dict[str, Any]
-) -> Iterator[tuple[str, str, Any]]:
+def _arguments(key: str, args: list[Any], kwargs: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     schema = found(key)._schema
     for i, argument in enumerate(schema.arguments):
         if i < len(args):

@@ -116,9 +116,7 @@ def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
     dim %= len(layout.shape)
     windows = layout.slice(dim, 0, layout.shape[dim] - size + 1, step)
     stride = layout.strides[dim]
-    return b.relayout(
-        x, Layout((*windows.shape, size), (*windows.strides, stride), windows.offset)
-    )
+    return b.relayout(x, Layout((*windows.shape, size), (*windows.strides, stride), windows.offset))
 
 
 def _pieces(b: Builder, x: Value, sizes: Sequence[Dim], dim: int) -> list[Value]:
