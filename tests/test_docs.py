@@ -26,7 +26,7 @@ PAGES = {
     "docs/multipliers.md": 3,
     "docs/formats.md": 4,
     "docs/gradients.md": 2,
-    "docs/recovery.md": 2,
+    "docs/recovery.md": 3,
     "docs/search.md": 2,
     "docs/training.md": 5,
 }

@@ -151,3 +151,10 @@ def test_norms_without_statistics_are_refused():
     model = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False))
     with pytest.raises(dv.DovetailError, match="0 has no running statistics"):
         dv.reestimate_batch_norm(model, [randn(4, 3)])
+
+
+def test_a_model_without_batch_norms_is_told_so():
+    with pytest.raises(
+        dv.DovetailError, match="this model calls no batch_norm, so there is nothin"
+    ):
+        dv.fold_batch_norm(nn.Sequential(nn.Linear(2, 2)), [torch.ones(1, 2)])

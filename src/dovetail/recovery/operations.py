@@ -118,12 +118,15 @@ class Operations:
         )
         if not found:
             able = [op.key for op in self.by_place.values() if op.kind in kinds]
+            if not able:
+                raise DovetailError(
+                    f"{text} matches no operation: this model calls no {' or '.join(kinds)}, so "
+                    f"there is nothing for {recipe} to do"
+                )
             near = difflib.get_close_matches(str(pattern).strip("'*"), able, n=1, cutoff=0.3)
             hint = f"; did you mean '{near[0]}'?" if near else "."
             shown = ", ".join(able[:12]) + (", ..." if len(able) > 12 else "")
-            raise DovetailError(
-                f"{text} matches no operation{hint} It can treat: {shown or 'none here'}"
-            )
+            raise DovetailError(f"{text} matches no operation{hint} It can treat: {shown}")
         for op in found:
             if op.kind not in kinds:
                 raise DovetailError(
