@@ -163,6 +163,9 @@ def _call_flops(call: Call) -> Any:
         return 2 * total(outputs[0].shape) * depth
     if kind in ("convolution", "conv"):
         return 2 * total(outputs[0].shape) * total(inputs[1].shape[1:])
+    if kind == "_convolution_pointwise":
+        weight = inputs[2 if call.key.endswith(".binary") else 1]
+        return 2 * total(outputs[0].shape) * total(weight.shape[1:])
     if kind == "convolution_backward":
         return 2 * total(inputs[0].shape) * total(inputs[2].shape[1:]) * len(outputs)
     if "scaled_dot_product" in kind:
