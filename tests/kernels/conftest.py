@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from dovetail.kernels import native
 from dovetail.kernels.realisation import using
@@ -20,3 +21,19 @@ def realisation(request: pytest.FixtureRequest) -> Iterator[None]:
         native.set_isa(request.param)
         yield
         native.set_isa(None)
+
+
+@pytest.fixture(params=native.levels())
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The core's instruction-set level."""
+    native.set_isa(request.param)
+    yield request.param
+    native.set_isa(None)
+
+
+@pytest.fixture
+def as_many_threads_afterwards() -> Iterator[None]:
+    """A test may set the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -9,118 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 
 from dovetail.errors import DovetailError
 from dovetail.kernels import native
 from dovetail.kernels.geometry import LINEAR, Geometry
 from dovetail.kernels.native_products import NativeMac
-from dovetail.multipliers.classes import Lookups
+from native_macs import codes, loop, mac_of
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the native core is not built")
-
-
-@pytest.fixture(params=native.levels())
-def level(request):
-    native.set_isa(request.param)
-    yield request.param
-    native.set_isa(None)
-
-
-@pytest.fixture
-def as_many_threads_afterwards():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def tables(seed: int) -> dict[str, np.ndarray]:
-    """Tables of every width class, none commutative, none with f(0, 0) = 0."""
-    rng = np.random.default_rng(seed)
-    return {
-        "pairs": rng.integers(-16000, 16000, (256, 256)),
-        "short": rng.integers(-32768, 32768, (256, 256)),
-        "offset": rng.integers(0, 65536, (256, 256)) + 100_000,
-        "wide": rng.integers(-(2**18), 2**18, (256, 256)),
-    }
-
-
-def mac_of(
-    kind: str, signed: bool, seed: int = 0, linear: bool = True
-) -> tuple[NativeMac, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    if kind.startswith("rank"):
-        first = rng.integers(-128, 128, (int(kind[4:]), 256))
-        second = rng.integers(-128, 128, (int(kind[4:]), 256))
-        return NativeMac.factored(first, second, signed), first.T @ second
-    if kind.startswith("bytes"):  # wherever they lie: unsigned, signed, moved; with constants
-        low = 0 if kind == "bytes over 127" else -128
-        first = rng.integers(0, 256, (3, 256)) + np.array([[0], [-128], [500]])
-        second = rng.integers(low, low + 256, (3, 256))
-        constant = rng.integers(-9999, 9999, 256)
-        return NativeMac.factored(first, second, signed, constant), first.T @ second + constant
-    if kind.startswith("classes"):
-        return classes_of(int(kind[7:]), signed, rng, linear)
-    if kind.startswith("only"):
-        by_second = kind == "only the second's"
-        sides = [lookups_of(2, rng, rng.integers(-9999, 9999, 256)), None]
-        first, second = rng.integers(-128, 128, (2, 1, 256))
-        found = sides[0].table() if by_second else sides[0].table().T
-        table = first.T @ second + found + sides[0].constant
-        pair = tuple(sides if by_second else reversed(sides))
-        return NativeMac.factored(first, second, signed, None, pair), table
-    table = tables(seed)[kind]
-    return NativeMac.table(table, signed), table
-
-
-def lookups_of(count: int, rng: np.random.Generator, constant: np.ndarray) -> Lookups:
-    return Lookups(
-        rng.integers(0, 256, (count, 256, 16)),
-        rng.integers(0, 16, (count, 256)),
-        rng.integers(1, 128, count),
-        constant,
-    )
-
-
-def classes_of(count: int, signed: bool, rng: np.random.Generator, linear: bool):
-    """A product and lookups, which stand for one table in linear layers, another in others."""
-    first, second = rng.integers(-128, 128, (2, 1, 256))
-    constant = rng.integers(-9999, 9999, 256)
-    sides = tuple(lookups_of(count, rng, constant) for _ in range(2))
-    mac = NativeMac.factored(first, second, signed, None, sides)
-    found = sides[0].table() if linear else sides[1].table().T
-    # One channel per group is looked up in the table of the linear form.
-    return mac, first.T @ second + found + constant
-
-
-def codes(shape: tuple[int, ...], signed: bool, seed: int = 0) -> torch.Tensor:
-    low, high, dtype = (-128, 128, torch.int8) if signed else (0, 256, torch.uint8)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(low, high, shape, generator=generator).to(dtype)
-
-
-def loop(table: np.ndarray, a: torch.Tensor, w: torch.Tensor, g: Geometry, pad: int = 0):
-    """The definition, one channel of the output at a time."""
-    table = table.astype(np.int64)
-    x = a.contiguous().numpy().view(np.uint8)
-    y = w.contiguous().numpy().view(np.uint8)
-    if g.spatial == 0:
-        return table[x[..., None, :], y].sum(-1)
-    x = np.pad(x, [(0, 0), (0, 0), *g.padding], constant_values=pad & 255)
-    axes = tuple(range(2, x.ndim))
-    spans = [d * (k - 1) + 1 for k, d in zip(w.shape[2:], g.dilation, strict=True)]
-    windows = sliding_window_view(x, spans, axes)  # [batch, channel, *pixel, *tap]
-    steps = (slice(None, None, n) for n in (*g.stride, *g.dilation))
-    windows = windows[(slice(None), slice(None), *steps)]
-    per_group, channels = w.shape[0] // g.groups, w.shape[1]
-    taps = tuple(range(1 - w.ndim + 1, 0))
-    outputs = []
-    for n in range(w.shape[0]):
-        first = n // per_group * channels
-        weights = y[n].reshape(1, channels, *[1] * len(axes), *w.shape[2:])
-        products = table[windows[:, first : first + channels], weights]
-        outputs.append(products.sum((1, *taps)))
-    return np.stack(outputs, 1)
 
 
 KINDS = [
@@ -238,94 +134,6 @@ def test_sums_up_to_the_last_bit_of_int32(level):
     a = torch.zeros(40, 1, dtype=torch.uint8)
     w = torch.arange(20, dtype=torch.uint8)[:, None]
     np.testing.assert_array_equal(mac.codes(a, mac.pack(w)), loop(table, a, w, LINEAR))
-
-
-SPECIALS = [0.0, -0.0, 0.5, 1.5, -0.5, -2.5, 1e-45, 3e38, float("inf"), float("-inf")]
-
-
-@pytest.mark.parametrize(
-    ("zero_point", "qmin", "qmax", "dtype"),
-    [
-        (0, -127, 127, torch.int8),
-        (7, -128, 127, torch.int8),
-        (128, 0, 255, torch.uint8),
-        (0, -7, 7, torch.int8),
-        (-900, -1000, 2000, torch.int16),
-        (0, 0, 65535, torch.int32),
-    ],
-)
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.usefixtures("as_many_threads_afterwards")
-def test_quantize_equals_torch(level, threads, zero_point, qmin, qmax, dtype):
-    torch.set_num_threads(threads)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.cat([torch.randn(70_001, generator=generator) * 90, torch.tensor(SPECIALS)])
-    x = torch.cat([x, torch.arange(-300, 300) / 2])  # ties
-    for scale in (1.0, 0.03, 0.7, 1e-30, 1e30):
-        s = torch.tensor(scale)
-        expected = torch.clamp(torch.round(x / s) + zero_point, qmin, qmax).to(dtype)
-        assert torch.equal(
-            native.quantize(x, scale, zero_point, qmin, qmax, out_dtype=dtype), expected
-        )
-    nan = native.quantize(torch.full((3,), torch.nan), 1.0, zero_point, qmin, qmax, out_dtype=dtype)
-    assert nan.tolist() == [zero_point] * 3
-
-
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_quantize_per_channel(level, axis):
-    x = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(1)) * 50
-    size = x.shape[axis]
-    scale, zero = torch.rand(size) + 0.1, torch.arange(size, dtype=torch.int32)
-    view = [-1 if i == axis % 3 else 1 for i in range(3)]
-    expected = torch.clamp(torch.round(x / scale.view(view)) + zero.view(view), -128, 127)
-    assert torch.equal(native.quantize(x, scale, zero, -128, 127, axis), expected.to(torch.int8))
-
-
-@cache
-def quantized_cases(kind: str, zero_point: int, biased: bool):
-    """Multiplications, their operands, and what the spelt-out computation makes of them."""
-    generator, cases = torch.Generator().manual_seed(2), []
-    for x_shape, w_shape, geometry in (
-        ((37, 50), (41, 50), LINEAR),
-        ((2, 3, 20), (5, 20), LINEAR),
-        ((3, 6, 9, 8), (10, 6, 3, 3), Geometry.conv(2, padding=1)),
-        ((2, 6, 9, 8), (6, 1, 3, 3), Geometry.conv(2, padding=1, groups=6, stride=2)),
-        ((2, 6, 9, 18), (12, 1, 3, 3), Geometry.conv(2, padding=1, groups=6)),
-        ((2, 5, 3, 3), (12, 5, 3, 3), Geometry.conv(2)),
-    ):
-        mac, table = mac_of(kind, True, linear=not geometry.spatial or w_shape[1] == 1)
-        x, w = torch.randn(x_shape, generator=generator) * 40, codes(w_shape, True, 5)
-        out_scale = torch.rand(w_shape[0], generator=generator)
-        bias = torch.randn(w_shape[0], generator=generator) if biased else None
-        q = torch.clamp(torch.round(x / 0.7) + zero_point, -127, 127).to(torch.int8)
-        wsum = w.reshape(w_shape[0], -1).sum(1)
-        sums = torch.from_numpy(loop(table, q, w, geometry, zero_point))
-        channel = 1 if geometry.spatial else sums.dim() - 1
-        shape = [-1 if i == channel else 1 for i in range(sums.dim())]
-        expected = (sums - zero_point * wsum.view(shape)).float() * out_scale.view(shape)
-        if bias is not None:
-            expected = expected + bias.view(shape)
-        cases.append((mac, geometry, x, w, out_scale, bias, wsum, expected))
-    return cases
-
-
-@pytest.mark.parametrize("kind", ["rank1", "rank5", "classes1", "pairs", "wide"])
-@pytest.mark.parametrize("zero_point", [0, -9])
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.usefixtures("as_many_threads_afterwards")
-def test_quantized_is_quantise_multiply_dequantise(level, kind, zero_point, biased):
-    """Each float step rounds on its own, so the bits are those of the spelt-out computation."""
-    torch.set_num_threads(1 if biased == bool(zero_point) else 2)
-    for mac, geometry, x, w, scales, bias, wsum, expected in quantized_cases(
-        kind, zero_point, biased
-    ):
-        packed = mac.pack(w, geometry)
-        got = mac.quantized(
-            x, packed, scale=0.7, zero_point=zero_point, qmin=-127, qmax=127,
-            out_scale=scales, bias=bias,
-        )  # fmt: skip
-        assert torch.equal(got, expected)
-        assert torch.equal(packed.wsum.long(), wsum.long())
 
 
 def test_large_batches_run_in_parts(level):

@@ -37,13 +37,6 @@ def portable(monkeypatch):
     return cast
 
 
-@pytest.fixture(params=native.levels())
-def level(request):
-    native.set_isa(request.param)
-    yield request.param
-    native.set_isa(None)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_bits_of_the_torch_form(portable, level, dtype):
     x = hostile(600, dtype, seed=1)[: 4 * 8 * 20].view(4, 8, 20)

@@ -17,13 +17,6 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="the native core 
 SYMMETRIC = Operands((-127, 127), (-127, 127))
 
 
-@pytest.fixture(params=native.levels())
-def level(request):
-    native.set_isa(request.param)
-    yield request.param
-    native.set_isa(None)
-
-
 def classes(count: int) -> dv.Multiplier:
     """The exact product less an error with ``count`` kinds of columns, none of low rank."""
     rng = np.random.default_rng(count)

@@ -17,13 +17,6 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="the native core 
 TABLE = np.random.default_rng(5).integers(-30000, 30000, (256, 256))
 
 
-@pytest.fixture(params=native.levels())
-def level(request):
-    native.set_isa(request.param)
-    yield request.param
-    native.set_isa(None)
-
-
 @pytest.fixture(params=[1, 2, 3])
 def threads(request):
     before = torch.get_num_threads()
