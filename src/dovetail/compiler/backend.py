@@ -19,7 +19,7 @@ from dovetail.formats.realise.whole import whole_casts
 
 __all__ = ["dovetail"]
 
-_OPTIONS = ("optimize", "check", "tolerance")
+_OPTIONS = ("optimize", "check", "tolerance", "fallback")
 
 
 def dovetail(
@@ -28,7 +28,8 @@ def dovetail(
     options: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> Callable[..., Any]:
-    """The backend. ``options``: ``optimize``, ``check`` and ``tolerance``, as of ``dv.compile``.
+    """The backend. ``options``: ``optimize``, ``check``, ``tolerance`` and ``fallback``, as of
+    ``dv.compile``.
 
     The first call of each function compares its results with those of its graph, run eagerly.
     """
@@ -81,7 +82,7 @@ class _Function:
         place = place_of(named, None)
         safe = pipeline.without(*_UNSAFE & set(pipeline.names)).on(place.target)
         self.name, self.graph = name, graph
-        program = program_of(graph, name)
+        program = program_of(graph, name, fallback=options.get("fallback", False))
         program.target = place.target
         program = safe.on_program(program)
         self.tolerance = options.get("tolerance")

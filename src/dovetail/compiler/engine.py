@@ -7,13 +7,20 @@ resolve to the one that torch has loaded.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from dovetail._optional import optional
+from dovetail.compiler.build.cache import cache_folder
+from dovetail.errors import DovetailError
 
-__all__ = ["load_dace"]
+__all__ = ["contained", "load_dace"]
 
 
 def load_dace() -> ModuleType:
@@ -27,3 +34,35 @@ def load_dace() -> ModuleType:
         warnings.simplefilter("ignore")
         optional("dace.library", extra="compiler")  # DaCe itself leaves it out
         return optional("dace", extra="compiler")
+
+
+@contextmanager
+def contained(sdfg: Any) -> Iterator[None]:
+    """DaCe's refusal of an SDFG as dovetail's own.
+
+    The copy of it that DaCe saves to be looked at lies in the cache, not in the working folder.
+    """
+    own = list(sdfg.all_sdfgs_recursive())
+    for one in own:
+        one.save = partial(_save, one)
+    try:
+        yield
+    except load_dace().sdfg.InvalidSDFGError as error:
+        error.path = str(_place(error.path)) if error.path else None
+        raise DovetailError(f"the SDFG is not valid: {error}") from error
+    finally:
+        for one in own:
+            vars(one).pop("save", None)
+
+
+def _save(sdfg: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+    """What ``sdfg.save`` does, but for DaCe's own folder of failures."""
+    if Path(filename).parts[0] == "_dacegraphs":
+        filename = str(_place(filename))
+    return type(sdfg).save(sdfg, filename, *args, **kwargs)
+
+
+def _place(filename: str) -> Path:
+    folder = cache_folder() / "invalid"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / Path(filename).name

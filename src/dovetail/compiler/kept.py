@@ -134,7 +134,7 @@ def shelf_of(
 
 
 #: The options of ``dv.compile`` that a capture depends on, all of them plain values.
-_PLAIN = ("dynamic",)
+_PLAIN = ("dynamic", "fallback", "debug_transients")
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,8 @@ _DEFAULTS: dict[str, Any] = {
     "target": None,
     "dynamic": False,
     "freeze": False,
+    "fallback": False,
+    "debug_transients": (),
     "check": True,
     "tolerance": None,
     "post_capture": None,
@@ -161,6 +163,11 @@ class CompiledModule(InPrograms, nn.Module):
         """The names of the passes, in order."""
         return self._pipeline.names
 
+    @property
+    def transients(self) -> dict[str, dict[str, Tensor]]:
+        """The values that ``debug_transients`` names, of the last call, by function and name."""
+        return {unit.name: unit.transients for unit in self.units}
+
     def transform(self, change: Callable[[Any], Any], *, backward: bool = False) -> CompiledModule:
         """Apply ``change`` to the SDFG of the forward (or backward) function, and check again.
 
@@ -213,6 +220,8 @@ def compile(
     backward: bool | None = None,
     dynamic: bool = False,
     freeze: bool = False,
+    fallback: bool = False,
+    debug_transients: bool | Sequence[str] = (),
     check: bool = True,
     tolerance: float | None = None,
     post_capture: Callable[[Any], Any] | None = None,
@@ -231,7 +240,9 @@ def compile(
     the module compiled anew at the next call. ``optimize`` is ``"default"``, ``"none"``, a list of
     names of passes, or a :class:`Pipeline`. The hooks are given what they name (an FX graph, the
     pair of FX graphs, an SDFG) and may change it. An operator that has no lowering is called as
-    torch's own kernel; one that has none is refused by name.
+    torch's own kernel; one that has none is refused by name, or with ``fallback`` called in eager
+    mode, which the report lists. ``debug_transients`` names nodes of the graphs (True: all whose
+    values are in memory) that :attr:`CompiledModule.transients` then holds after each call.
 
     Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
     compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
@@ -249,6 +260,8 @@ def compile(
         "optimize": optimize,
         "dynamic": dynamic,
         "freeze": freeze,
+        "fallback": fallback,
+        "debug_transients": debug_transients,
         "check": check,
         "tolerance": tolerance,
         "post_capture": post_capture,

@@ -15,6 +15,7 @@ from dovetail.compiler.frozen import mark
 from dovetail.compiler.groups.model import Program
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.compiler.state import slot_of
+from dovetail.errors import DovetailError, unknown
 
 __all__ = ["Record"]
 
@@ -53,7 +54,9 @@ class Record:
     ) -> Record:
         """``source`` captured at an example, after the passes over graphs and over groups."""
         from dovetail.compiler.capture import capture
-        from dovetail.compiler.ops.graph import program_of
+
+        def lowered(graph: fx.GraphModule, name: str) -> Program:
+            return _lowered(source, args, kwargs, graph, name, options)
 
         place = place_of(_named(source, args, kwargs), options["target"])
         pipeline = pipeline.on(place.target)
@@ -68,12 +71,13 @@ class Record:
         there = [name in left for name in names[: len(tensors)]]
         if backward is not None:
             forward, backward = pipeline.run("post_autodiff", (forward, backward))
-        program = program_of(forward, "forward")
+        program = lowered(forward, "forward")
         program.updates = {i: left.index(names[n]) for i, n in enumerate(found.mutated)}
-        after = None if backward is None else program_of(backward, "backward")
+        after = None if backward is None else lowered(backward, "backward")
         for made in (program, after):
             if made is not None:
                 made.target = place.target
+        _check_names(options["debug_transients"], forward, backward)
         saved = len(found.mutated) + found.results
         return Record(
             place=place,
@@ -97,6 +101,35 @@ def _named(
         yield f"'{name}'", value
     for number, leaf in enumerate(pytree.tree_leaves((tuple(args), dict(kwargs)))):
         yield f"input {number} of the example", leaf
+
+
+def _lowered(
+    source: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    graph: fx.GraphModule,
+    name: str,
+    options: Mapping[str, Any],
+) -> Program:
+    """The groups of a graph; what cannot be is named with its layer."""
+    from dovetail.compiler.layers import layers_of
+    from dovetail.compiler.ops.graph import NoLoweringError, program_of
+
+    try:
+        return program_of(
+            graph, name, fallback=options["fallback"], watch=options["debug_transients"]
+        )
+    except NoLoweringError as error:
+        layers = layers_of(source, args, kwargs, error.key)
+        where = f"in layer {', '.join(layers)}" if layers else f"in the {name} function"
+        raise DovetailError(f"{where}: {error}") from error
+
+
+def _check_names(wanted: bool | Sequence[str], *graphs: fx.GraphModule | None) -> None:
+    known = [n.name for g in graphs if g for n in g.graph.nodes if n.op == "call_function"]
+    for name in () if isinstance(wanted, bool) else wanted:
+        if name not in known:
+            raise unknown("intermediate value", name, known)
 
 
 def _sources(

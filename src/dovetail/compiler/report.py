@@ -38,12 +38,14 @@ class Report:
     """The rows of all functions, the seconds of each pass, and the bytes of each arena.
 
     ``capture`` says whether the captured graphs were found on disk, are kept there, or why not.
+    ``fallbacks`` are the function, the node and the operator of what is called in eager mode.
     """
 
     rows: tuple[Row, ...]
     seconds: dict[str, float]
     arena: dict[str, int]
     capture: str
+    fallbacks: tuple[tuple[str, str, str], ...]
 
     @staticmethod
     def of(variant: Any, pipeline: Pipeline, timing: bool = False) -> Report:
@@ -58,7 +60,8 @@ class Report:
         pairs = zip(units, taken, strict=True)
         rows = tuple(row for unit, seconds in pairs for row in rows_of(unit.program, seconds))
         arena = {unit.name: unit.arena for unit in units}
-        return Report(rows, dict(pipeline.seconds), arena, variant.shelf.says)
+        eager = tuple((unit.name, *found) for unit in units for found in unit.fallbacks)
+        return Report(rows, dict(pipeline.seconds), arena, variant.shelf.says, eager)
 
     def at(self, level: str) -> list[Row]:
         """The rows of one level: operator, map or scalar."""

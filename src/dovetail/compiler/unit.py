@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
+from dovetail.compiler import fallback
 from dovetail.compiler.build.cache import Entry
 from dovetail.compiler.build.compile import library_key, library_of, source_of
 from dovetail.compiler.build.device import HOST, Place, gpu
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.build.source import Source
+from dovetail.compiler.engine import contained
 from dovetail.compiler.groups.model import Program
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.errors import DovetailError
@@ -25,6 +29,13 @@ class Unit:
         self.name, self.program, self.pipeline = program.name, program, pipeline
         self.place = place
         self._identity: list[str] = []
+        #: Intermediate values of the last call, by name.
+        self.transients: dict[str, Tensor] = {}
+
+    @property
+    def fallbacks(self) -> list[tuple[str, str]]:
+        """What is called in eager mode: the node's name, and the operator's."""
+        return list(fallback.fallbacks(self.program))
 
     @cached_property
     def sdfg(self) -> Any:
@@ -58,17 +69,28 @@ class Unit:
         """What tells SDFGs apart that are made of the same program."""
         return "\n".join((*self.pipeline.identity, *self._identity))
 
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the results are those of the kernel, as they are."""
+        return self.kernel.plain and not self.program.transients
+
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
-        return self.kernel(inputs)
+        results = self.kernel(inputs)
+        wanted = self.program.transients
+        if wanted:
+            self.transients = {name: results[number] for name, number in wanted.items()}
+            del results[min(wanted.values()) :]  # they are the last
+        return results
 
     def transform(self, change: Callable[[Any], Any]) -> None:
         """Apply ``change`` to the SDFG; what is compiled is what it leaves."""
         sdfg = self.sdfg
-        made = change(sdfg)
+        with contained(sdfg):
+            made = change(sdfg)
         if made is not None and hasattr(made, "arglist"):
             self.__dict__["sdfg"] = made
         self._identity.append(self.sdfg.hash_sdfg())
-        for made in ("kernel", "source"):
+        for made in ("kernel", "plain", "source"):
             self.__dict__.pop(made, None)
 
     @property

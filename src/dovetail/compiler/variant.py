@@ -87,7 +87,7 @@ class Variant:
         if self._step is None:
             return [flat]
         with torch.no_grad():
-            results = self.forward.kernel([_copied(x) for x in flat])[self._mutated :]
+            results = self.forward([_copied(x) for x in flat])[self._mutated :]
         saved = self._step.saved(flat, results)
         outputs = results[: self._step.results]
         wanted = zip(outputs, self._step.differentiable, strict=True)
@@ -95,12 +95,12 @@ class Variant:
         return [flat, saved + self._step.laid(ones)]
 
     def _run(self, flat: list[Any]) -> list[Any]:
-        kernel = self.forward.kernel
-        if kernel.plain and not self._mutated:
-            outputs: list[Any] = kernel.run(flat)  # nothing that autograd could record
+        unit = self.forward
+        if unit.plain and not self._mutated:
+            outputs: list[Any] = unit.kernel.run(flat)  # nothing that autograd could record
             return outputs
         with torch.no_grad():
-            return self.update(flat, kernel(flat))
+            return self.update(flat, unit(flat))
 
     def update(self, flat: Sequence[Any], results: list[Any]) -> list[Any]:
         """Give buffers their new values; returns the other results."""
@@ -127,7 +127,7 @@ class _Step:
         return list(outputs)
 
     def forward(self, ctx: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
-        results = self.variant.update(flat, self.variant.forward.kernel(flat))
+        results = self.variant.update(flat, self.variant.forward(flat))
         outputs, saved = results[: self.results], self.saved(flat, results)
         kept = [s if isinstance(s, Tensor) else None for s in saved]
         ctx.save_for_backward(*kept)
@@ -140,7 +140,7 @@ class _Step:
         kept = zip(ctx.saved_tensors, ctx.numbers, strict=True)
         inputs = [number if tensor is None else tensor for tensor, number in kept]
         wanted = [g for g, d in zip(grads, self.differentiable, strict=True) if d]
-        return (None, *self.after.kernel(inputs + self.laid(wanted)))
+        return (None, *self.after(inputs + self.laid(wanted)))
 
     def saved(self, flat: Sequence[Any], results: Sequence[Any]) -> list[Any]:
         """What the backward function takes of the forward one's inputs and results."""

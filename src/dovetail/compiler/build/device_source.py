@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from dovetail.compiler.build.source import HASH, Source, entry_of
-from dovetail.compiler.engine import load_dace
+from dovetail.compiler.engine import contained, load_dace
 from dovetail.compiler.memory import plan
 from dovetail.errors import DovetailError
 
@@ -76,7 +76,8 @@ def generate_device(sdfg: Any) -> Source:
         warnings.simplefilter("ignore")
         prepare(own)
         arena = plan(own)
-        objects = own.generate_code()
+        with contained(own):
+            objects = own.generate_code()
     frame = objects[0].clean_code
     kernels = "".join(o.clean_code for o in objects if o.language == "cu")
     kernels = kernels or f"{_RUNTIME}"  # calls alone

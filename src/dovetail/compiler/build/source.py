@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dovetail.compiler.build.vectorise import vectorised
-from dovetail.compiler.engine import load_dace
+from dovetail.compiler.engine import contained, load_dace
 from dovetail.compiler.memory import Arena, plan
 
 __all__ = ["HASH", "Source", "entry_of", "generate"]
@@ -40,7 +40,8 @@ def generate(sdfg: Any, tag: str = "") -> Source:
         warnings.simplefilter("ignore")
         own.expand_library_nodes()
         arena = plan(own)
-        frame = own.generate_code()[0].clean_code
+        with contained(own):
+            frame = own.generate_code()[0].clean_code
     code = vectorised(frame.replace(HASH, ""))
     entry, names = entry_of(own.name, code, _ENTRY.replace("{tag}", tag))
     return Source(code + entry, names, arena)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dovetail.compiler.nodes.base import Call, NodeSpec, Operand
-from dovetail.compiler.nodes.catalog import NODES
+from dovetail.compiler.nodes.catalog import EAGER, NODES
 from dovetail.compiler.nodes.users import implement
 
-__all__ = ["NODES", "Call", "NodeSpec", "Operand", "implement"]
+__all__ = ["EAGER", "NODES", "Call", "NodeSpec", "Operand", "implement"]

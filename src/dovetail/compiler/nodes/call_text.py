@@ -11,7 +11,7 @@ from dovetail.compiler.engine import load_dace
 from dovetail.compiler.nodes.base import Call, Operand, is_symbolic
 from dovetail.errors import DovetailError
 
-__all__ = ["read_call", "write_call"]
+__all__ = ["read_call", "read_value", "write_call", "write_value"]
 
 _TORCH_NAMES = (torch.dtype, torch.memory_format, torch.layout)
 
@@ -30,7 +30,7 @@ def write_call(call: Call) -> str:
             "key": call.key,
             "inputs": [_operand(o) for o in call.inputs],
             "outputs": [_operand(o) for o in call.outputs],
-            "attributes": {name: _plain(v) for name, v in call.attributes.items()},
+            "attributes": {name: write_value(v) for name, v in call.attributes.items()},
             "target": call.target,
         }
     )
@@ -43,7 +43,7 @@ def read_call(text: str) -> Call:
         read["key"],
         tuple(_read_operand(o) for o in read["inputs"]),
         tuple(_read_operand(o) for o in read["outputs"]),
-        {name: _value(v) for name, v in read["attributes"].items()},
+        {name: read_value(v) for name, v in read["attributes"].items()},
         read["target"],
     )
 
@@ -52,24 +52,25 @@ def _operand(operand: Operand | None) -> Any:
     if operand is None:
         return None
     numbers = [list(operand.shape), list(operand.strides), operand.offset]
-    return [operand.data, *map(_plain, numbers), _plain(operand.dtype)]
+    return [operand.data, *map(write_value, numbers), write_value(operand.dtype)]
 
 
 def _read_operand(read: Any) -> Operand | None:
     if read is None:
         return None
     data, *rest = read
-    shape, strides, offset, dtype = map(_value, rest)
+    shape, strides, offset, dtype = map(read_value, rest)
     return Operand(data, tuple(shape), tuple(strides), offset, dtype)
 
 
-def _plain(value: Any) -> Any:
+def write_value(value: Any) -> Any:
+    """A constant as JSON has it: numbers, texts, lists, and torch's names."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):  # JSON has no infinity, and no NaN
         return {"float": value.hex()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [write_value(v) for v in value]
     if isinstance(value, _TORCH_NAMES):
         return {"torch": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
@@ -79,9 +80,10 @@ def _plain(value: Any) -> Any:
     raise DovetailError(f"a node cannot hold {value!r}, a {type(value).__name__}")
 
 
-def _value(plain: Any) -> Any:
+def read_value(plain: Any) -> Any:
+    """The constant that ``write_value`` wrote."""
     if isinstance(plain, list):
-        return [_value(v) for v in plain]
+        return [read_value(v) for v in plain]
     if not isinstance(plain, dict):
         return plain
     ((kind, text),) = plain.items()

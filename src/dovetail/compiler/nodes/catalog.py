@@ -14,7 +14,10 @@ from dovetail.compiler.nodes.native.layers import layer_refusal
 from dovetail.compiler.nodes.pure.refusals import cast_in_full, in_full, layer_in_full, pool_in_full
 from dovetail.compiler.nodes.users import implementations
 
-__all__ = ["NODES"]
+__all__ = ["EAGER", "NODES"]
+
+#: Before the name of an operator that is called in eager mode.
+EAGER = "eager_mode."
 
 
 _CASTS = [f"dovetail.{name}.default" for name in ("cast", "cast_integers", "cast_by_range")]
@@ -65,12 +68,15 @@ class _Nodes(Mapping[str, NodeSpec]):
     def _own(self, key: str) -> NodeSpec:
         if key in _OWN:
             return _OWN[key]
+        if key.startswith(EAGER):
+            return NodeSpec(key, ("eager",))
         if (reason := boxable(key)) is not None:
             raise KeyError(reason)
         return NodeSpec(key, ("native-op",) if key.startswith("dovetail.") else ("aten",))
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and (key in _OWN or boxable(key) is None)
+        known = isinstance(key, str) and (key in _OWN or key.startswith(EAGER))
+        return known or (isinstance(key, str) and boxable(key) is None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_OWN)

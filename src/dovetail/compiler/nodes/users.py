@@ -12,7 +12,7 @@ from dovetail.errors import DovetailError
 __all__ = ["OWN_NAMES", "Implementation", "implement", "implementations"]
 
 #: The names of dovetail's own.
-OWN_NAMES = ("aten", "native", "native-op", "pure")
+OWN_NAMES = ("aten", "eager", "native", "native-op", "pure")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -63,6 +63,8 @@ class Builder:
         self.results: list[Spec | None] = []
         #: Whether the node that is lowered is a result of the graph.
         self.returned = False
+        #: Whether what has no lowering is called in eager mode.
+        self.fallback = False
 
     @property
     def result(self) -> Spec:

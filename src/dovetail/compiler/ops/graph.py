@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,30 +13,51 @@ from torch.utils import _pytree as pytree
 from dovetail.compiler.groups.form import Former
 from dovetail.compiler.groups.layout import Layout
 from dovetail.compiler.groups.model import Constant, Program, Ref
-from dovetail.compiler.nodes import NODES
+from dovetail.compiler.nodes import EAGER, NODES
 from dovetail.compiler.nodes.aten.schema import found
 from dovetail.compiler.ops.builder import Builder, Spec, dim
 from dovetail.compiler.ops.scalars import is_computed
 from dovetail.compiler.ops.table import ANY_TYPE, LOWERINGS
+from dovetail.compiler.ops.watch import Watcher
 from dovetail.errors import DovetailError
 
-__all__ = ["program_of", "specs_of"]
+__all__ = ["NoLoweringError", "program_of", "specs_of"]
 
 #: Asserted about shapes when tracing; nothing to compute.
 _IGNORED = ("aten._assert_async.msg", "aten._assert_tensor_metadata.default", "aten.sym_size.int")
 
 
-def program_of(graph: fx.GraphModule, name: str) -> Program:
+class NoLoweringError(DovetailError):
+    """An operator that cannot be compiled: ``key`` names it."""
+
+    def __init__(self, key: str, node: str) -> None:
+        super().__init__(
+            f"no lowering of {key} ({node}), and no kernel of it to call: "
+            "compile(..., fallback=True) calls it in eager mode"
+        )
+        self.key = key
+
+
+def program_of(
+    graph: fx.GraphModule, name: str, *, fallback: bool = False, watch: bool | Sequence[str] = ()
+) -> Program:
     """The groups of a functional graph of ATen and dovetail operators.
 
-    An operator that is in no table is refused, by name, before anything is generated.
+    An operator that is in no table is refused, by name, before anything is generated; with
+    ``fallback`` it is called in eager mode. ``watch`` names nodes whose values are results, too:
+    True is all that are in memory anyway.
     """
     former = Former(name)
     builder = Builder(former)
+    builder.fallback = fallback
     values: dict[fx.Node, Any] = {}
+    watcher = Watcher(builder, watch)
     for node in graph.graph.nodes:
         former.origin = node.name
         values[node] = _STEPS[node.op](graph, builder, node, values)
+        if isinstance(values[node], Ref | Constant) and node.op == "call_function":
+            watcher.see(node.name, values[node])
+    watcher.finish()
     return former.program
 
 
@@ -91,9 +112,11 @@ def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, 
     for kernel in (key, _copying(key)):
         if kernel in NODES:
             return _call(b, node, kernel, args, kwargs)
+    if b.fallback and isinstance(node.target, torch._ops.OpOverload):
+        return _eager(b, node, key, args, kwargs)
     if lowered:
         return LOWERINGS[key](b, *args, **kwargs)  # which names the type
-    raise DovetailError(f"no lowering of {key} ({node.name}), and no kernel of it to call")
+    raise NoLoweringError(key, node.name)
 
 
 def _copying(key: str) -> str:
@@ -131,6 +154,19 @@ def _call(b: Builder, node: fx.Node, key: str, args: list[Any], kwargs: dict[str
     b.former.call(key, list(inputs), outputs, **attributes)
     single = not isinstance(node.meta.get("val"), (tuple, list))
     return outputs[0] if single else outputs
+
+
+def _eager(b: Builder, node: fx.Node, key: str, args: Any, kwargs: Any) -> Any:
+    """A call that torch's Python makes, its arguments written as text."""
+    from dovetail.compiler.fallback import written
+
+    outputs = [_result(b, node, i, spec) for i, spec in enumerate(b.results)]
+    wanted = [i for i, output in enumerate(outputs) if output is not None]
+    text, tensors, sizes = written(key, args, kwargs, wanted)
+    inputs: list[Any] = [b.tensor(value) for value in tensors]
+    taken: list[Any] = [outputs[i] for i in wanted]
+    b.former.call(f"{EAGER}{key}", inputs, taken, call=text, sizes=sizes)
+    return outputs if isinstance(node.meta.get("val"), (tuple, list)) else outputs[0]
 
 
 def _result(b: Builder, node: fx.Node, index: int, spec: Spec | None) -> Ref | None:

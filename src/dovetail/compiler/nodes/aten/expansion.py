@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dovetail.compiler.nodes.aten.boxed import boxed_code
+from dovetail.compiler.nodes.aten.eager import eager_code
 from dovetail.compiler.nodes.aten.fused import FUSED, fused_code, is_packed
 from dovetail.compiler.nodes.aten.products import PRODUCTS, product_code
 from dovetail.compiler.nodes.base import Call
@@ -15,7 +16,7 @@ from dovetail.compiler.nodes.environments import library
 from dovetail.compiler.nodes.headers import header
 from dovetail.compiler.nodes.operator import Operator, declare, expands, tasklet
 
-__all__ = ["Torch", "aten", "native_op"]
+__all__ = ["Torch", "aten", "eager", "native_op"]
 
 
 Torch = library(
@@ -51,3 +52,11 @@ def native_op(node: Operator, state: Any, sdfg: Any) -> Any:
     """The registered operator of dovetail, called as torch calls it: the same kernel as in eager
     mode, at the price of a Python call."""
     return aten(node, state, sdfg)
+
+
+@expands("eager", [Torch])
+def eager(node: Operator, state: Any, sdfg: Any) -> Any:
+    """The operator as torch's Python calls it, for what has no C form."""
+    del state
+    declare(sdfg, header("kept.h", "aten/aten.h"))
+    return tasklet(node, eager_code(node.call))
