@@ -20,7 +20,7 @@ from dovetail._optional import optional
 from dovetail.compiler.build.cache import cache_folder
 from dovetail.errors import DovetailError
 
-__all__ = ["contained", "load_dace"]
+__all__ = ["contained", "load_dace", "quiet"]
 
 
 def load_dace() -> ModuleType:
@@ -34,6 +34,23 @@ def load_dace() -> ModuleType:
         warnings.simplefilter("ignore")
         optional("dace.library", extra="compiler")  # DaCe itself leaves it out
         return optional("dace", extra="compiler")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While SDFGs are made and written out: no warnings, no progress, no Python lines in nodes.
+
+    Which lines made a node DaCe finds by reading the stack, for each of thousands; here they would
+    all be of the same few functions.
+    """
+    config = load_dace().config
+    with (
+        warnings.catch_warnings(),
+        config.set_temporary("progress", value=False),
+        config.set_temporary("compiler", "lineinfo", value="none"),
+    ):
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
-import warnings
 from typing import Any
 
 from dovetail.compiler.build.source import HASH, Source, entry_of
-from dovetail.compiler.engine import contained, load_dace
+from dovetail.compiler.engine import contained, load_dace, quiet
 from dovetail.compiler.memory import plan
 from dovetail.errors import DovetailError
 
@@ -68,12 +67,10 @@ def generate_device(sdfg: Any) -> Source:
     own = copy.deepcopy(sdfg)
     dace = load_dace()
     with (
-        warnings.catch_warnings(),
-        dace.config.set_temporary("progress", value=False),
+        quiet(),
         dace.config.set_temporary("compiler", "cuda", "max_concurrent_streams", value=1),
         dace.config.set_temporary("compiler", "cuda", "backend", value="cuda"),
     ):
-        warnings.simplefilter("ignore")
         prepare(own)
         arena = plan(own)
         with contained(own):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from dovetail.compiler.build.vectorise import vectorised
-from dovetail.compiler.engine import contained, load_dace
+from dovetail.compiler.engine import contained, quiet
 from dovetail.compiler.memory import Arena, plan
 
 __all__ = ["HASH", "Source", "entry_of", "generate"]
@@ -35,9 +34,7 @@ def generate(sdfg: Any, tag: str = "") -> Source:
     """The C++ of ``sdfg``, which stays as it is; ``tag`` ends the names that it exports."""
     own = copy.deepcopy(sdfg)
     own._name += tag
-    config = load_dace().config
-    with warnings.catch_warnings(), config.set_temporary("progress", value=False):
-        warnings.simplefilter("ignore")
+    with quiet():
         own.expand_library_nodes()
         arena = plan(own)
         with contained(own):

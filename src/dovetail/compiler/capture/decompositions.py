@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 __all__ = ["decompositions"]
 
@@ -60,4 +61,9 @@ def _table() -> dict[Any, Callable[..., Any]]:
         packet = getattr(aten, name, None)
         for overload in packet.overloads() if packet is not None else ():
             table.pop(getattr(packet, overload), None)
+    table[aten.scatter.value] = _scatter_value  # a scalar has no place in torch's C interface
     return table
+
+
+def _scatter_value(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
+    return torch.scatter(x, dim, index, torch.full_like(index, value, dtype=x.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dovetail.compiler.engine import quiet
 from dovetail.compiler.groups.layout import Dim, total
 from dovetail.compiler.groups.model import Call, Group, Loops, Program, Ref
 from dovetail.compiler.nodes import NODES, Operand
@@ -23,6 +24,11 @@ MOST_ELEMENTS = 2**31
 
 def emit(program: Program) -> Any:
     """The SDFG of ``program``: inputs and outputs are its arguments, the rest its own memory."""
+    with quiet():
+        return _emit(program)
+
+
+def _emit(program: Program) -> Any:
     sdfg = dace.SDFG(program.name)
     sdfg.append_global_code(HEADER, None)
     for buffer in program.buffers.values():
