@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from dovetail.compiler.capture.cut import cut
 from dovetail.compiler.capture.decompositions import decompositions
 from dovetail.compiler.capture.joint import Capture, capture
 
-__all__ = ["Capture", "capture", "decompositions"]
+__all__ = ["Capture", "capture", "cut", "decompositions"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from dovetail.compiler.capture.cut import cut
 from dovetail.compiler.capture.decompositions import decompositions
 from dovetail.errors import DovetailError
 from dovetail.formats.realise.whole import whole_casts
@@ -67,7 +68,7 @@ def capture(
         _refuse(info)
         forward, after = joint.graph_module, None
         if backward:
-            forward, after = _cut(joint.graph_module, info.num_forward)
+            forward, after = cut(joint.graph_module, None, num_fwd_outputs=info.num_forward)
     flat = pytree.tree_leaves((tuple(args), dict(kwargs or {})))
     outputs = info.output_info
     return Capture(
@@ -85,12 +86,6 @@ def capture(
 
 def _takes_gradient(output: Any) -> bool:
     return bool(getattr(output, "requires_grad_for_backward", output.requires_grad))
-
-
-def _cut(joint: fx.GraphModule, results: int) -> tuple[fx.GraphModule, fx.GraphModule]:
-    from torch._functorch.partitioners import min_cut_rematerialization_partition
-
-    return min_cut_rematerialization_partition(joint, None, num_fwd_outputs=results)
 
 
 def _refuse(info: Any) -> None:
