@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from dovetail.compiler.build.device import Place
 from dovetail.compiler.device import place_of, whole_attention
 from dovetail.compiler.frozen import mark
-from dovetail.compiler.groups.model import Program
+from dovetail.compiler.groups.layout import Dim
+from dovetail.compiler.groups.model import Program, Ref
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.compiler.state import slot_of
 from dovetail.errors import DovetailError, unknown
@@ -42,6 +43,15 @@ class Record:
     #: Where each saved input of the backward function is: an input of the forward one, or a
     #: result, numbered after the outputs.
     sources: list[tuple[bool, int]]
+
+    @property
+    def saved(self) -> Dim:
+        """Bytes that the forward function leaves for the backward one, its outputs among them."""
+        results = self.forward.outputs[self.mutated :]
+        kept = [results[number] for given, number in self.sources if not given]
+        names = {ref.buffer for ref in kept if isinstance(ref, Ref)}
+        made = [self.forward.buffers[name] for name in sorted(names)]
+        return sum(b.bytes for b in made if b.role == "output")
 
     @staticmethod
     def of(

@@ -37,6 +37,8 @@ class Row:
 class Report:
     """The rows of all functions, the seconds of each pass, and the bytes of each arena.
 
+    ``arena`` are the intermediate values within a function, ``saved`` those that the forward
+    function leaves for the backward one: bytes, or expressions of sizes known at the call.
     ``capture`` says whether the captured graphs were found on disk, are kept there, or why not.
     ``fallbacks`` are the function, the node and the operator of what is called in eager mode.
     """
@@ -44,6 +46,7 @@ class Report:
     rows: tuple[Row, ...]
     seconds: dict[str, float]
     arena: dict[str, int]
+    saved: Any
     capture: str
     fallbacks: tuple[tuple[str, str, str], ...]
 
@@ -60,8 +63,9 @@ class Report:
         pairs = zip(units, taken, strict=True)
         rows = tuple(row for unit, seconds in pairs for row in rows_of(unit.program, seconds))
         arena = {unit.name: unit.arena for unit in units}
+        seconds, saved = dict(pipeline.seconds), variant.record.saved
         eager = tuple((unit.name, *found) for unit in units for found in unit.fallbacks)
-        return Report(rows, dict(pipeline.seconds), arena, variant.shelf.says, eager)
+        return Report(rows, seconds, arena, saved, variant.shelf.says, eager)
 
     def at(self, level: str) -> list[Row]:
         """The rows of one level: operator, map or scalar."""

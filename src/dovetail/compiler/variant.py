@@ -16,6 +16,7 @@ from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.compiler.record import Record
 from dovetail.compiler.state import slot_of, state_of
 from dovetail.compiler.unit import Unit
+from dovetail.errors import DovetailError
 
 __all__ = ["StaleError", "Variant"]
 
@@ -82,7 +83,10 @@ class Variant:
         """
         state = self._state()
         if state is None:
-            raise StaleError
+            raise DovetailError(
+                "the module has changed since it was compiled, in its mode, a parameter or a "
+                "buffer: call it once, which compiles it anew, and ask again"
+            )
         flat = [_copied(x) for x in (*state, *pytree.tree_leaves(self.example))]
         if self._step is None:
             return [flat]
