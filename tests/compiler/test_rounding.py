@@ -22,15 +22,33 @@ def test_what_is_as_near_as_eager_passes_and_what_is_wrong_does_not():
     eager, ours, wrong = (torch.full((3,), v) for v in (1e-8, -2e-8, 1e-5))
     with pytest.raises(dv.DovetailError, match="output 0 differs from eager"):
         compare("output", [ours], [eager], 1e-4, 0.0)
-    compare("output", [ours], [eager], 1e-4, 0.0, lambda: exact)
+    compare("output", [ours], [eager], 1e-4, 0.0, lambda: [exact])
     for made in (wrong, torch.full((3,), torch.nan), ours.double(), ours[:2]):
         with pytest.raises(dv.DovetailError, match="output 0 differs from eager"):
-            compare("output", [made], [eager], 1e-4, 0.0, lambda: exact)
+            compare("output", [made], [eager], 1e-4, 0.0, lambda: [exact])
+
+
+def test_a_jump_passes_where_eager_jumps_as_far_when_its_inputs_are_moved():
+    exact = [torch.zeros(3, dtype=torch.float64)]
+    eager, ours, jumped = (torch.full((3,), v) for v in (1e-8, 2e-3, 1e-3))
+    with pytest.raises(dv.DovetailError, match="differs from eager"):
+        compare("gradient", [ours], [eager], 1e-3, 0.0, lambda: [exact, [eager]])
+    compare("gradient", [ours], [eager], 1e-3, 0.0, lambda: [exact, [eager], [jumped]])
+
+
+def test_a_moved_model_is_another_and_differs_in_last_places():
+    model, x = nn.Linear(3, 2), randn(4, 3)
+    near, y = rounding.moved(model, 1), rounding.moved(x, 1)
+    assert near.weight is not model.weight
+    for one, two in ((near.weight, model.weight), (y, x)):
+        assert not torch.equal(one, two)
+        torch.testing.assert_close(one, two, rtol=2.5e-7, atol=0)
+    assert torch.equal(rounding.moved(x, 1), y)
 
 
 def test_nothing_is_compared_with_where_float64_cannot_be_computed():
     with pytest.raises(dv.DovetailError, match="differs"):
-        compare("output", [torch.ones(1)], [torch.zeros(1)], 1e-4, 0.0, lambda: None)
+        compare("output", [torch.ones(1)], [torch.zeros(1)], 1e-4, 0.0, lambda: [[]])
 
 
 def test_a_graph_names_its_types_wider():

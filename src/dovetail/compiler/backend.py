@@ -13,7 +13,7 @@ from dovetail.compiler.check import TOLERANCE, compare, is_random
 from dovetail.compiler.device import place_of
 from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
-from dovetail.compiler.rounding import graph_in_float64
+from dovetail.compiler.rounding import MOVES, graph_in_float64, moved
 from dovetail.compiler.unit import Unit
 from dovetail.errors import unknown
 from dovetail.formats.realise.whole import whole_casts
@@ -107,12 +107,15 @@ class _Function:
         compare(what, mine, theirs, 10 * limit, limit * scale, lambda: self._finer(inputs))
         self.unchecked = False
 
-    def _finer(self, inputs: Sequence[Any]) -> list[Any] | None:
-        """The results that are tensors, in float64; none of emulated layers."""
+    def _finer(self, inputs: Sequence[Any]) -> list[list[Any]]:
+        """The results that are tensors, in float64 and moved; none of emulated layers."""
         if any(str(node.target).startswith("dovetail.") for node in self.graph.graph.nodes):
-            return None
-        found = graph_in_float64(self.graph, inputs)
-        return None if found is None else [o for o in found if isinstance(o, Tensor)]
+            return [[]]
+        wide = graph_in_float64(self.graph, inputs)
+        if wide is None:
+            return [[]]
+        runs = [wide, *(self.graph(*moved(list(inputs), seed)) for seed in range(MOVES))]
+        return [[result for result in run if isinstance(result, Tensor)] for run in runs]
 
 
 #: AOTAutograd itself copies new values into buffers.

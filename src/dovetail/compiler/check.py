@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from dovetail.compiler.groups.model import Call, Loops, Program, Reduction
 from dovetail.compiler.kept import watched
-from dovetail.compiler.rounding import as_near, in_float64
+from dovetail.compiler.rounding import MOVES, as_near, in_float64, moved
 from dovetail.compiler.variant import Variant
 from dovetail.errors import DovetailError
 
@@ -88,7 +88,7 @@ def _compare_all(
     our_grads: Sequence[Any],
     their_grads: Sequence[Any],
     limit: float,
-    finer: Callable[[int], list[Any]],
+    finer: Callable[[int], list[list[Any]]],
 ) -> None:
     compare("output", ours, theirs, limit, 0.0, partial(finer, 0))
     scale = max((float(g.abs().max()) for g in their_grads if _counts(g)), default=0.0)
@@ -101,21 +101,28 @@ def _emulates(program: Program) -> bool:
     return any(call.key.startswith("dovetail.") for call in calls)
 
 
-def _finer(source: nn.Module, made: Variant, gradients: bool) -> Callable[[int], list[Any]]:
-    """Outputs (0) and gradients (1) of ``source`` in float64; none where it cannot, or emulates."""
+def _finer(source: nn.Module, made: Variant, gradients: bool) -> Callable[[int], list[list[Any]]]:
+    """Outputs (0) or gradients (1) of ``source`` in float64, then moved by last places.
+
+    Nothing where it emulates, or cannot compute in float64.
+    """
 
     @cache
-    def run() -> tuple[list[Any], list[Any]]:
+    def runs() -> list[tuple[list[Any], list[Any]]]:
         if _emulates(made.forward.program):
-            return [], []
+            return []
         try:
             wide = in_float64(source)
             with torch.set_grad_enabled(gradients):
-                return _run(wide, wide, made, gradients, wide=True)
+                found = [_run(wide, wide, made, gradients, in_float64)]
+                for seed in range(MOVES):
+                    near = moved(source, seed)
+                    found.append(_run(near, near, made, gradients, partial(moved, seed=seed)))
         except (RuntimeError, TypeError, ValueError, DovetailError):
-            return [], []
+            return []
+        return found
 
-    return lambda which: run()[which]
+    return lambda which: [run[which] for run in runs()]
 
 
 def _counts(value: Any) -> bool:
@@ -141,11 +148,15 @@ def _undisturbed(source: nn.Module) -> Iterator[None]:
 
 
 def _run(
-    source: nn.Module, call: Any, made: Variant, gradients: bool, wide: bool = False
+    source: nn.Module,
+    call: Any,
+    made: Variant,
+    gradients: bool,
+    given: Callable[[Any], Any] = lambda example: example,
 ) -> tuple[list[Any], list[Any]]:
     """Outputs, and the gradients of a fixed weighting of them: of parameters and inputs."""
     example = (tuple(made.example[0]), dict(made.example[1]))
-    args, kwargs = pytree.tree_map(_fresh, in_float64(example) if wide else example)
+    args, kwargs = pytree.tree_map(_fresh, given(example))
     outputs = pytree.tree_leaves(call(*args, **kwargs))
     if not gradients:
         return outputs, []
@@ -179,12 +190,12 @@ def compare(
     theirs: Sequence[Any],
     limit: float,
     floor: float,
-    finer: Callable[[], Sequence[Any] | None] | None = None,
+    finer: Callable[[], Sequence[Sequence[Any]]] | None = None,
 ) -> None:
     """Refuse tensors that differ by more than ``limit`` of the largest element, or of ``floor``.
 
-    ``finer`` gives the results in float64: where there are such, a tensor may also be about as far
-    from them as eager's is.
+    ``finer`` gives the results in float64, then those of eager on moved inputs: where there are
+    such, a tensor may also be about as far from the first as one of eager's is.
 
     >>> compare("output", [torch.ones(2)], [torch.ones(2)], 0.0, 0.0)
     >>> compare("output", [torch.ones(2)], [torch.zeros(2)], 0.1, 0.0)
@@ -198,8 +209,8 @@ def compare(
             continue
         found = _difference(mine, other, floor)
         if not found <= limit:
-            wide = finer() if finer is not None else None
-            if wide and as_near(mine, other, wide[number]):
+            wide, *near = (finer() if finer is not None else None) or [[]]
+            if wide and as_near(mine, [other, *(run[number] for run in near)], wide[number]):
                 continue
             raise DovetailError(
                 f"compiled {what} {number} differs from eager by {found:.3g} of its largest "
