@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 # Before NumPy is imported: several of its threads on a busy machine are far slower than one.
@@ -27,3 +28,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dynamo_begins_anew() -> None:
+    """What torch has compiled for one file of tests, and how often, does not decide on the next."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
