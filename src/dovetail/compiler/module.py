@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.build.device import gpu
+from dovetail.compiler.captures import shelf_of
 from dovetail.compiler.check import check
 from dovetail.compiler.in_programs import InPrograms
-from dovetail.compiler.kept import shelf_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit

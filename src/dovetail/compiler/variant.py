@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from dovetail.compiler.captures import Shelf
 from dovetail.compiler.device import refuse_elsewhere
 from dovetail.compiler.frozen import Frozen
-from dovetail.compiler.kept import Shelf
 from dovetail.compiler.passes.pipeline import Pipeline
 from dovetail.compiler.record import Record
 from dovetail.compiler.state import slot_of, state_of

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
-from dovetail.compiler import kept, record
+from dovetail.compiler import captures, record
 from dovetail.compiler.check import check
 from dovetail.compiler.module import _DEFAULTS
 from dovetail.compiler.nodes.users import implement, implementations
@@ -43,7 +43,7 @@ class Net(nn.Module):
 def place(model, x=None, *, gradients=False, passes=None, dynamic=False):
     x = randn(2, 4) if x is None else x
     options = {**_DEFAULTS, "dynamic": dynamic}
-    return kept.shelf_of(model, (x,), {}, gradients, passes or default_passes(), options)
+    return captures.shelf_of(model, (x,), {}, gradients, passes or default_passes(), options)
 
 
 def key(model, x=None, **options):
@@ -228,7 +228,7 @@ def test_what_torch_was_told_is_part_of_the_key():
 
 def test_the_version_of_dovetail_is_part_of_the_key(monkeypatch):
     before = key(Net())
-    monkeypatch.setattr(kept, "_package", lambda: "another")
+    monkeypatch.setattr(captures, "_package", lambda: "another")
     assert key(Net()) != before
 
 
@@ -303,7 +303,7 @@ def test_a_capture_of_another_model_is_found_out_and_made_anew(first):
     fast, options = first[1], first[1]._options
     other = Net(factor=4.0).train()
     wanted = (other, (randn(2, 4),), {}, True, fast._pipeline, options)
-    wrong = kept.shelf_of(*wanted)
+    wrong = captures.shelf_of(*wanted)
     raw = fast._latest.shelf.file.read_bytes()
     wrong.file.write_bytes(raw)
     made = dv.compile(copy.deepcopy(other), randn(2, 4))
