@@ -57,6 +57,15 @@ def test_no_more_is_left_for_backward_than_eager_keeps(case):
     assert 0 < found.saved <= saved_by_eager(model, x)
 
 
+def test_masks_are_made_again_of_what_is_saved():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.0), nn.Linear(6, 2)).train()
+    backward = record_of(model, randn(5, 4)).backward
+    taken = [backward.buffers[name].dtype for name in backward.inputs if name in backward.buffers]
+    assert taken
+    assert torch.bool not in taken
+    dv.compile(model, randn(5, 4))  # compares gradients with eager's
+
+
 def test_a_report_says_what_is_saved():
     model, x = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 2)).train(), randn(5, 4)
     report = dv.compile(model, x).report()

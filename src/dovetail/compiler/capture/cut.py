@@ -12,11 +12,7 @@ __all__ = ["cut"]
 aten = torch.ops.aten
 
 #: Masks such as ReLU's are a comparison of what is saved anyway: backward makes them again.
-_COMPARISONS = {
-    getattr(aten, name).Scalar
-    for name in ("le", "lt", "ge", "gt", "eq", "ne")
-    if hasattr(aten, name)
-}
+_COMPARISONS = {getattr(aten, name).Scalar for name in ("le", "lt", "ge", "gt", "eq", "ne")}
 #: What has the elements of its operand, one after the other where that has them so.
 _SAME = {
     getattr(aten, name).default
