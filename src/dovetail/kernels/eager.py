@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from dovetail._eager import is_only_recorded, is_unwatched
@@ -23,10 +25,9 @@ def linear(
     arithmetic: str,
 ) -> Tensor:
     """``dovetail::linear``."""
-    y = _at_once(x, weight, bias, xs, xz, ws, wz, LINEAR, arithmetic)
-    if y is None:
-        y = library.linear(x, weight, bias, xs, xz, ws, wz, arithmetic)
-    return y
+    given = x, weight, bias, xs, xz, ws, wz
+    y = _at_once(given, LINEAR, arithmetic)
+    return library.linear(*given, arithmetic) if y is None else y
 
 
 def conv(
@@ -41,10 +42,10 @@ def conv(
     arithmetic: str,
 ) -> Tensor:
     """``dovetail::conv``."""
-    y = _at_once(x, weight, bias, xs, xz, ws, wz, geometry, arithmetic)
+    given = x, weight, bias, xs, xz, ws, wz
+    y = _at_once(given, geometry, arithmetic)
     if y is None:
-        window = library.conv_window(geometry)
-        y = library.conv(x, weight, bias, xs, xz, ws, wz, *window, arithmetic)
+        y = library.conv(*given, *library.conv_window(geometry), arithmetic)
     return y
 
 
@@ -69,22 +70,12 @@ def matmul(
     return y
 
 
-def _at_once(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    xs: Tensor | None,
-    xz: Tensor | None,
-    ws: Tensor | None,
-    wz: Tensor | None,
-    geometry: Geometry,
-    arithmetic: str,
-) -> Tensor | None:
-    """The layer, ``None`` where its op is to be dispatched."""
-    given = x, weight, bias, xs, xz, ws, wz, geometry, arithmetic
+def _at_once(given: tuple[Any, ...], geometry: Geometry, arithmetic: str) -> Tensor | None:
+    """The layer of the operands ``given``, ``None`` where its op is to be dispatched."""
+    x, weight, bias, xs, xz, ws, wz = given
     if is_unwatched(x, weight, bias, xs, ws):
-        return library.computed_layer(*given)
+        return library.computed_layer(x, weight, bias, xs, xz, ws, wz, geometry, arithmetic)
     if is_only_recorded(x, weight, bias, xs, ws):
-        y: Tensor = RecordedLayer.apply(*given)  # type: ignore[no-untyped-call]
+        y: Tensor = RecordedLayer.apply(*given, geometry, arithmetic)  # type: ignore[no-untyped-call]
         return y
     return None

@@ -206,25 +206,31 @@ def needed(ctx: Any, scales: tuple[int, int]) -> list[bool]:
     return [needs[0] or needs[scales[0]], needs[1] or needs[scales[1]], needs[2]]
 
 
-def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    tensors, (arithmetic,) = saved(ctx)
+def layer_gradients(
+    ctx: Any, grad: Tensor, tensors: list[Tensor | None], geometry: Geometry, arithmetic: str
+) -> tuple[Tensor | None, ...]:
+    """By every tensor that ``dovetail::linear`` and ``dovetail::conv`` take."""
     x, weight, bias, *ranges = tensors
     assert x is not None
     assert weight is not None
-    rule = Arithmetic.parse(arithmetic)
-    grads, steps = gradients.linear(grad, x, weight, bias, ranges, rule, needed(ctx, (3, 5)))
-    return (*grads, *steps, None)
+    operands = grad, x, weight, bias, ranges, Arithmetic.parse(arithmetic)
+    wanted = needed(ctx, (3, 5))
+    if geometry.spatial:
+        grads, steps = gradients.conv(*operands, geometry, wanted)
+    else:
+        grads, steps = gradients.linear(*operands, wanted)
+    return (*grads, *steps)
+
+
+def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    tensors, (arithmetic,) = saved(ctx)
+    return (*layer_gradients(ctx, grad, tensors, LINEAR, arithmetic), None)
 
 
 def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     tensors, (*shape, arithmetic) = saved(ctx)
-    x, weight, bias, *ranges = tensors
-    assert x is not None
-    assert weight is not None
-    rule, geometry = Arithmetic.parse(arithmetic), conv_geometry(*shape)
-    wanted = needed(ctx, (3, 5))
-    grads, steps = gradients.conv(grad, x, weight, bias, ranges, rule, geometry, wanted)
-    return (*grads, *steps, *[None] * 5)
+    found = layer_gradients(ctx, grad, tensors, conv_geometry(*shape), arithmetic)
+    return (*found, *[None] * 5)
 
 
 def matmul_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dovetail.arithmetic import Arithmetic
-from dovetail.kernels import gradients, library
+from dovetail.kernels import library
 
 __all__ = ["RecordedLayer", "RecordedMatmul"]
 
@@ -16,8 +15,16 @@ __all__ = ["RecordedLayer", "RecordedMatmul"]
 class RecordedLayer(torch.autograd.Function):
     """``dovetail::linear`` and ``dovetail::conv``, of the operands of ``library.computed_layer``.
 
-    >>> RecordedLayer.__name__
-    'RecordedLayer'
+    >>> from dovetail.arithmetic import Arithmetic
+    >>> from dovetail.kernels.geometry import LINEAR
+    >>> int8 = Arithmetic(input="int8", weight="int8").spelling
+    >>> x, weight, step = torch.ones(1, 2), torch.ones(3, 2, requires_grad=True), torch.ones(())
+    >>> layer = x, weight, None, step, None, step, None, LINEAR, int8
+    >>> RecordedLayer.apply(*layer).sum().backward()
+    >>> weight.grad
+    tensor([[1., 1.],
+            [1., 1.],
+            [1., 1.]])
     """
 
     @staticmethod
@@ -27,23 +34,21 @@ class RecordedLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        (x, weight, bias, *ranges), (geometry, arithmetic) = library.saved(ctx)
-        assert x is not None
-        assert weight is not None
-        rule, needed = Arithmetic.parse(arithmetic), library.needed(ctx, (3, 5))
-        operands = grads[0], x, weight, bias, ranges, rule
-        if geometry.spatial:
-            found, steps = gradients.conv(*operands, geometry, needed)
-        else:
-            found, steps = gradients.linear(*operands, needed)
-        return (*found, *steps, None, None)
+        tensors, (geometry, arithmetic) = library.saved(ctx)
+        found = library.layer_gradients(ctx, grads[0], tensors, geometry, arithmetic)
+        return (*found, None, None)
 
 
 class RecordedMatmul(torch.autograd.Function):
     """``dovetail::matmul``.
 
-    >>> RecordedMatmul.__name__
-    'RecordedMatmul'
+    >>> from dovetail.arithmetic import Arithmetic
+    >>> int8 = Arithmetic(input="int8", weight="int8").spelling
+    >>> x, y, step = torch.ones(1, 2), torch.ones(2, 1, requires_grad=True), torch.ones(())
+    >>> RecordedMatmul.apply(x, y, step, None, step, None, int8).sum().backward()
+    >>> y.grad
+    tensor([[1.],
+            [1.]])
     """
 
     @staticmethod
