@@ -118,6 +118,17 @@ def to_codes(x: Tensor, scale, zero, low: int, high: int, axis: int | None = Non
     return torch.from_numpy(np.clip(np.rint(values / s.astype(wide)) + z, low, high)).long()
 
 
+class Of(nn.Module):
+    """A module that is a function."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: object) -> object:
+        return self.function(*args)
+
+
 def build(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
     """A module whose parameters depend on the seed alone."""
     with torch.random.fork_rng():

@@ -14,16 +14,7 @@ from dovetail.compiler.capture import capture
 from dovetail.compiler.groups import Call, Loops
 from dovetail.compiler.groups.layout import Layout
 from dovetail.compiler.ops.graph import program_of
-from helpers import randn
-
-
-class Of(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
+from helpers import Of, randn
 
 
 def program(function, *args, backward=False):

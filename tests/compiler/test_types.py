@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import dovetail as dv
 from dovetail.compiler.capture import capture
 from dovetail.compiler.groups.model import Call
 from dovetail.compiler.ops.graph import program_of
-from helpers import randn
+from helpers import Of, randn
 
 pytest.importorskip("dace")
-
-
-class Of(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def calls(function, *args):
