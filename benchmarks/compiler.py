@@ -125,6 +125,8 @@ def _onnxruntime(model: nn.Module, x: Tensor, threads: int) -> Callable[[], obje
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for more work in a loop would slow down whatever is measured next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(file.getvalue(), options)
     given = {"x": x.numpy()}
     return lambda: session.run(None, given)
@@ -158,6 +160,18 @@ class Rows:
         return self.rows.get("/".join(map(str, key)))
 
 
+def _ratios(
+    baseline: Callable[[], object],
+    candidates: dict[str, Callable[[], object]],
+    rounds: int,
+    threads: int,
+) -> Row:
+    """Of samples that are long beside what a thread that wakes up late costs."""
+    for candidate in candidates.values():
+        candidate()
+    return ratios(baseline, candidates, rounds, clock=clock_of(threads), at_least=0.02)
+
+
 def _plain(
     name: str, model: nn.Module, x: Tensor, threads: int, rounds: int
 ) -> Iterator[tuple[str, Row]]:
@@ -176,9 +190,7 @@ def _plain(
             candidates["frozen"] = partial(run, ours(copy.deepcopy(exact), freeze=True), x)
             if (session := _onnxruntime(exact, x, threads)) is not None:
                 candidates["onnxruntime"] = session
-        for candidate in candidates.values():
-            candidate()
-        yield what, ratios(partial(run, exact, x), candidates, rounds, clock=clock_of(threads))
+        yield what, _ratios(partial(run, exact, x), candidates, rounds, threads)
 
 
 def _emulated(model: nn.Module, x: Tensor, threads: int, rounds: int) -> Iterator[tuple[str, Row]]:
@@ -192,7 +204,7 @@ def _emulated(model: nn.Module, x: Tensor, threads: int, rounds: int) -> Iterato
             "frozen": partial(_forward, ours(copy.deepcopy(emulated), freeze=True), x),
         }
         plain = partial(_forward, emulated, x)
-        yield label, ratios(plain, candidates, rounds, clock=clock_of(threads))
+        yield label, _ratios(plain, candidates, rounds, threads)
 
 
 def measure(threads: int, rounds: int, rows: Rows, progress: Progress) -> Table:
