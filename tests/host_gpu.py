@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dovetail.compiler.build import device
+from dovetail.compiler.build.gpu import Gpu, set_gpu
 from dovetail.compiler.build.toolchain import compiler, include_folder, libraries, run
 
 SHIM = Path(__file__).parent / "cuda_on_cpu"
@@ -28,7 +28,7 @@ FLAGS = [
 _LAUNCH = re.compile(r"cudaLaunchKernel\(\(void\*\)(\w+)")
 
 
-class HostGpu(device.Gpu):
+class HostGpu(Gpu):
     """The processor in the place of a GPU: its memory is the host's."""
 
     def missing(self):
@@ -55,8 +55,8 @@ class HostGpu(device.Gpu):
 @contextmanager
 def host_gpu() -> Iterator[None]:
     """Programs for GPUs run on the processor here."""
-    before = device.set_gpu(HostGpu())
+    before = set_gpu(HostGpu())
     try:
         yield
     finally:
-        device.set_gpu(before)
+        set_gpu(before)

@@ -90,7 +90,7 @@ def _moved(model: Any, example: Any, target: str) -> tuple[Any, Any]:
     from torch import Tensor
     from torch.utils import _pytree as pytree
 
-    from dovetail.compiler.build.device import gpu
+    from dovetail.compiler.build.gpu import gpu
 
     if target == "cpu" or gpu().missing() is not None:
         return model, example

@@ -10,9 +10,9 @@ from torch import Tensor, fx
 
 from dovetail.compiler.capture import cut, decompositions
 from dovetail.compiler.check import TOLERANCE, compare, is_random
-from dovetail.compiler.device import place_of
 from dovetail.compiler.ops.graph import program_of
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
+from dovetail.compiler.place import place_of
 from dovetail.compiler.rounding import MOVES, graph_in_float64, moved
 from dovetail.compiler.unit import Unit
 from dovetail.errors import unknown

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dovetail.compiler.build.device import gpu
+from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.captures import shelf_of
 from dovetail.compiler.check import check
 from dovetail.compiler.in_programs import InPrograms

@@ -9,12 +9,11 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from dovetail.compiler.build.device import Place
-from dovetail.compiler.device import place_of, whole_attention
 from dovetail.compiler.frozen import mark
 from dovetail.compiler.groups.layout import Dim
 from dovetail.compiler.groups.model import Program, Ref
 from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.place import Place, place_of, whole_attention
 from dovetail.compiler.state import slot_of
 from dovetail.errors import DovetailError, unknown
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from dovetail.compiler import fallback
 from dovetail.compiler.build.cache import Entry
 from dovetail.compiler.build.compile import library_key, library_of, source_of
-from dovetail.compiler.build.device import HOST, Place, gpu
+from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.build.kernel import Kernel
 from dovetail.compiler.build.source import Source
 from dovetail.compiler.engine import contained
 from dovetail.compiler.groups.model import Program
 from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.place import HOST, Place
 from dovetail.errors import DovetailError
 
 __all__ = ["Unit"]

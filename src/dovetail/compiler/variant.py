@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.captures import Shelf
-from dovetail.compiler.device import refuse_elsewhere
 from dovetail.compiler.frozen import Frozen
 from dovetail.compiler.passes.pipeline import Pipeline
+from dovetail.compiler.place import refuse_elsewhere
 from dovetail.compiler.record import Record
 from dovetail.compiler.state import slot_of, state_of
 from dovetail.compiler.unit import Unit

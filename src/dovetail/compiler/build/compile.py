@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dovetail.compiler.build.cache import Entry, entry, key_of
-from dovetail.compiler.build.device import gpu
-from dovetail.compiler.build.device_source import generate_device
+from dovetail.compiler.build.gpu import gpu
+from dovetail.compiler.build.gpu_source import generate_gpu
 from dovetail.compiler.build.source import Source, generate
 from dovetail.compiler.build.toolchain import compile_library, compiler_version, flags
 from dovetail.compiler.groups.model import Call, Program
@@ -80,7 +80,7 @@ def library_of(program: Program, source: Callable[[], Source], identity: str = "
 
 def source_of(program: Program, sdfg: Any) -> Source:
     """The C++ of a program's SDFG, and its CUDA."""
-    return generate_device(sdfg) if program.target == "cuda" else generate(sdfg)
+    return generate_gpu(sdfg) if program.target == "cuda" else generate(sdfg)
 
 
 def _users(program: Program) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dovetail.compiler.build.cache import Entry, entry, key_of
-from dovetail.compiler.build.device import gpu
+from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.build.toolchain import compile_caller
 from dovetail.compiler.groups.model import Program, Ref
 from dovetail.errors import DovetailError

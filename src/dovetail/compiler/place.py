@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dovetail.compiler.build.device import HOST, Place, gpu
+from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.passes.pipeline import TARGETS
 from dovetail.errors import DovetailError, unknown
 
-__all__ = ["place_of", "refuse_elsewhere", "whole_attention"]
+__all__ = ["HOST", "Place", "place_of", "refuse_elsewhere", "whole_attention"]
+
+
+class Place(NamedTuple):
+    """Where a program runs: what it is compiled for, and the device that its tensors are on."""
+
+    target: str
+    device: torch.device
+
+
+#: The host's processor and memory.
+HOST = Place("cpu", torch.device("cpu"))
 
 
 def place_of(named: Iterable[tuple[str, Any]], target: str | None) -> Place:

@@ -11,7 +11,7 @@ from dovetail.compiler.engine import contained, load_dace, quiet
 from dovetail.compiler.memory import plan
 from dovetail.errors import DovetailError
 
-__all__ = ["generate_device"]
+__all__ = ["generate_gpu"]
 
 _RUNTIME = "#include <dace/dace.h>\n"
 #: DaCe's names that ``dovetail_device.h`` has.
@@ -57,7 +57,7 @@ extern "C" int dv_run(void *state, void **p, char *error, size_t size) {{
 """
 
 
-def generate_device(sdfg: Any) -> Source:
+def generate_gpu(sdfg: Any) -> Source:
     """The CUDA of ``sdfg``, which stays as it is.
 
     Every kernel and every copy is put on the stream that the caller gives; nothing waits.

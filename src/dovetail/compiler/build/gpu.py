@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from dovetail.compiler.build.toolchain import (
 )
 from dovetail.errors import DovetailError
 
-__all__ = ["HOST", "Gpu", "Place", "gpu", "set_gpu"]
+__all__ = ["Gpu", "gpu", "set_gpu"]
 
 #: No multiplication is fused with an addition: every operation rounds, as in C++ of the CPU.
 FLAGS = [
@@ -36,17 +36,6 @@ FLAGS = [
 ]
 #: What code is made for where no GPU says which it is: later ones run it, too.
 ARCHITECTURE = "sm_80"
-
-
-class Place(NamedTuple):
-    """Where a program runs: what it is compiled for, and the device that its tensors are on."""
-
-    target: str
-    device: torch.device
-
-
-#: The host's processor and memory.
-HOST = Place("cpu", torch.device("cpu"))
 
 
 class Gpu:
