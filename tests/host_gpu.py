@@ -26,6 +26,7 @@ FLAGS = [
     '-DDOVETAIL_DEVICE_PREFIX="aoti_torch_cpu_"',
 ]
 _LAUNCH = re.compile(r"cudaLaunchKernel\(\(void\*\)(\w+)")
+_CHEVRONS = re.compile(r"(\w+)<<<(.*?)>>>\(")
 
 
 class HostGpu(Gpu):
@@ -45,7 +46,8 @@ class HostGpu(Gpu):
 
     def build(self, sources, target):
         for path in sources:
-            path.write_text(_LAUNCH.sub(r"cudaLaunchKernel(\1", path.read_text()))
+            code = _LAUNCH.sub(r"cudaLaunchKernel(\1", path.read_text())
+            path.write_text(_CHEVRONS.sub(r"on_cpu::launched(\1, \2)(", code))
         folder = libraries()
         command = [compiler(), *FLAGS, f"-I{SHIM}", f"-I{include_folder()}", "-x", "c++"]
         command += [*map(str, sources), "-o", str(target), f"-L{folder}", f"-Wl,-rpath,{folder}"]

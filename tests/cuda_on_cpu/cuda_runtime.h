@@ -35,7 +35,10 @@ inline const char* cudaGetErrorString(cudaError_t error) {
       "threads of a block wait at different points", "no such thing on a processor"};
   return texts[error];
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+namespace on_cpu {
+inline cudaError_t last = cudaSuccess;
+}
+inline cudaError_t cudaGetLastError() { return std::exchange(on_cpu::last, cudaSuccess); }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
@@ -147,4 +150,15 @@ cudaError_t cudaLaunchKernel(void (*kernel)(A...), dim3 grid, dim3 block, void**
   blockDim = block;
   return on_cpu::launch(kernel, arguments, std::index_sequence_for<A...>());
 }
+
+namespace on_cpu {
+// kernel<<<grid, block, shared, stream>>>(arguments...); its error is the last one.
+template <typename... A>
+auto launched(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
+  return [=](A... given) {
+    void* arguments[] = {&given...};
+    last = cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
+  };
+}
+} // namespace on_cpu
 #endif

@@ -53,7 +53,7 @@ def compile(
       dovetail compile examples/digits.yaml --target cuda --show
     """
     from dovetail.compiler.module import compile as compile_
-    from dovetail.compiler.passes.pipeline import TARGETS
+    from dovetail.compiler.nodes.base import TARGETS
     from dovetail.compiler.report import LEVELS
     from dovetail.emulation import apply_
     from dovetail.errors import unknown

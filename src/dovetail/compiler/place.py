@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dovetail.compiler.build.gpu import gpu
-from dovetail.compiler.passes.pipeline import TARGETS
+from dovetail.compiler.nodes.base import TARGETS
 from dovetail.errors import DovetailError, unknown
 
 __all__ = ["HOST", "Place", "place_of", "refuse_elsewhere", "whole_attention"]

@@ -10,7 +10,10 @@ import torch
 
 from dovetail.errors import DovetailError
 
-__all__ = ["Call", "NodeSpec", "Operand", "is_symbolic"]
+__all__ = ["TARGETS", "Call", "NodeSpec", "Operand", "is_symbolic"]
+
+#: Where a program can run.
+TARGETS = ("cpu", "cuda")
 
 
 def is_symbolic(value: Any) -> bool:
@@ -60,7 +63,7 @@ class Call:
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand | None, ...]
     attributes: Mapping[str, Any]
-    #: Where its arrays are: cpu or cuda.
+    #: Where its arrays are: one of ``TARGETS``.
     target: str = "cpu"
 
 

@@ -61,7 +61,7 @@ class _Nodes(Mapping[str, NodeSpec]):
             return spec
         first = [name for name, made in users.items() if made.first]
         last = [name for name, made in users.items() if not made.first]
-        reasons = {name: made.refusal for name, made in users.items() if made.refusal}
+        reasons = {name: made.why_not for name, made in users.items()}
         names = (*reversed(first), *spec.implementations, *last)
         return NodeSpec(key, names, {**spec.refusals, **reasons})
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dovetail.compiler.nodes.base import Call
-from dovetail.errors import DovetailError
+from dovetail.compiler.nodes.base import TARGETS, Call
+from dovetail.errors import DovetailError, unknown
 
 __all__ = ["OWN_NAMES", "Implementation", "implement", "implementations"]
 
@@ -24,8 +24,15 @@ class Implementation:
     function: Callable[[Any], Any]
     declarations: str
     maps: bool
+    target: str
     first: bool
     refusal: Callable[[Call], str | None] | None
+
+    def why_not(self, call: Call) -> str | None:
+        """Why it cannot compute this call; None where it can."""
+        if not self.maps and call.target != self.target:
+            return f"it is written for target='{self.target}'"
+        return self.refusal(call) if self.refusal else None
 
 
 implementations: dict[str, dict[str, Implementation]] = {}
@@ -37,6 +44,7 @@ def implement(
     *,
     declarations: str = "",
     maps: bool = False,
+    target: str = "cpu",
     first: bool = True,
     refusal: Callable[[Call], str | None] | None = None,
 ) -> Callable[[Function], Function]:
@@ -44,9 +52,11 @@ def implement(
 
     The function gets a :class:`Call` and returns C++, the body of one tasklet: an operand's
     ``data`` is a pointer there, and ``offset`` elements behind it its tensor begins.
-    ``declarations`` stand at the top of the generated file. With ``maps=True`` the function gets a
-    ``Body`` instead, to which it adds maps (``each``, ``sums``); those also run as CUDA. ``first``
-    puts it before dovetail's own, so that it is taken wherever ``refusal`` gives no reason against.
+    ``declarations`` stand at the top of the generated file. With ``target="cuda"`` it is for models
+    on a GPU: the host runs the body, whose pointers are addresses there, and which puts its kernels
+    on ``dovetail_stream``. With ``maps=True`` the function gets a ``Body`` instead, to which it
+    adds maps (``each``, ``sums``); those run on both. ``first`` puts it before dovetail's own, so
+    that it is taken wherever ``refusal`` gives no reason against.
 
     >>> @implement("aten.mm.default", "none", refusal=lambda call: "not today")
     ... def none(call): return ""
@@ -57,9 +67,13 @@ def implement(
     """
     if name in OWN_NAMES:
         raise DovetailError(f"'{name}' is dovetail's own implementation: choose another name")
+    if target not in TARGETS:
+        raise unknown("target", target, TARGETS)
+    if maps and target != "cpu":
+        raise DovetailError("maps run on both targets: leave target= out")
 
     def register(function: Function) -> Function:
-        made = Implementation(function, declarations, maps, first, refusal)
+        made = Implementation(function, declarations, maps, target, first, refusal)
         implementations.setdefault(key, {})[name] = made
         return function
 

@@ -10,6 +10,12 @@ from dovetail.compiler.nodes.users import implementations
 
 __all__ = ["known"]
 
+_HEADERS = "#include <stdexcept>\n#include <string>"
+#: A kernel that could not be launched says so nowhere else.
+_LAUNCHED = """
+if (const cudaError_t failed = cudaGetLastError(); failed != cudaSuccess)
+  throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(failed));"""
+
 
 def known(name: str) -> None:
     """Let nodes be expanded to the users' implementations of that name."""
@@ -21,7 +27,11 @@ def known(name: str) -> None:
         if made.declarations:
             declare(sdfg, made.declarations)
         if not made.maps:
-            return tasklet(node, made.function(node.call))
+            code = made.function(node.call)
+            if made.target == "cuda":
+                declare(sdfg, _HEADERS)
+                code += _LAUNCHED
+            return tasklet(node, code)
         body = Body(node, state, sdfg)
         made.function(body)
         return body.sdfg

@@ -11,15 +11,13 @@ from torch import fx
 
 from dovetail.compiler.groups.model import Program
 from dovetail.compiler.identity import identity_of
+from dovetail.compiler.nodes.base import TARGETS
 from dovetail.errors import DovetailError, unknown
 
-__all__ = ["STAGES", "TARGETS", "Pass", "Pipeline", "default_passes"]
+__all__ = ["STAGES", "Pass", "Pipeline", "default_passes"]
 
 #: What a pass is given and gives back: an FX graph, a program of groups, or an SDFG.
 STAGES = ("post_capture", "post_autodiff", "groups", "sdfg", "pre_codegen")
-
-#: Where a program can run.
-TARGETS = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
