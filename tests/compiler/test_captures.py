@@ -16,7 +16,7 @@ from torch import nn
 import dovetail as dv
 from dovetail.compiler import captures, record
 from dovetail.compiler.check import check
-from dovetail.compiler.module import _DEFAULTS
+from dovetail.compiler.entry import DEFAULTS
 from dovetail.compiler.nodes.users import implement, implementations
 from dovetail.compiler.passes import default_passes
 from helpers import randn
@@ -42,7 +42,7 @@ class Net(nn.Module):
 
 def place(model, x=None, *, gradients=False, passes=None, dynamic=False):
     x = randn(2, 4) if x is None else x
-    options = {**_DEFAULTS, "dynamic": dynamic}
+    options = {**DEFAULTS, "dynamic": dynamic}
     return captures.shelf_of(model, (x,), {}, gradients, passes or default_passes(), options)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 import dovetail as dv
-from dovetail.compiler.module import _DEFAULTS
+from dovetail.compiler.entry import DEFAULTS
 from dovetail.compiler.passes import default_passes
 from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit
@@ -25,7 +25,7 @@ def net():
 
 def record(pipeline=None, **options):
     model, x = net(), randn(5, 4)
-    options = {**_DEFAULTS, **options}
+    options = {**DEFAULTS, **options}
     return Record.of(model, (x,), {}, True, pipeline or default_passes(), options)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import dovetail as dv
-from dovetail.compiler.module import _DEFAULTS
+from dovetail.compiler.entry import DEFAULTS
 from dovetail.compiler.passes import default_passes
 from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit
@@ -46,7 +46,7 @@ def saved_by_eager(model, x):
 
 
 def record_of(model, x):
-    return Record.of(model, (x,), {}, True, default_passes(), dict(_DEFAULTS))
+    return Record.of(model, (x,), {}, True, default_passes(), dict(DEFAULTS))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -52,7 +52,7 @@ def compile(
       dovetail compile examples/digits.yaml --timing
       dovetail compile examples/digits.yaml --target cuda --show
     """
-    from dovetail.compiler.module import compile as compile_
+    from dovetail.compiler.entry import compile as compile_
     from dovetail.compiler.nodes.base import TARGETS
     from dovetail.compiler.report import LEVELS
     from dovetail.emulation import apply_

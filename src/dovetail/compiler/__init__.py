@@ -5,7 +5,8 @@ DaCe is imported by the modules that emit, not by this package: see ``dovetail.c
 
 from __future__ import annotations
 
-from dovetail.compiler.module import CompiledModule, compile, module
+from dovetail.compiler.entry import compile, module
+from dovetail.compiler.module import CompiledModule
 from dovetail.compiler.passes import Pass, Pipeline, default_passes
 
 __all__ = ["CompiledModule", "Pass", "Pipeline", "compile", "default_passes", "module"]

@@ -1,8 +1,8 @@
-"""``dv.compile``: a module whose forward and backward run as compiled SDFGs."""
+"""The module that ``dv.compile`` returns: its forward and backward run as compiled SDFGs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -19,24 +19,9 @@ from dovetail.compiler.record import Record
 from dovetail.compiler.unit import Unit
 from dovetail.compiler.variant import StaleError, Variant
 from dovetail.emulation.example import arguments_of
-from dovetail.errors import DovetailError, unknown
+from dovetail.errors import DovetailError
 
-__all__ = ["CompiledModule", "compile", "module"]
-
-_DEFAULTS: dict[str, Any] = {
-    "optimize": "default",
-    "backward": False,
-    "target": None,
-    "dynamic": False,
-    "freeze": False,
-    "fallback": False,
-    "debug_transients": (),
-    "check": True,
-    "tolerance": None,
-    "post_capture": None,
-    "post_autodiff": None,
-    "pre_codegen": None,
-}
+__all__ = ["CompiledModule"]
 
 
 class CompiledModule(InPrograms, nn.Module):
@@ -209,103 +194,3 @@ def _described(leaf: Any, dynamic: bool, gradients: bool) -> Any:
     first = 1 if dynamic and leaf.dim() else 0
     requires = gradients and leaf.requires_grad
     return leaf.dtype, leaf.shape[first:], leaf.stride()[first:], leaf.device, requires
-
-
-def compile(
-    model: nn.Module,
-    example: Any,
-    *,
-    target: str | None = None,
-    optimize: str | Pipeline | Iterable[str] = "default",
-    backward: bool | None = None,
-    dynamic: bool = False,
-    freeze: bool = False,
-    fallback: bool = False,
-    debug_transients: bool | Sequence[str] = (),
-    check: bool = True,
-    tolerance: float | None = None,
-    post_capture: Callable[[Any], Any] | None = None,
-    post_autodiff: Callable[[Any], Any] | None = None,
-    pre_codegen: Callable[[Any], Any] | None = None,
-) -> CompiledModule:
-    """``model`` compiled for the shapes of ``example``: forward, and with gradients backward.
-
-    ``example`` is a tensor, a tuple of positional arguments or a dict of keyword arguments.
-    ``target`` is ``"cpu"`` or ``"cuda"``, by default where the model and the example are. Where
-    there is no GPU a model compiled for ``"cuda"`` can be looked at, and not called.
-    ``backward`` is whether gradients are wanted, by default whether the model is in training mode.
-    ``dynamic`` leaves the first dimension of every input open. ``freeze`` makes constants of
-    parameters and buffers, for inference: what can be computed of them is, batch norm is folded
-    into the layer before it, weights are packed once. One that changes afterwards is noticed, and
-    the module compiled anew at the next call. ``optimize`` is ``"default"``, ``"none"``, a list of
-    names of passes, or a :class:`Pipeline`. The hooks are given what they name (an FX graph, the
-    pair of FX graphs, an SDFG) and may change it. An operator that has no lowering is called as
-    torch's own kernel; one that has none is refused by name, or with ``fallback`` called in eager
-    mode, which the report lists. ``debug_transients`` names nodes of the graphs (True: all whose
-    values are in memory) that :attr:`CompiledModule.transients` then holds after each call.
-
-    Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
-    compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
-    to the largest element; 1e-4, and no difference at all where only integers are emulated) is
-    refused. Models that draw random numbers are not compared.
-
-    >>> model = nn.Linear(3, 2).eval()
-    >>> fast = compile(model, torch.ones(4, 3))
-    >>> with torch.no_grad():
-    ...     torch.allclose(fast(torch.ones(4, 3)), model(torch.ones(4, 3)))
-    True
-    """
-    options = {
-        "target": target,
-        "optimize": optimize,
-        "dynamic": dynamic,
-        "freeze": freeze,
-        "fallback": fallback,
-        "debug_transients": debug_transients,
-        "check": check,
-        "tolerance": tolerance,
-        "post_capture": post_capture,
-        "post_autodiff": post_autodiff,
-        "pre_codegen": pre_codegen,
-    }
-    return _module(
-        model, example, backward=model.training if backward is None else backward, **options
-    )
-
-
-def _module(model: nn.Module, example: Any, **options: Any) -> CompiledModule:
-    settings = {**_DEFAULTS, **options}
-    for name in settings:
-        if name not in _DEFAULTS:
-            raise unknown("option", name, _DEFAULTS)
-    pipeline = chosen(settings["optimize"])
-    for stage in ("post_capture", "post_autodiff", "pre_codegen"):
-        if settings[stage] is not None:
-            pipeline = pipeline.with_pass(stage, settings[stage], stage)
-    return CompiledModule(model, example, **{**settings, "optimize": pipeline})
-
-
-def module(cls: type[nn.Module] | None = None, *, backward: bool = False, **options: Any) -> Any:
-    """Class decorator: instances are compiled when they are first called.
-
-    ``options`` are those of :func:`compile`.
-
-    >>> @module(backward=True)
-    ... class Double(nn.Module):
-    ...     def forward(self, x):
-    ...         return x + x
-    >>> x = torch.ones(3, requires_grad=True)
-    >>> Double()(x).sum().backward()
-    >>> x.grad
-    tensor([2., 2., 2.])
-    """
-
-    def decorate(decorated: type[nn.Module]) -> Any:
-        def build(*args: Any, **kwargs: Any) -> nn.Module:
-            return _module(decorated(*args, **kwargs), None, backward=backward, **options)
-
-        build.__name__, build.__doc__ = decorated.__name__, decorated.__doc__
-        build.__wrapped__ = decorated  # type: ignore[attr-defined]
-        return build
-
-    return decorate if cls is None else decorate(cls)

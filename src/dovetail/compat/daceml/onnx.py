@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dovetail.compiler.module import CompiledModule, compile
+from dovetail.compiler.entry import compile
+from dovetail.compiler.module import CompiledModule
 from dovetail.compiler.onnx.load import load_onnx
 from dovetail.compiler.onnx_ops import operator_in_programs
 from dovetail.errors import DovetailError

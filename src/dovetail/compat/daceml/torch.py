@@ -73,9 +73,9 @@ class DaceModule(InPrograms, nn.Module):
         return self._compiled(*args)
 
     def _compile(self, args: Sequence[Any]) -> None:
-        from dovetail.compiler.module import _module
+        from dovetail.compiler.entry import of_options
 
-        self._compiled = compiled = _module(self.model, tuple(args), **self._options)
+        self._compiled = compiled = of_options(self.model, tuple(args), **self._options)
         for hook in self._hooks["post_onnx"].values():
             hook(self)
         backward = compiled.sdfg_backward

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from dovetail.compiler.ops import pointwise, reductions, views
+from dovetail.compiler.ops import creation, pointwise, reductions, views
 from dovetail.compiler.ops.builder import Builder, Value
 from dovetail.compiler.ops.table import LOWERINGS, lowers
 
-__all__ = ["LOWERINGS", "Builder", "Value", "lowers", "pointwise", "reductions", "views"]
+__all__ = [
+    "LOWERINGS",
+    "Builder",
+    "Value",
+    "creation",
+    "lowers",
+    "pointwise",
+    "reductions",
+    "views",
+]
