@@ -87,3 +87,19 @@ def test_the_layers_of_an_operator_are_found_and_the_model_stays():
     assert layers_of(net, (randn(2, 4),), {}, "aten.tanh.default") == []
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in net.modules())
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+class Drawing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own = torch.Generator().manual_seed(3)
+
+    def forward(self, x):
+        return x + torch.rand(x.shape, generator=self.own)
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_a_generator_of_its_own_is_refused(fallback):
+    said = r"aten.rand.generator \(rand\) draws from a torch.Generator of its own"
+    with pytest.raises(dv.DovetailError, match=said):
+        dv.compile(Drawing().eval(), randn(3), fallback=fallback)

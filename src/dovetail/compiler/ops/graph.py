@@ -104,6 +104,11 @@ def _call_function(graph: Any, b: Builder, node: fx.Node, values: dict[fx.Node, 
     key = str(node.target)
     if key in _IGNORED:
         return None
+    if any(isinstance(value, torch.Generator) for value in pytree.tree_leaves((args, kwargs))):
+        raise DovetailError(
+            f"{key} ({node.name}) draws from a torch.Generator of its own, which compiled code "
+            "cannot hold: leave generator= out, and torch.manual_seed sets what it draws"
+        )
     b.results = specs_of(node)
     b.returned = any(user.op == "output" for user in node.users)
     lowered = key in LOWERINGS
