@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -24,7 +25,7 @@ from dovetail.analysis.figures import (
 )
 from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Line, Words
 from dovetail.analysis.figures.histogram import grid
-from dovetail.analysis.figures.scale import Scale, short, ticks
+from dovetail.analysis.figures.scale import Scale, labelled, short, ticks
 from report_contents import OPS, attribution, search
 from report_contents import histogram as found
 
@@ -142,6 +143,41 @@ def test_the_front_is_joined_in_order() -> None:
         assert corner == (after, before)
         assert x < after
         assert y < before
+
+
+@pytest.mark.parametrize("ways", list(itertools.product(("max", "min"), repeat=2)))
+def test_steps_lie_on_the_border_of_what_the_front_beats(ways: tuple[str, str]) -> None:
+    wanted = dict(zip(("up", "along"), ways, strict=True))
+    signs = {name: -1 if way == "max" else 1 for name, way in wanted.items()}
+    # losses (1, 3), (2, 2), (4, 1); and one that only a third objective puts on the front
+    losses = [(1, 3), (2, 2), (4, 1), (4, 3)]
+    designs = [
+        Design(i, {"up": signs["up"] * b, "along": signs["along"] * a})
+        for i, (a, b) in enumerate(losses)
+    ]
+    drawing = pareto(designs, wanted)
+    (line,) = [m for m in drawing.marks if isinstance(m, Line) and m.stroke == "blue"]
+    places = {int(m.tip.split()[1].rstrip(",")): m for m in drawing.marks if isinstance(m, Dot)}
+    corners = {(places[b].x, places[a].y) for a, b in ((0, 1), (1, 2))}
+    points = {(places[i].x, places[i].y) for i in range(3)}
+    assert set(line.points) == corners | points
+    assert [x for x, _ in line.points] == sorted(x for x, _ in line.points)
+
+
+def test_the_picture_says_what_its_dots_mean() -> None:
+    designs = [Design(0, {"a": 1.0, "b": 2.0}), Design(1, {"a": 0.0, "b": 2.0}, {}, False, False)]
+    words = [
+        m.text for m in pareto(designs, {"a": "max", "b": "min"}).marks if isinstance(m, Words)
+    ]
+    assert "blue: on the front, hollow: misses a constraint" in words
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9874, 0.9903), (4762e3, 5154e3), (1e-9, 1.01e-9), (99990.0, 100010.0)]
+)
+def test_labels_tell_ticks_apart(low: float, high: float) -> None:
+    words = [label for _, label in labelled(low, high)]
+    assert len(set(words)) == len(words) > 2
 
 
 def test_a_bar_is_as_long_as_the_energy_that_is_known() -> None:

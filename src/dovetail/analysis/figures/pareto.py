@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dovetail.analysis.figures.drawing import Dot, Drawing, Line, Mark, Words
-from dovetail.analysis.figures.scale import Scale, short, ticks
+from dovetail.analysis.figures.scale import Scale, labelled
 
 __all__ = ["Design", "pareto"]
 
-_LEFT, _FOOT, _TOP, _RIGHT = 62.0, 44.0, 16.0, 14.0
+_FOOT, _TOP, _RIGHT = 44.0, 22.0, 14.0
+_LETTER = 6.7  # of a label
 _BETTER = {"max": "higher is better", "min": "lower is better"}
 
 
@@ -34,23 +35,27 @@ def pareto(
     """The first objective of ``directions`` upward, ``along`` to the right: by default the second,
     or where there is one only, the number of the trial.
 
-    ``directions`` says of each objective ``max`` or ``min``. Steps join the front; designs that
-    miss a constraint are hollow; one without a finite value of both is left out.
+    ``directions`` says of each objective ``max`` or ``min``. Steps join what nothing beats in these
+    two: the front, where there are no further objectives. Designs that miss a constraint are
+    hollow; one without a finite value of both is left out.
     """
     up, *others = directions
     x = along or next(iter(others), "trial")
     places = {d.number: (_along(d, x), d.values[up]) for d in designs}
     shown = [d for d in designs if all(map(math.isfinite, places[d.number]))]
     height = 0.42 * width if width > 480 else 0.8 * width
-    across = _scale([places[d.number][0] for d in shown], _LEFT, width - _RIGHT)
     upward = _scale([places[d.number][1] for d in shown], height - _FOOT, _TOP)
-    front = sorted(places[d.number] for d in shown if d.front)
+    longest = max(len(label) for _, label in labelled(upward.low, upward.high))
+    across = _scale([places[d.number][0] for d in shown], 35 + _LETTER * longest, width - _RIGHT)
+    front = [places[d.number] for d in shown if d.front]
     marks = _axes(across, upward, x, up, directions)
-    if len(front) > 1:
-        marks.append(Line(tuple((across(a), upward(b)) for a, b in _steps(front)), "blue", 1.6))
+    steps = _steps(front, directions.get(x, "max"), directions[up]) if x in directions else []
+    if len(steps) > 1:
+        marks.append(Line(tuple((across(a), upward(b)) for a, b in steps), "blue", 1.6))
     for design in sorted(shown, key=lambda d: d.front):
         a, b = places[design.number]
         marks.append(_dot(design, across(a), upward(b)))
+    marks.append(Words(across.end, 13.0, _legend(shown), "end", size=11))
     label = f"{up} against {x} of {len(shown)} designs, {len(front)} of them on the front"
     return Drawing(width, height, label, tuple(marks))
 
@@ -59,27 +64,41 @@ def _along(design: Design, name: str) -> float:
     return float(design.number) if name == "trial" else design.values[name]
 
 
-def _steps(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """From point to point along, then up or down: what lies between is beaten by neither."""
-    corners = [front[0]]
-    for (_, before), (x, y) in itertools.pairwise(front):
+def _steps(
+    front: Sequence[tuple[float, float]], along: str, upward: str
+) -> list[tuple[float, float]]:
+    """The border of what the front beats, from left to right, a corner after each point."""
+    x_sign, y_sign = (-1.0 if way == "max" else 1.0 for way in (along, upward))
+    best: list[tuple[float, float]] = []
+    for x, y in sorted(set(front), key=lambda point: (x_sign * point[0], y_sign * point[1])):
+        if not best or y_sign * y < y_sign * best[-1][1]:
+            best.append((x, y))
+    corners = best[:1]
+    for (_, before), (x, y) in itertools.pairwise(best):
         corners += [(x, before), (x, y)]
-    return corners
+    return corners[::-1] if along == "max" else corners
+
+
+def _legend(shown: Sequence[Design]) -> str:
+    said = ["blue: on the front"] if any(d.front for d in shown) else []
+    said += ["gray: beaten"] if any(d.feasible and not d.front for d in shown) else []
+    said += ["hollow: misses a constraint"] if any(not d.feasible for d in shown) else []
+    return ", ".join(said)
 
 
 def _axes(
     across: Scale, upward: Scale, x: str, up: str, directions: Mapping[str, str]
 ) -> list[Mark]:
-    bottom, right = upward.start, across.end
+    bottom, left, right = upward.start, across.start, across.end
     marks: list[Mark] = []
-    for value in ticks(across.low, across.high, 7 if right > 480 else 4):
+    for value, label in labelled(across.low, across.high, 7 if right > 480 else 4):
         marks.append(Line(((across(value), _TOP), (across(value), bottom)), "line"))
-        marks.append(Words(across(value), bottom + 17, short(value), "middle", size=11.5))
-    for value in ticks(upward.low, upward.high, 6):
-        marks.append(Line(((_LEFT, upward(value)), (right, upward(value))), "line"))
-        marks.append(Words(_LEFT - 7, upward(value) + 4, short(value), "end", size=11.5))
+        marks.append(Words(across(value), bottom + 17, label, "middle", size=11.5))
+    for value, label in labelled(upward.low, upward.high):
+        marks.append(Line(((left, upward(value)), (right, upward(value))), "line"))
+        marks.append(Words(left - 7, upward(value) + 4, label, "end", size=11.5))
     words = f"{x}, {_BETTER[directions[x]]}" if x in directions else x
-    marks.append(Words((_LEFT + right) / 2, bottom + _FOOT - 6, words, "middle"))
+    marks.append(Words((left + right) / 2, bottom + _FOOT - 6, words, "middle"))
     middle = (_TOP + bottom) / 2
     marks.append(Words(14.0, middle, f"{up}, {_BETTER[directions[up]]}", "middle", turn=-90))
     return marks

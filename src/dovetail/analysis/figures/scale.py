@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
-__all__ = ["Scale", "short", "ticks"]
+__all__ = ["Scale", "labelled", "short", "ticks"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,21 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
         exponent += 1
 
 
+def labelled(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+    """Ticks with their labels, which have as many digits as it takes to tell neighbours apart.
+
+    >>> [label for _, label in labelled(0.9874, 0.9903, 6)]
+    ['0.9875', '0.988', '0.9885', '0.989', '0.9895', '0.99']
+    """
+    found = ticks(low, high, most)
+    step = min((b - a for a, b in itertools.pairwise(found)), default=0.0)
+    largest = max(map(abs, found))
+    digits = 3
+    if step > 0:
+        digits = max(3, 1 + math.floor(math.log10(largest)) - math.floor(math.log10(step * 1.001)))
+    return [(value, short(value, digits)) for value in found]
+
+
 def short(value: float, digits: int = 3) -> str:
     """A number in few letters, with at most so many digits that count.
 
@@ -56,6 +72,6 @@ def short(value: float, digits: int = 3) -> str:
         if unit * 10 <= size or (size >= unit and letter != "k"):
             return f"{value / unit:.{digits}g}{letter}".replace("-", "−")
     if 0 < size < 1e-3:
-        return f"{'−' if value < 0 else ''}{size:.1e}"
+        return f"{'−' if value < 0 else ''}{size:.{digits - 1 if digits > 3 else 1}e}"
     text = f"{value:.{digits}g}" if size < 10**digits else f"{value:.0f}"
     return text.replace("-", "−")
