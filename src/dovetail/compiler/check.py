@@ -134,7 +134,7 @@ def _counts(value: Any) -> bool:
 @contextmanager
 def _undisturbed(source: nn.Module) -> Iterator[None]:
     """Buffers, gradients and random state come back as they were."""
-    buffers = {name: (value.clone(), value._version) for name, value in source.named_buffers()}
+    buffers = {name: value.clone() for name, value in source.named_buffers()}
     grads = [p.grad for p in source.parameters()]
     with torch.random.fork_rng(enabled=True):
         try:
@@ -142,11 +142,18 @@ def _undisturbed(source: nn.Module) -> Iterator[None]:
         finally:
             with torch.no_grad():
                 for name, value in source.named_buffers():
-                    old, version = buffers[name]
-                    if value._version != version:  # writing counts as a change of a constant
-                        value.copy_(old)
+                    # Torch does not count all changes, as those by batch norm; writing counts.
+                    if not _is_the_same(value, buffers[name]):
+                        value.copy_(buffers[name])
             for parameter, grad in zip(source.parameters(), grads, strict=True):
                 parameter.grad = grad
+
+
+def _is_the_same(one: Tensor, two: Tensor) -> bool:
+    nan = one.isnan()
+    if not torch.equal(nan, two.isnan()):
+        return False
+    return torch.equal(one.masked_fill(nan, 0), two.masked_fill(nan, 0))
 
 
 def _run(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.utils import _pytree as pytree
 
 from dovetail.compiler.captures import Shelf
@@ -43,13 +44,21 @@ class Variant:
         self.forward = Unit(record.forward, pipeline, self.place)
         after = record.backward
         self.backward = None if after is None else Unit(after, pipeline, self.place)
+        #: Whether it was compared with eager, and when.
+        self.checked = ""
         self._state = state_of(source, record.inputs, gradients)
         frozen = [slot_of(source, path) for path in record.frozen]
         self._frozen = Frozen(frozen) if frozen else None
         self._updates = list(record.forward.updates.items())
+        self._written = record.forward.written
         self._mutated = record.mutated
         self._single = record.output_spec.is_leaf()
         self._step = None if self.backward is None else _Step(self)
+
+    @property
+    def units(self) -> list[Unit]:
+        """The compiled functions: forward, and backward if there is one."""
+        return [unit for unit in (self.forward, self.backward) if unit is not None]
 
     @property
     def outdated(self) -> bool:
@@ -107,7 +116,9 @@ class Variant:
             return self.update(flat, unit(flat))
 
     def update(self, flat: Sequence[Any], results: list[Any]) -> list[Any]:
-        """Give buffers their new values; returns the other results."""
+        """Give buffers their new values, and let torch know of all that have; returns the rest."""
+        if self._written:
+            increment_version([t for t in map(flat.__getitem__, self._written) if _counts(t)])
         for number, into in self._updates:
             flat[into].copy_(results[number])
         return results[self._mutated :]
@@ -154,6 +165,11 @@ class _Step:
     def laid(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the outputs with the strides that were compiled for."""
         return [_laid(g, layout) for g, layout in zip(grads, self.layouts, strict=True)]
+
+
+def _counts(tensor: Tensor) -> bool:
+    """Whether torch counts the tensor's changes."""
+    return not tensor.is_inference()
 
 
 def _copied(value: Any) -> Any:

@@ -195,6 +195,8 @@ class Program:
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: Results that are new values of inputs: their numbers by those of the results.
     updates: dict[int, int] = field(default_factory=dict)
+    #: The inputs whose new values are written in their own memory: their numbers.
+    written: list[int] = field(default_factory=list)
     #: Results that are intermediate values which were asked for: their numbers by name.
     transients: dict[str, int] = field(default_factory=dict)
     #: The layout that each input is expected to have.

@@ -12,7 +12,7 @@ def update_in_place(program: Program) -> Program:
     """Each update of an input by a group that reads it last, element by element, in its memory.
 
     ``program.updates`` says which results are new values of inputs; those that are written in
-    place are no results any more.
+    place are no results any more, and ``program.written`` says which those are.
     """
     last = _last_readers(program.groups)
     for number, given in list(program.updates.items()):
@@ -29,6 +29,7 @@ def update_in_place(program: Program) -> Program:
         if ref.layout == program.given[source] and _replace(program, ref.buffer, source, last):
             program.outputs[number] = None
             del program.updates[number]
+            program.written.append(given)
             del program.buffers[ref.buffer]
     return program
 
