@@ -43,7 +43,7 @@ def compile(
     """Compile an experiment's model and list its nodes.
 
     What is compiled is compared with the emulated model before anything is printed, where it can
-    run.
+    run, unless an earlier call has compared the same.
 
     \b
     Examples:

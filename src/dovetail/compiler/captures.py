@@ -10,10 +10,8 @@ code that the key has not seen.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dovetail.compiler.build.cache import cache_folder, key_of
+from dovetail.compiler.build.cache import cache_folder, key_of, write
 from dovetail.compiler.build.compile import versions
 from dovetail.compiler.identity import Digest, UnknownError
 from dovetail.compiler.identity.network import arguments, torch_state
@@ -87,22 +85,13 @@ class Shelf:
         except Exception as error:
             self.says = f"not kept: {error}"
             return
-        _write(self.file, raw)
+        write(self.file, raw)
         self.says = "kept in the cache"
 
     def forget(self) -> None:
         """Remove what is kept there."""
         self.file.unlink(missing_ok=True)
         self.says = ""
-
-
-def _write(file: Path, raw: bytes) -> None:
-    """In one step, so that another process sees all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=file.parent)
-    with os.fdopen(handle, "wb") as out:
-        out.write(raw)
-    Path(name).replace(file)
 
 
 def shelf_of(

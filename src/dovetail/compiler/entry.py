@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -40,7 +40,7 @@ def compile(
     freeze: bool = False,
     fallback: bool = False,
     debug_transients: bool | Sequence[str] = (),
-    check: bool = True,
+    check: bool | Literal["always"] = True,
     tolerance: float | None = None,
     post_capture: Callable[[Any], Any] | None = None,
     post_autodiff: Callable[[Any], Any] | None = None,
@@ -65,7 +65,9 @@ def compile(
     Before it is returned, the compiled module's outputs, and with ``backward`` its gradients, are
     compared with the model's own on the example, and a difference beyond ``tolerance`` (relative
     to the largest element; 1e-4, and no difference at all where only integers are emulated) is
-    refused. Models that draw random numbers are not compared.
+    refused. Models that draw random numbers are not compared. What an earlier process has compared
+    is not compared again: the same code, libraries, parameters, buffers, example, versions and
+    machine, as a note on disk tells. With ``check="always"`` it is.
 
     >>> import torch
     >>> model = nn.Linear(3, 2).eval()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.captures import shelf_of
-from dovetail.compiler.check import check
+from dovetail.compiler.comparison import Comparison
 from dovetail.compiler.in_programs import InPrograms
 from dovetail.compiler.passes.pipeline import Pipeline, chosen
 from dovetail.compiler.record import Record
@@ -43,6 +41,7 @@ class CompiledModule(InPrograms, nn.Module):
         self._options = options
         self._pipeline: Pipeline = chosen(options["optimize"])
         self._backward: bool = options["backward"]
+        self._comparison = Comparison(source, options["check"], options["tolerance"])
         self._variants: dict[Any, Variant] = {}
         self._latest: Variant | None = None
         if example is not None:
@@ -94,29 +93,22 @@ class CompiledModule(InPrograms, nn.Module):
         if kept is not None:
             found = Variant(self._source, kept, *rest)
             try:
-                self._check(found, gradients=False)  # those were compared when it was made
+                self._comparison.again(found)
             except DovetailError:
                 shelf.forget()  # whatever it was made of, it is not this model
             else:
                 return found
         made = Variant(self._source, Record.of(*wanted), *rest)
-        shelf.keep(made.record, self._check(made, gradients=gradients))
+        shelf.keep(made.record, self._comparison.now(made, gradients=gradients))
+        self._comparison.note(made)
         return made
-
-    def _check(self, made: Variant, gradients: bool) -> set[CodeType] | None:
-        """Compare with eager, if asked for; returns what code eager has run."""
-        runs = made.place.target == "cpu" or gpu().missing() is None
-        if not (self._options["check"] and runs):
-            return None
-        return check(self._source, made, self._options["tolerance"], gradients=gradients)
 
     # -- looking inside -------------------------------------------------------------------------
 
     @property
     def units(self) -> list[Unit]:
         """The compiled functions: forward, and backward if there is one."""
-        both = (self._current.forward, self._current.backward)
-        return [unit for unit in both if unit is not None]
+        return self._current.units
 
     @property
     def groups(self) -> list[Any]:
@@ -163,7 +155,7 @@ class CompiledModule(InPrograms, nn.Module):
         if unit is None:
             raise DovetailError("nothing was compiled backward: compile(..., backward=True)")
         unit.transform(change)
-        self._check(self._current, self._current.gradients)
+        self._comparison.now(self._current, self._current.gradients)
         return self
 
     def report(self, *, timing: bool = False) -> Any:

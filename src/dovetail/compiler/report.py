@@ -40,6 +40,7 @@ class Report:
     ``arena`` are the intermediate values within a function, ``saved`` those that the forward
     function leaves for the backward one: bytes, or expressions of sizes known at the call.
     ``capture`` says whether the captured graphs were found on disk, are kept there, or why not.
+    ``checked`` says whether it was compared with eager: in this process, in an earlier one, or not.
     ``fallbacks`` are the function, the node and the operator of what is called in eager mode.
     """
 
@@ -48,12 +49,13 @@ class Report:
     arena: dict[str, int]
     saved: Any
     capture: str
+    checked: str
     fallbacks: tuple[tuple[str, str, str], ...]
 
     @staticmethod
     def of(variant: Any, pipeline: Pipeline, timing: bool = False) -> Report:
         """The report of a compiled variant; with ``timing`` every map is timed."""
-        units = [u for u in (variant.forward, variant.backward) if u is not None]
+        units = variant.units
         taken: list[Mapping[int, float]] = [{} for _ in units]
         if timing:
             from dovetail.compiler.timing import group_seconds
@@ -65,7 +67,8 @@ class Report:
         arena = {unit.name: unit.arena for unit in units}
         seconds, saved = dict(pipeline.seconds), variant.record.saved
         eager = tuple((unit.name, *found) for unit in units for found in unit.fallbacks)
-        return Report(rows, seconds, arena, saved, variant.shelf.says, eager)
+        said = variant.shelf.says, variant.checked
+        return Report(rows, seconds, arena, saved, *said, eager)
 
     def at(self, level: str) -> list[Row]:
         """The rows of one level: operator, map or scalar."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Entry", "cache_folder", "entry", "key_of"]
+__all__ = ["Entry", "cache_folder", "entry", "key_of", "write"]
 
 
 def cache_folder() -> Path:
@@ -47,6 +47,15 @@ def key_of(*parts: str) -> str:
         made.update(f"{len(part)}:".encode())
         made.update(part.encode())
     return made.hexdigest()[:32]
+
+
+def write(file: Path, raw: bytes) -> None:
+    """In one step, so that another process sees all of it or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", dir=file.parent)
+    with os.fdopen(handle, "wb") as out:
+        out.write(raw)
+    Path(name).replace(file)
 
 
 class Entry:
