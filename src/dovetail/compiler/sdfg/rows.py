@@ -179,10 +179,11 @@ class Rows:
         blocks = extent // lanes
         inside, left = list(index), list(index)
         inside[self.inner] = symbol("j") * lanes + symbol("v")
-        left[self.inner] = symbol("u")
+        left[self.inner] = blocks * lanes + symbol("v")
         found = [Loop([*params, "j", "v"], [*ranges, (0, blocks), (0, lanes)], inside, symbol("v"))]
         if blocks * lanes != extent:
-            found.append(Loop([*params, "u"], [*ranges, (blocks * lanes, extent)], left, 0))
+            rest = (0, extent - blocks * lanes)
+            found.append(Loop([*params, "v"], [*ranges, rest], left, symbol("v")))
         return found
 
     def _walk(
