@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from dovetail._optional import optional
 from dovetail.compiler.build.cache import cache_folder
 from dovetail.errors import DovetailError
 
-__all__ = ["contained", "load_dace", "quiet"]
+__all__ = ["contained", "engine_version", "load_dace", "quiet"]
 
 
 def load_dace() -> ModuleType:
@@ -34,6 +35,12 @@ def load_dace() -> ModuleType:
         warnings.simplefilter("ignore")
         optional("dace.library", extra="compiler")  # DaCe itself leaves it out
         return optional("dace", extra="compiler")
+
+
+@lru_cache(maxsize=1)
+def engine_version() -> str:
+    """DaCe's, without importing it."""
+    return version("dace")
 
 
 @contextmanager

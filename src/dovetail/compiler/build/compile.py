@@ -11,8 +11,10 @@ from typing import Any
 from dovetail.compiler.build.cache import Entry, entry, key_of
 from dovetail.compiler.build.gpu import gpu
 from dovetail.compiler.build.gpu_source import generate_gpu
+from dovetail.compiler.build.library import compile_library
 from dovetail.compiler.build.source import Source, generate
-from dovetail.compiler.build.toolchain import compile_library, compiler_version, flags
+from dovetail.compiler.build.toolchain import compiler_version, flags
+from dovetail.compiler.engine import engine_version
 from dovetail.compiler.groups.model import Call, Program
 from dovetail.compiler.identity import identity_of
 from dovetail.compiler.nodes.users import implementations
@@ -30,16 +32,9 @@ def _own_source() -> str:
     return made.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _engine_version() -> str:
-    from importlib.metadata import version
-
-    return version("dace")
-
-
 def versions() -> tuple[str, ...]:
     """What every library depends on: this compiler, DaCe, the C++ compiler, and its flags."""
-    return _own_source(), _engine_version(), compiler_version(), " ".join(flags())
+    return _own_source(), engine_version(), compiler_version(), " ".join(flags())
 
 
 def library_key(program: Program, identity: str = "") -> str:

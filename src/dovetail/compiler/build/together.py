@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dovetail.compiler.build.cache import cache_folder, entry, key_of
 from dovetail.compiler.build.compile import facts_of
+from dovetail.compiler.build.library import compile_library
 from dovetail.compiler.build.source import Source, generate
-from dovetail.compiler.build.toolchain import compile_library
 
 if TYPE_CHECKING:
     from dovetail.compiler.unit import Unit

@@ -19,7 +19,6 @@ from dovetail.errors import DovetailError
 __all__ = [
     "FLAGS",
     "compile_caller",
-    "compile_library",
     "compiler",
     "compiler_version",
     "flags",
@@ -90,25 +89,6 @@ def said_first(*command: str, line: int = 0) -> str:
 def libraries() -> Path:
     """Where torch's libraries are."""
     return Path(torch.__file__).parent / "lib"
-
-
-def compile_library(source: Path, target: Path) -> None:
-    """Make the shared library ``target`` of one C++ file, linked with torch."""
-    folder = libraries()
-    command = [
-        compiler(),
-        *flags(),
-        f"-I{runtime_folder()}",
-        f"-I{include_folder()}",
-        str(source),
-        "-o",
-        str(target),
-        f"-L{folder}",
-        f"-Wl,-rpath,{folder}",
-        "-ltorch_cpu",
-        "-lc10",
-    ]
-    run(command, source)
 
 
 def compile_caller(source: Path, target: Path) -> None:
