@@ -50,7 +50,7 @@ def test_importing_changes_nothing():
 
 LAZY = """
 import sys
-import dovetail, dovetail.cli.main
+import dovetail, dovetail.cli.app
 heavy = {"torch", "numpy", "pydantic", "yaml"} & set(sys.modules)
 assert not heavy, heavy
 from dovetail import zoo

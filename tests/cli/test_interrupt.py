@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,6 +42,46 @@ def test_one_line_says_how_to_go_on(tmp_path, monkeypatch, capsys, said, line) -
     path.write_text(FILE)
     assert main(["plan", str(path)]) == 130
     assert capsys.readouterr() == ("", line)
+
+
+def test_an_interruption_that_was_made_something_else_of(tmp_path, monkeypatch, capsys) -> None:
+    """An extension module that is being loaded may drop the exception, and fail later."""
+
+    def lose(*_args: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("half a module")
+
+    monkeypatch.setattr("dovetail.recipe.schema.load", lose)
+    assert main(["plan", "digits.yaml"]) == 130
+    assert capsys.readouterr() == ("", "error: interrupted; give the same command again\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr("dovetail.recipe.schema.load", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        main(["plan", "digits.yaml"])
+
+
+def test_while_commands_are_loaded(tmp_path) -> None:
+    """Also where source text is executed, after which Python would end by the signal."""
+    (tmp_path / "early.py").write_text(
+        "import signal, sys\n"
+        "import dovetail.cli.app\n"
+        "from dovetail.cli.main import main\n"
+        "stop = 'raise_signal(SIGINT)'\n"
+        "dovetail.cli.app.run_command = lambda _: exec(stop, vars(signal))\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "early.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    said = "error: interrupted; nothing was written; the same command starts again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
 
 
 def test_a_retraining_that_is_interrupted_goes_on(tmp_path, monkeypatch, capsys) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from dovetail.cli.app import app
 from dovetail.cli.completion import cost_tables, multipliers
-from dovetail.cli.main import app, main
+from dovetail.cli.main import main
 from dovetail.cli.manual import manual
 from dovetail.costs.files import table_names
 from dovetail.multipliers import catalog

@@ -10,12 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from dovetail.cli.console import say_error
+from dovetail.cli.signals import INTERRUPTED, NOTHING_KEPT, interrupted
 
-__all__ = ["INTERRUPTED", "Interruptible", "resumable"]
+__all__ = ["Interruptible", "resumable"]
 
-#: The exit code: 128 + SIGINT, as shells have it.
-INTERRUPTED = 130
-_NOTHING_KEPT = "nothing was written; the same command starts again"
+_UNKNOWN = "give the same command again"
 
 
 @contextmanager
@@ -38,10 +37,27 @@ def resumable(how: str) -> Iterator[None]:
 class Interruptible(TyperGroup):
     """A group of commands that ends in one line when it is interrupted."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments."""
+        with _ended_in_a_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
-        try:
+        with _ended_in_a_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            say_error(f"interrupted; {str(stop) or _NOTHING_KEPT}")
-            raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _ended_in_a_line() -> Iterator[None]:
+    try:
+        yield
+        return
+    except KeyboardInterrupt as stop:
+        how = str(stop) or NOTHING_KEPT
+    except Exception:
+        if not interrupted():
+            raise
+        how = _UNKNOWN
+    say_error(f"interrupted; {how}")
+    raise typer.Exit(INTERRUPTED)

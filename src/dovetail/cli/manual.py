@@ -34,7 +34,7 @@ def manual() -> str:
     >>> "## `dovetail plan`" in manual().splitlines()
     True
     """
-    from dovetail.cli.main import app
+    from dovetail.cli.app import app
 
     return "\n".join([_HEAD, *_command(get_command(app), ["dovetail"])]).rstrip() + "\n"
 
