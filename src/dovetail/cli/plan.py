@@ -58,7 +58,7 @@ def plan(
 
 
 def _draw(path: Path, model: Any, recipe: Any, example: Any) -> None:
-    from dovetail._files import target
+    from dovetail._files import target, write
     from dovetail.analysis import graph
     from dovetail.errors import unknown
 
@@ -67,4 +67,4 @@ def _draw(path: Path, model: Any, recipe: Any, example: Any) -> None:
     place = target(path)
     drawn = graph(model, recipe, example)
     text = drawn.mermaid() if path.suffix == ".mmd" else drawn.dot()
-    place.write_text(text, encoding="utf-8")
+    write({place: text})

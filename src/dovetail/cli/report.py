@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from dovetail.cli.console import say, say_json
+from dovetail.cli.interrupt import resumable
 from dovetail.cli.options import Folder, Json
 
 __all__ = ["report"]
+
+_KEPT = "what was drawn so far is kept; the same command draws it all"
 
 
 class Kind(str, Enum):
@@ -46,14 +49,15 @@ def report(
       dovetail report out/digits
       dovetail report out/digits --figures --kind svg --kind pdf
     """
+    from dovetail._files import write
     from dovetail.analysis.report import page, read, save_figures
     from dovetail.experiment.progress import Steps
 
     contents, steps = read(folder), Steps(show=not json)
     place = folder / "report.html"
     written = [place]
-    with steps.step("drawing the report"):
-        place.write_text(page(contents), encoding="utf-8")
+    with steps.step("drawing the report"), resumable(_KEPT):
+        write({place: page(contents)})
         if figures or kind:
             kinds = [each.value for each in kind or (Kind.svg,)]
             written += save_figures(contents, folder / "figures", kinds)

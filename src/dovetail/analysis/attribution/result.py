@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dovetail._files import target
+from dovetail._files import target, write
 from dovetail._plain import plain
 from dovetail.analysis.attribution.rows import SOURCES, AttributionRow, Histogram, OpSummary
 from dovetail.errors import unknown
@@ -140,7 +140,7 @@ class Attribution:
             text = self._csv()
         else:
             raise unknown("kind of file for an attribution", place.suffix, (".csv", ".json"))
-        place.write_text(text, encoding="utf-8")
+        write({place: text})
 
     def _csv(self) -> str:
         out = io.StringIO()

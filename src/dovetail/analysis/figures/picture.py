@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+from dovetail._files import write
 from dovetail._optional import optional
 from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Drawing, Line, Mark, Words
 
@@ -32,7 +34,10 @@ def save_picture(drawing: Drawing, path: Path, *, dpi: float = 192) -> None:
     for order, mark in enumerate(drawing.marks):
         _draw(axes, mark, order + 1)
     undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-    canvas.print_figure(path, dpi=dpi, metadata=undated, facecolor="white")
+    drawn = io.BytesIO()
+    form = path.suffix.removeprefix(".")
+    canvas.print_figure(drawn, format=form, dpi=dpi, metadata=undated, facecolor="white")
+    write({path: drawn.getvalue()})
 
 
 def _draw(axes: Any, mark: Mark, order: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dovetail._files import write
 from dovetail.analysis.figures import (
     Drawing,
     change_map,
@@ -44,7 +46,7 @@ def save_figures(
         for kind in kinds:
             path = place / f"{name}.{kind}"
             if kind == "svg":
-                path.write_text(drawing.svg() + "\n", encoding="utf-8")
+                write({path: drawing.svg() + "\n"})
             else:
                 save_picture(drawing, path)
             written.append(path)
@@ -52,7 +54,7 @@ def save_figures(
         written.append(_csv(place / f"{name}.csv", rows))
     if contents.run is not None:
         path = place / "layers.tex"
-        path.write_text(layers_tex(contents.run), encoding="utf-8")
+        write({path: layers_tex(contents.run)})
         written.append(path)
     return written
 
@@ -110,10 +112,11 @@ def _tables(contents: Contents) -> dict[str, list[dict[str, Any]]]:
 
 def _csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    write({path: out.getvalue()})
     return path
 
 

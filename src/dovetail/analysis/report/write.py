@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dovetail._files import write as write_files
 from dovetail.analysis.report.contents import Contents, numbers_of
 from dovetail.analysis.report.page import page
 
@@ -31,9 +32,13 @@ def write(folder: str | Path, result: RunResult, *, command: str) -> Path:
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
-    (target / "report.json").write_text(text + "\n", encoding="utf-8")
-    (target / "recipe.yaml").write_text(result.resolved, encoding="utf-8")
-    (target / "report.html").write_text(html, encoding="utf-8")
+    write_files(
+        {
+            target / "report.json": text + "\n",
+            target / "recipe.yaml": result.resolved,
+            target / "report.html": html,
+        }
+    )
     return target
 
 
