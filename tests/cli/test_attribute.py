@@ -83,7 +83,7 @@ def test_a_part_of_it(file, capsys) -> None:
         (["--metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'"),
         (["--mode", "first"], "unknown mode of attribution 'first'; did you mean 'first_order'"),
         (["--sort", "delta"], "unknown field to sort by 'delta'; did you mean 'delta_"),
-        (["--mode", "first_order", "--metric", "loss"], "differentiates the loss, no metric"),
+        (["--mode", "first_order", "--metric", "loss"], "the loss and takes no metric"),
     ],
 )
 def test_refusals(arguments, message, file, capsys) -> None:

@@ -99,6 +99,8 @@ def watched(
 
 def emulation_of(model: nn.Module) -> Emulation:
     """The state shared by the emulated modules of ``model``."""
+    if not isinstance(model, nn.Module):
+        raise DovetailError(f"a model is an nn.Module, not {model!r:.60}")
     for module in model.modules():
         entry = module.__dict__.get(ENTRY)
         if entry is not None:

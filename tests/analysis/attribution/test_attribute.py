@@ -82,8 +82,29 @@ def found_with(**options: Any) -> Attribution:
         ({"loader": []}, "the loader gave no sample"),
         ({"loader": [randn(4, 6)]}, "a batch must be"),
         ({"loader": [(randn(4, 6), randn(4, 3))]}, "accuracy needs logits and targets"),
+        ({"loader": None}, "a loader gives batches .*, and None gives none"),
+        ({"loader": [(randn(6), torch.tensor(1))]}, "has an entry for every sample"),
+        ({"loader": [(randn(1, 6), torch.tensor([3]))]}, "3 is none of the 3 classes, 0 to 2"),
+        ({"loader": [(randn(1, 6), torch.tensor([-100]))]}, "every target is ignored"),
+        (
+            {"loader": [(randn(1, 6), torch.tensor([3]))], "mode": "first_order"},
+            "3 is none of the 3 classes, 0 to 2",
+        ),
+        (
+            {"loader": [(randn(1, 6), torch.tensor([-100]))], "mode": "first_order"},
+            "every target is ignored",
+        ),
+        ({"metric": lambda model: 0.5}, r"called as metric\(model, loader\)"),
+        ({"metric": lambda model, loader: None}, "gave None, which is no number"),
+        ({"metric": lambda model, loader: torch.ones(2)}, "which is no number"),
+        ({"select": []}, r"select=\[\] is no pattern"),
+        ({"select": None}, "select=None is no pattern"),
+        ({"sources": []}, r"sources=\[\] names none"),
+        ({"resamples": -1}, "resamples=-1: resamples is a whole number, 0 or more"),
+        ({"inspected": 1.5}, "inspected=1.5: inspected is a whole number"),
+        ({"seed": "a"}, "seed='a': seed is a whole number"),
         ({"loss": nn.functional.mse_loss}, "loss is what mode='first_order' differentiates"),
-        ({"metric": "loss", "mode": "first_order"}, "differentiates the loss, no metric"),
+        ({"metric": "loss", "mode": "first_order"}, "differentiates the loss and takes no metric"),
         (
             {"loader": [(randn(4, 6), randn(4, 3))], "mode": "first_order"},
             "the cross entropy is of logits and targets that are classes",
@@ -98,6 +119,8 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 def test_a_model_without_emulation_is_refused() -> None:
     with pytest.raises(DovetailError, match="this model is not emulated"):
         dv.attribute(nn.Linear(2, 2), [])
+    with pytest.raises(DovetailError, match=r"a model is an nn\.Module, not 'model'"):
+        dv.attribute("model", [])
 
 
 def test_without_an_inspection() -> None:

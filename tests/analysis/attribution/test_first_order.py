@@ -152,3 +152,26 @@ def test_only_the_reference_is_differentiated() -> None:
     model, loader = classifier(**INT8)
     FirstOrder(model, chosen(model)).add((loader[0][0],), loader[0][1])
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_ignored_targets_count_for_nothing() -> None:
+    """The mean is over the targets that are left, as that of the exact mode."""
+    model = build(0, lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)))
+    x = randn(12, 4, 6)
+    target = torch.randint(0, 3, (12, 4), generator=torch.Generator().manual_seed(0))
+    target[:5, 1:] = -100
+    target[8:] = -100
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int10", weight="int10")), x)
+    loader = [(x[:3], target[:3]), (x[3:8], target[3:8]), (x[8:], target[8:])]
+    found = dv.attribute(model, loader, mode="first_order", resamples=100)
+    measured = dv.attribute(model, loader, "loss", resamples=100)
+    assert found.samples == measured.samples == 12
+    assert found.exact_loss == pytest.approx(measured.exact_loss)
+    assert found.emulated_loss == pytest.approx(measured.emulated_loss)
+    for row in found:
+        other = measured[row.op, row.source]
+        assert row.delta_metric == pytest.approx(other.delta_metric, rel=0.05, abs=1e-6)
+        assert row.ci_low == pytest.approx(other.ci_low, rel=0.1, abs=1e-5)
+        assert row.ci_high == pytest.approx(other.ci_high, rel=0.1, abs=1e-5)
+    predicted = first_order(model, loader)
+    assert predicted == {(row.op, row.source): row.delta_metric for row in found}

@@ -188,3 +188,39 @@ def test_summaries_and_histograms() -> None:
     assert shown["input"]["low"] == -shown["input"]["high"]
     assert shown["input"]["edges"][-1] <= shown["input"]["high"] * (1 + 1e-6)
     assert shown["output"]["high"] == 448.0
+
+
+def test_a_multiplier_alone_by_hand() -> None:
+    """What it does to the codes, at the scale of both, on top of the exact result; without the
+    weight's cast, the exact product of the other cast and the weight as it is."""
+    model = build(0, lambda: nn.Sequential(nn.Linear(6, 1)))
+    x = randn(9, 6)
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="int8", weight="int4", mul="drum(k=3)")), x)
+    found = dv.attribute(model, [(x, x[:, 0])], first_output, resamples=0)
+    layer = model[0]
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    scales = x.abs().max() / 127, weight.abs().max() / 7
+    a, w = (torch.round(t / scale) for t, scale in zip((x, weight), scales, strict=True))
+    table = dv.multiplier("drum(k=3)").table()
+    index = (a.long() & 255)[:, None, :], (w.long() & 255)[None]
+    changed = torch.as_tensor(table)[index[0], index[1]].sum(-1) - (a @ w.T)
+    alone = float((changed.double() * (scales[0] * scales[1]).double()).mean())
+    row = found["0", "mul"]
+    assert abs(alone) > 1e-3
+    assert row.delta_metric == pytest.approx(alone, rel=1e-4)
+    emulated = float(model(x).detach().double().mean())
+    without = float((a.double() * scales[0].double() @ weight.double().T + bias).mean())
+    row = found["0", "weight"]
+    assert row.with_sources == ("mul",)
+    assert row.disabled_delta_metric == pytest.approx(without - emulated, rel=1e-4, abs=1e-6)
+
+
+def test_ranges_of_affine_formats_are_where_their_codes_end() -> None:
+    model = build(0, lambda: nn.Sequential(nn.Linear(6, 3)))
+    x = randn(9, 6) + 1.0
+    dv.apply_(model, dv.Recipe(dv.rule("*", input="uint8", weight="int8")), x)
+    found = dv.attribute(model, [(x, torch.arange(9) % 3)], resamples=0)
+    shown = next(each for each in found.histograms if each.slot == "input")
+    span = shown.high - shown.low
+    assert shown.low == pytest.approx(float(x.min()), abs=span / 255)
+    assert shown.high == pytest.approx(float(x.max()), abs=span / 255)

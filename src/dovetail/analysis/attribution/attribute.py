@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from dovetail._batches import device_of, inputs_and_target
 from dovetail._batches import mode as in_mode
+from dovetail._numbers import is_whole
 from dovetail.analysis.attribution.chosen import Chosen, chosen
 from dovetail.analysis.attribution.exact import TAILS, Exact
 from dovetail.analysis.attribution.first_order import FirstOrder, Loss, Predicted
@@ -22,7 +23,12 @@ from dovetail.analysis.attribution.inspected import Inspected, inspect
 from dovetail.analysis.attribution.kept import kept_buffers
 from dovetail.analysis.attribution.result import Attribution
 from dovetail.analysis.attribution.rows import AttributionRow, OpSummary
-from dovetail.analysis.attribution.scores import check_name, metric_for, weights
+from dovetail.analysis.attribution.scores import (
+    check_metric,
+    check_resampled,
+    metric_for,
+    weights,
+)
 from dovetail.emulation.taps import apart, emulation_of
 from dovetail.errors import DovetailError, unknown
 
@@ -94,9 +100,15 @@ def attribute(
     if loss is not None and mode == "exact":
         raise DovetailError("loss is what mode='first_order' differentiates; give metric here")
     if metric is not None and mode == "first_order":
-        raise DovetailError("mode='first_order' differentiates the loss, no metric: give loss here")
-    check_name(metric)
+        raise DovetailError(
+            "mode='first_order' differentiates the loss and takes no metric: leave it out, or give "
+            "another loss"
+        )
+    check_metric(metric)
     emulation_of(model)
+    for name, number in (("resamples", resamples), ("seed", seed), ("inspected", inspected)):
+        if not is_whole(number) or number < 0:
+            raise DovetailError(f"{name}={number!r}: {name} is a whole number, 0 or more")
     asked = _Asked(loader, chosen(model, select, sources), resamples, seed, inspected, progress)
     with _undisturbed(model):
         if mode == "first_order":
@@ -128,7 +140,8 @@ def first_order(
             found.add(inputs, target)
     if not found.samples:
         raise _no_sample()
-    return {(each.site.op.key, each.source): each.total / found.samples for each in found.predicted}
+    found.check()
+    return {(each.site.op.key, each.source): found.mean(each.total) for each in found.predicted}
 
 
 @dataclass
@@ -158,7 +171,10 @@ def _measured(
     looked = Inspected()
     for inputs, target in _read(model, asked.loader):
         if found is None:
-            judged = metric_for(metric, model(*inputs), target)
+            output = model(*inputs)
+            judged = metric_for(metric, output, target)
+            if asked.resamples:
+                check_resampled(judged, output, target)
             looked = _looked_at(model, inputs, asked)
             found = Exact(model, asked.items, judged, disable=disable, cache=cache)
         found.add(inputs, target, partial(asked.tick, found.passes))
@@ -190,6 +206,7 @@ def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attributio
         asked.tick(1)
     if not found.samples:
         raise _no_sample()
+    found.check()
     return Attribution(
         mode="first_order",
         metric="loss",
@@ -199,7 +216,7 @@ def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attributio
         emulated_metric=found.emulated_loss,
         exact_loss=found.exact_loss,
         emulated_loss=found.emulated_loss,
-        rows=tuple(_predicted_row(each, found.samples, looked, asked) for each in found.predicted),
+        rows=tuple(_predicted_row(each, found, looked, asked) for each in found.predicted),
         ops=tuple(
             OpSummary(key, found.found[key][0].site.op.kind, **looked.ratios.get(key, {}))
             for key in found.order
@@ -212,15 +229,17 @@ def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attributio
 
 
 def _predicted_row(
-    found: Predicted, samples: int, looked: Inspected, asked: _Asked
+    found: Predicted, of: FirstOrder, looked: Inspected, asked: _Asked
 ) -> AttributionRow:
     low = high = None
     if asked.resamples and found.samples is not None:
-        changes = torch.cat(found.samples).numpy()
-        drawn = weights(samples, asked.resamples, asked.seed)
-        means = np.concatenate([(some * changes).sum(1) for some in drawn]) / samples
-        low, high = map(float, np.percentile(means, TAILS))
-    delta = found.total / samples
+        both = np.stack([torch.cat(found.samples).numpy(), torch.cat(of.counts).numpy()], 1)
+        drawn = np.concatenate(
+            [some @ both for some in weights(of.samples, asked.resamples, asked.seed)]
+        )
+        with np.errstate(invalid="ignore"):  # of a resample in which every target is ignored
+            low, high = map(float, np.percentile(drawn[:, 0] / drawn[:, 1], TAILS))
+    delta = of.mean(found.total)
     return AttributionRow(
         op=found.site.op.key,
         kind=found.site.op.kind,
@@ -233,7 +252,7 @@ def _predicted_row(
         ci_high=high,
         delta_loss=delta,
         isolated_cosine=found.isolated.cosine,
-        accumulated_kl=None if found.bend is None else found.bend / samples,
+        accumulated_kl=None if found.bend is None else of.mean(found.bend),
         **looked.of(found.site.op.key, found.source),
     )
 
@@ -256,8 +275,18 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 def _read(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
     """Inputs and target of every batch that holds a sample; what a loader draws is its own."""
     device = device_of(model)
-    for batch in loader:
+    try:
+        batches = iter(loader)
+    except TypeError:
+        raise DovetailError(
+            f"a loader gives batches (inputs..., target), and {loader!r:.60} gives none"
+        ) from None
+    for batch in batches:
         inputs, target = inputs_and_target(tree_map(_recordable, batch), device)
+        if not target.dim():
+            raise DovetailError(
+                "a batch's target has an entry for every sample; the loader gave a single number"
+            )
         if len(target):
             state = torch.get_rng_state()
             yield inputs, target

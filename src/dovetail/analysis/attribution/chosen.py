@@ -35,9 +35,12 @@ def chosen(
     {'1': {'weight': 'int4'}}
     """
     wanted = list(SOURCES) if sources is None else _names(sources)
+    patterns = [select] if isinstance(select, str) else select
+    if not isinstance(patterns, Sequence) or not patterns:
+        raise DovetailError(f"select={select!r} is no pattern such as 'layers.*', nor several")
     found = {site.op.key: site for site, _ in sites(model)}
     taken: set[str] = set()
-    for pattern in [select] if isinstance(select, str) else select:
+    for pattern in patterns:
         taken |= _matched(pattern, found)
     asked = {
         key: (site, {s: text for s, text in sources_of(site).items() if s in wanted})
@@ -54,6 +57,8 @@ def chosen(
 def _names(sources: Sequence[str]) -> list[str]:
     if isinstance(sources, str):
         sources = [sources]
+    if not sources:
+        raise DovetailError(f"sources={sources!r} names none of {', '.join(SOURCES)}")
     for source in sources:
         if source not in SOURCES:
             raise unknown("source of error", source, SOURCES)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dovetail._batches import classes_first
+from dovetail.analysis.attribution.scores import IGNORED
 from dovetail.analysis.metrics import decibels
 
 __all__ = ["Compared", "Divergence", "same_bits"]
@@ -59,7 +60,8 @@ class Compared:
 
 @dataclass
 class Divergence:
-    """The Kullback-Leibler divergence of classes' probabilities, exact ones first, in nats."""
+    """The Kullback-Leibler divergence of classes' probabilities, exact ones first, in nats: its
+    mean over the targets that are not ignored."""
 
     total: float = 0.0
     count: int = 0
@@ -75,9 +77,10 @@ class Divergence:
         p, q = (
             classes_first(y, target).detach().double().log_softmax(1).cpu() for y in (exact, other)
         )
-        per_class = torch.where(p == q, torch.zeros_like(p), p.exp() * (p - q))
+        counts = (target != IGNORED).cpu().unsqueeze(1)
+        per_class = torch.where((p == q) | ~counts, torch.zeros_like(p), p.exp() * (p - q))
         self.total += float(np.sum(per_class.numpy()))
-        self.count += target.numel()
+        self.count += int(counts.sum())
 
     @property
     def mean(self) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dovetail._batches import classes_first, cross_entropy
 from dovetail.analysis.attribution.chosen import Chosen
 from dovetail.analysis.attribution.compared import Compared
-from dovetail.analysis.attribution.scores import classifies, logits_of
+from dovetail.analysis.attribution.scores import IGNORED, check_classes, classifies, logits_of
 from dovetail.emulation.calls import Call
 from dovetail.emulation.operators import OpCall
 from dovetail.emulation.partial import Partial, partial
@@ -69,6 +69,7 @@ class FirstOrder:
         self.found: dict[str, list[Predicted]] = {}
         self.order: list[str] = []
         self.samples = 0
+        self.counts: list[Tensor] = []
         self._losses = [0.0, 0.0]
         self._errors: list[_Error] = []
         for key, (site, sources) in asked.items():
@@ -82,17 +83,34 @@ class FirstOrder:
         """Those of the operations that were called, in the order of their first calls."""
         return [each for key in self.order for each in self.found[key]]
 
+    def mean(self, total: float) -> float:
+        """Of a sum over all that the loss is a mean of: targets, or, of a loss that was given,
+        samples. ``counts`` has how many of them each sample has."""
+        return total / float(sum(part.sum() for part in self.counts))
+
+    def check(self) -> None:
+        """Refuse data without any target that counts."""
+        if not any(part.any() for part in self.counts):
+            raise DovetailError(f"every target is ignored ({IGNORED}): the loss has none")
+
     @property
     def exact_loss(self) -> float:
-        return self._losses[0] / max(1, self.samples)
+        return self.mean(self._losses[0])
 
     @property
     def emulated_loss(self) -> float:
-        return self._losses[1] / max(1, self.samples)
+        return self.mean(self._losses[1])
 
     def add(self, inputs: tuple[Any, ...], target: Tensor) -> None:
         """Predict on one more batch."""
-        size = len(target)
+        counts = torch.ones(len(target), dtype=torch.float64)
+        if self.loss is None:
+            counts = (target != IGNORED).reshape(len(target), -1).sum(1).double().cpu()
+        self.samples += len(target)
+        self.counts.append(counts)
+        if not counts.any():
+            self._nothing(len(target))
+            return
         self._errors.clear()
         with torch.no_grad():
             emulated = float(self._loss(self.model(*inputs), target))
@@ -101,9 +119,14 @@ class FirstOrder:
             loss = self._loss(output, target)
             if self._errors:
                 self._meet(output, loss, target)
-        self.samples += size
-        self._losses[0] += float(loss.detach()) * size
-        self._losses[1] += emulated * size
+        self._losses[0] += float(loss.detach()) * float(counts.sum())
+        self._losses[1] += emulated * float(counts.sum())
+
+    def _nothing(self, size: int) -> None:
+        """A batch whose targets are all ignored changes nothing."""
+        for each in (one for several in self.found.values() for one in several):
+            if each.samples is not None:
+                each.samples.append(torch.zeros(size, dtype=torch.float64))
 
     def _loss(self, output: Any, target: Tensor) -> Tensor:
         logits = logits_of(output)
@@ -113,6 +136,7 @@ class FirstOrder:
                     "the cross entropy is of logits and targets that are classes: give loss, which "
                     "makes one number of the model's output and the target"
                 )
+            check_classes(classes_first(logits, target), target)
             return cross_entropy(logits, target)
         found = self.loss(logits, target)
         if not isinstance(found, Tensor) or found.numel() != 1:
@@ -157,13 +181,11 @@ class FirstOrder:
                 logits, probes, ends, allow_unused=True, materialize_grads=True
             )
             bends = dict(zip(probes, gradients, strict=True))
-        self._sum(slopes, bends, target)
+        self._sum(slopes, bends, len(target))
         self._errors.clear()
 
-    def _sum(
-        self, slopes: dict[Tensor, Tensor], bends: dict[Tensor, Tensor], target: Tensor
-    ) -> None:
-        size, counted = len(target), int((target != -100).sum())
+    def _sum(self, slopes: dict[Tensor, Tensor], bends: dict[Tensor, Tensor], size: int) -> None:
+        counted = float(self.counts[-1].sum())
         linear: dict[int, Tensor] = {}
         square: dict[int, Tensor] = {}
         for each in self._errors:
@@ -172,9 +194,9 @@ class FirstOrder:
             if bends:
                 _gather(square, place, _by_sample(each.error * bends[each.probe], size))
         for predicted in {id(each.of): each.of for each in self._errors}.values():
-            change = linear[id(predicted)] * size
+            change = linear[id(predicted)] * counted
             if bends:
-                bend = square[id(predicted)] ** 2 * (size / counted / 2)
+                bend = square[id(predicted)] ** 2 / 2
                 predicted.bend = (predicted.bend or 0.0) + float(bend.sum())
                 change = change + bend
             predicted.total += float(change.sum())
@@ -190,7 +212,7 @@ def _projection(logits: Tensor, target: Tensor, draw: torch.Generator) -> Tensor
     z = torch.randn(logits.shape, generator=draw, dtype=torch.float64).to(logits.device)
     root = p.sqrt() * z
     v = root - p * (p.sqrt() * root).sum(1, keepdim=True)
-    return (v * (target != -100).unsqueeze(1)).to(logits.dtype)
+    return (v * (target != IGNORED).unsqueeze(1)).to(logits.dtype)
 
 
 def _by_sample(product: Tensor, size: int) -> Tensor:

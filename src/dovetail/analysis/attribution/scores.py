@@ -8,6 +8,7 @@ Bootstrap, 1993). It is paired: every model is weighed by the same draws.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,9 +24,13 @@ from dovetail.analysis.metrics import accuracy, perplexity
 from dovetail.errors import DovetailError, unknown
 
 __all__ = [
+    "IGNORED",
     "Metric",
     "Scores",
+    "check_classes",
+    "check_metric",
     "check_name",
+    "check_resampled",
     "classifies",
     "logits_of",
     "metric_for",
@@ -37,6 +42,8 @@ Floats = npt.NDArray[np.float64]
 #: Losses are summed in these steps: exactly, so that no order of summation shows.
 _STEP = 2.0**-20
 _WEIGHTS = 1 << 22  # that are in memory at a time
+#: The target that torch's cross entropy leaves out.
+IGNORED = -100
 
 
 class Metric(NamedTuple):
@@ -83,7 +90,7 @@ def metric_for(given: Any, output: Any, target: Tensor) -> Metric:
         name = _usual(output, target)
     if not isinstance(name, str):
         if callable(given):
-            return Metric(getattr(given, "__name__", type(given).__name__), None, None, given)
+            return Metric(_name(given), None, None, given)
         raise DovetailError(
             f"metric is 'accuracy', 'loss', 'perplexity' or metric(model, loader), not {given!r}"
         )
@@ -105,6 +112,48 @@ def check_name(given: Any) -> None:
     """
     if isinstance(given, str) and given not in _METRICS:
         raise unknown("metric", given, _METRICS)
+
+
+def check_metric(given: Any) -> None:
+    """Refuse what is no metric, as far as that can be told without a model.
+
+    >>> check_metric(lambda model: 0.5)
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: metric is called as metric(model, loader), and <lambda>(model)...
+    """
+    check_name(given)
+    if not callable(given) or isinstance(given, str):
+        return
+    try:
+        signature = inspect.signature(given)
+    except (TypeError, ValueError):  # of some built-in functions nobody knows
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise DovetailError(
+            f"metric is called as metric(model, loader), and {_name(given)}{signature} cannot be"
+        ) from None
+
+
+def check_classes(logits: Tensor, target: Tensor) -> None:
+    """Refuse targets that are no classes of logits ``[B, classes, ...]``; -100 is ignored.
+
+    >>> check_classes(torch.zeros(2, 5), torch.tensor([4, 5]))
+    Traceback (most recent call last):
+    dovetail.errors.DovetailError: the target 5 is none of the 5 classes, 0 to 4, that have a logit
+    """
+    wrong = target[((target < 0) | (target >= logits.shape[1])) & (target != IGNORED)]
+    if wrong.numel():
+        most = logits.shape[1]
+        raise DovetailError(
+            f"the target {int(wrong[0])} is none of the {most} classes, 0 to {most - 1}, that have "
+            "a logit"
+        )
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _usual(output: Any, target: Tensor) -> str:
@@ -163,14 +212,18 @@ class Scores:
     def value(self, metric: Metric) -> float:
         """The metric on all samples."""
         if metric.of is not None:
-            return float(metric.of(self.samples.sum(0)))
+            sums = self.samples.sum(0)
+            if not sums[2]:
+                raise DovetailError(f"every target is ignored ({IGNORED}): {metric.name} has none")
+            return float(metric.of(sums))
         assert metric.function is not None
         return _called(metric.function, self.outputs)
 
 
 def _scored(output: Any, target: Tensor) -> Floats:
     logits = classes_first(logits_of(output), target).detach().double()
-    valid = target != -100  # what cross entropy ignores
+    check_classes(logits, target)
+    valid = target != IGNORED
     hits = (logits.argmax(1) == target) & ~logits.isnan().any(1)
     losses = F.cross_entropy(logits, target, reduction="none")
     columns = [t.double().reshape(len(target), -1).sum(1) for t in (hits, losses, valid)]
@@ -179,7 +232,13 @@ def _scored(output: Any, target: Tensor) -> Floats:
 
 def _called(function: Callable[..., Any], batches: Sequence[tuple[Any, Tensor]]) -> float:
     found = function(nn.Identity(), batches)
-    return float(getattr(found, "value", found))
+    value = getattr(found, "value", found)
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError):
+        raise DovetailError(
+            f"metric {_name(function)} gave {found!r:.60}, which is no number"
+        ) from None
 
 
 def resampled(
@@ -198,7 +257,8 @@ def resampled(
     for drawn in weights(every.shape[1], resamples, seed):
         sums = (drawn @ flat).reshape(len(drawn), len(every), 3)
         sums[..., 1] *= _STEP
-        values = metric.of(sums)
+        with np.errstate(invalid="ignore"):  # of a resample in which every target is ignored
+            values = metric.of(sums)
         found[place : place + len(drawn)] = values[:, 1:] - values[:, :1]
         place += len(drawn)
     return found
@@ -232,9 +292,15 @@ def _resampled_calls(
 
 def _joined(scores: Scores) -> tuple[Tensor, Tensor]:
     outputs, targets = zip(*scores.outputs, strict=True)
-    if not all(isinstance(y, Tensor) and len(y) == len(t) for y, t in scores.outputs):
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def check_resampled(metric: Metric, output: Any, target: Tensor) -> None:
+    """Refuse a metric that cannot be computed on samples that are drawn again."""
+    logits = logits_of(output)
+    rows = isinstance(logits, Tensor) and logits.dim() and len(logits) == len(target)
+    if metric.function is not None and not rows:
         raise DovetailError(
             "confidence intervals draw samples again, and the model's output is no tensor with a "
             "row for each: give resamples=0"
         )
-    return torch.cat(outputs), torch.cat(targets)
