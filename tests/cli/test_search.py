@@ -58,6 +58,17 @@ def test_json_is_all_that_it_prints_and_trials_can_be_added(
     assert set(found["front"]) <= {trial["trial"] for trial in found["trials"]}
 
 
+def test_a_search_without_a_design_that_is_good_enough_ends_with_one(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bounds = 'search.constraints={accuracy: ">=0.9999", energy_pj: "<=1e9"}'
+    assert main(["search", str(file), "--trials", "1", "--set", bounds]) == 1
+    out = capsys.readouterr().out
+    assert "No design of 1 meets every constraint" in out
+    assert "0 of 1 designs have accuracy >=0.9999; nearest is trial 0, 0.9" in out
+    assert "1 of 1 designs have energy_pj <=1e9" in out
+
+
 def test_refusals_end_with_two(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(file), "--strategy", "best"]) == 2
     assert "unknown value 'best'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,39 @@ def test_recovery_and_retraining_belong_to_every_trial(file: Path, tmp_path: Pat
         assert result.stages[-1].sqnr_db == trial.values["sqnr"]
 
 
+def test_a_recipe_shows_every_figure_of_the_search_with_the_threads_of_its_trial(
+    file: Path, tmp_path: Path
+) -> None:
+    changes = ["search.trials=1", "search.objectives={perplexity: min, bops: min}"]
+    front = search(file, overrides=[*changes, "measure=[accuracy]"], out=tmp_path / "out")
+    assert front.points[0].threads == 1
+    search(file, overrides=[*changes, "measure=[accuracy]", "threads=2"], out=tmp_path / "out")
+    recipe = loads((tmp_path / "out" / "recipes" / "0.yaml").read_text(), "0.yaml").spec
+    assert recipe.threads == 1
+    assert list(recipe.measure) == ["accuracy", "perplexity", "energy", "sqnr"]
+    again = run(tmp_path / "out" / "recipes" / "0.yaml", write=False).stages[-1]
+    assert again.perplexity == front.points[0].values["perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("data.seed=1", "data: seed 0, not 1"),
+        ("calibrate.batches=1", "calibrate: batches 2, not 1"),
+        ("search.evaluate=calibration", "evaluate: test, not calibration"),
+        ("fit={epochs: 1}", "fit: None, not"),
+        ("recover=[equalise]", "recover: [], not"),
+        ("cost.tables=[jouppi2021]", "cost: tables"),
+    ],
+)
+def test_figures_of_another_experiment_are_not_mixed_in(
+    change: str, key: str, file: Path, tmp_path: Path
+) -> None:
+    search(file, overrides=["search.trials=1"], out=tmp_path / "out")
+    with pytest.raises(dv.DovetailError, match=re.escape(f"holds a study of another {key}")):
+        search(file, overrides=["search.trials=1", change], out=tmp_path / "out")
+
+
 def test_the_section_is_written_as_it_is_read() -> None:
     text = dump(loads(FILE, "study.yaml"))
     again = loads(text, "again.yaml")
@@ -91,7 +125,7 @@ def test_the_section_is_written_as_it_is_read() -> None:
         (("conv[12].mul", "konv*.mul"), r"study.yaml:12:18: 'konv\*'"),
         (("mul8s_1L2N", "mul8s_1L2X"), r"study.yaml:12:.*mul8s_1L2X"),
         (("int18(saturate)", "int18(wobble)"), r"study.yaml:10:.*wobble"),
-        (("accuracy: max", "acuracy: max"), r"unknown figure 'acuracy'; did you mean 'accuracy'"),
+        (("accuracy: max", "acuracy: max"), r"study.yaml:14:.*unknown figure 'acuracy'; did you"),
         (("accuracy: max", "accuracy: most"), r"study.yaml:14:.*expected max or min|unknown value"),
         (
             ("trials: 6", "trails: 6"),
@@ -101,7 +135,8 @@ def test_the_section_is_written_as_it_is_read() -> None:
         (("trials: 6", "strategy: nsga3"), r"unknown value 'nsga3'; did you mean 'nsga2'"),
         (('sqnr: ">=3"', "sqnr: 3"), r"search.constraints.sqnr: expected a condition"),
         (("trials: 6", "evaluate: validation"), r"the data has no 'validation'"),
-        (("trials: 6", "share: {mul: [conv3]}"), r"no operation with its own mul is on this tile"),
+        (("trials: 6", "share: {mul: [conv3]}"), r"'conv3' matches no operation with its own mul"),
+        (("trials: 6", "share: {mul: [[conv1, konv2]]}"), r"study.yaml:16:.*'konv2' matches no"),
         (("search:", "saerch:"), r"unknown key 'saerch'; did you mean 'search'"),
     ],
 )

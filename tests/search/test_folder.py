@@ -77,9 +77,41 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
         ({"space": Space(each={"*.mul": ["exact", "mul8s_1KVM"]})}, "space"),
         ({"objectives": {"sqnr": "max"}}, "objectives"),
         ({"recipe": BASE + dv.Recipe(dv.rule("c", acc="int32"))}, "recipe"),
+        ({"observer": "percentile(99)"}, "calibration"),
+        ({"tables": ["jouppi2021"]}, "cost"),
+        ({"seed": 1}, "seed"),
     ):
         with pytest.raises(dv.DovetailError, match=f"holds a study of another {key}"):
             found(folder=tmp_path, **options)
+
+
+def test_a_folder_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(trials=1, folder=tmp_path)
+    monkeypatch.setattr(dv, "__version__", "99.0")
+    with pytest.raises(dv.DovetailError, match=r"another version of dovetail: .*, not 99.0"):
+        found(folder=tmp_path)
+
+
+def test_of_two_spaces_what_differs_is_told(tmp_path: Path) -> None:
+    found(trials=1, folder=tmp_path)
+    space = Space(each={"a.mul": SPACE.each["[ab].mul"], "b.mul": ["exact", "mul8s_1KVM"]})
+    with pytest.raises(dv.DovetailError) as refused:
+        found(folder=tmp_path, space=space)
+    assert "another space: b.mul ['exact', " in str(refused.value)
+    assert "a.mul" not in str(refused.value)
+
+
+def test_what_constraints_are_missed_by_is_told() -> None:
+    none = found(strategy="exhaustive", constraints={"sqnr": ">1000", "energy": "<=0.99"})
+    nearest = found(strategy="exhaustive").best("sqnr")
+    assert none.shortfalls() == {
+        "sqnr": f"0 of 9 designs have sqnr >1000; nearest is trial {nearest.number}, "
+        f"{nearest.values['sqnr']:.6g}",
+        "energy": "8 of 9 designs have energy <=0.99",
+    }
+    assert none.shortfalls()["sqnr"] in str(none)
 
 
 def test_a_line_that_was_not_finished_is_taken_away(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,11 @@ def test_an_interrupted_trial_is_taken_up_again_and_the_rest_is_the_same(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         found(strategy="nsga2", trials=8, folder=tmp_path, evaluate=Stopping(batches()))
     assert (tmp_path / "pareto.csv").exists()
+    assert not json.loads((tmp_path / "search.json").read_text())["complete"]
     front = found(strategy="nsga2", trials=8, folder=tmp_path)
     assert [trial.design for trial in front.trials] == [trial.design for trial in whole.trials]
     assert front.dropped == 1
+    assert json.loads((tmp_path / "search.json").read_text())["complete"]
     again = found(strategy="nsga2", trials=8, folder=tmp_path, evaluate=Stopping(batches()))
     assert again.to_dict() == front.to_dict()
 

@@ -110,7 +110,10 @@ def test_designs_that_no_operation_can_compute_are_repaired() -> None:
             lambda: Space({"*.mul": MULS}, {"a.mul": MULS}),
             r"mul of a is searched by '\*.mul' already",
         ),
-        (lambda: Space(each={"*.mul": MULS}, share={"mul": ["d"]}), "each has a.mul, b.mul, c.mul"),
+        (
+            lambda: Space(each={"*.mul": MULS}, share={"mul": ["d"]}),
+            "'d' matches no operation with its own mul; each has a.mul, b.mul, c.mul",
+        ),
         (
             lambda: Space(each={"*.mul": MULS, "c.mul": ["exact"]}, share={"mul": ["*"]}),
             "different choices",

@@ -55,7 +55,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     assert {tuple(t.design.values()): t.values for t in front.trials} == {
         tuple(t.design.values()): t.values for t in alone.trials
     }
-    assert not workers_of(tmp_path) or set(workers_of(tmp_path)) == set(killed)
+    assert not workers_of(tmp_path)
 
 
 @pytest.mark.slow

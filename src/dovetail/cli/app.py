@@ -58,7 +58,8 @@ def _options(
     \b
     Exit codes:
       0    done
-      1    a condition of `require` is missed, or a check found a difference
+      1    a condition is missed, of `require` or by all designs of a search;
+           or a check found a difference
       2    refused, before anything is computed; the reason is on standard error
       130  interrupted; the line on standard error says how to go on
 

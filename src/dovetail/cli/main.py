@@ -13,7 +13,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: a condition of `require` was missed, or a check found a difference; 2: refused, the
+    0: done; 1: a condition was missed, or a check found a difference; 2: refused, the
     reason is on standard error; 130: interrupted, the line on standard error says how to go on.
     `DOVETAIL_TRACEBACK=1` lets a refusal's traceback through.
     """

@@ -82,6 +82,8 @@ def search(
         say_json(plain(front.to_dict()))
     else:
         _print(front)
+    if not front.points:
+        raise typer.Exit(1)
 
 
 def _print(front: Front) -> None:
@@ -98,7 +100,9 @@ def _print(front: Front) -> None:
     for trial in points:
         chosen = "\n".join(f"{name}: {trial.design[name]}" for name in varied)
         shown.add_row(str(trial.number), *(f"{trial.values[name]:.4g}" for name in figures), chosen)
-    say(shown, "")
-    if not points:
-        say("No design met every constraint; the journal has them all.")
+    if points:
+        say(shown, "")
+    else:
+        say(f"No design of {len(front.trials)} meets every constraint:")
+        say(*(f"  {line}" for line in front.shortfalls().values()))
     say(f"{front.folder}: pareto.csv, pareto.svg, recipes/TRIAL.yaml, study.journal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ from dovetail.recipe.sections.search import SearchSpec
 from dovetail.search import Front, Objectives, Space, Trial, found_by
 from dovetail.search.evaluator import Calibrating, Evaluator
 from dovetail.search.grid import Grid
-from dovetail.search.measures import Costs, OnData
+from dovetail.search.measures import COSTS, Costs, OnData
 from dovetail.search.task import Conduct
 
 __all__ = ["FileTask", "search"]
@@ -63,7 +64,7 @@ def search(
     return found_by(
         FileTask(tuple(map(str, paths)), tuple(overrides)),
         conduct,
-        lambda grid, trial: _experiment(file, grid, trial, conduct),
+        lambda grid, trial: _experiment(file, grid, trial, folder),
         workers=workers,
         executor=executor,
         progress=progress,
@@ -90,6 +91,10 @@ class FileTask:
                 f"{file.where('search', 'evaluate')}: the data has no '{wanted.evaluate}'; "
                 "give a loader of that name, or evaluate on test"
             )
+        figures = OnData(data, file.spec.seed)
+        for key in ("objectives", "constraints"):
+            with at(file.where("search", key)):
+                figures.check(getattr(wanted, key))
         with at(file.where("search")):
             objectives = Objectives(wanted.objectives, wanted.constraints)
             space = Space(wanted.over, wanted.each, wanted.share, wanted.distinct)
@@ -98,13 +103,19 @@ class FileTask:
         how = file.spec.calibrate
         return Evaluator(
             grid,
-            OnData(data, file.spec.seed),
+            figures,
             objectives,
             Calibrating(work.calibration, how.batches, how.observer),
             file.spec.seed,
             _finish(file, work),
             Costs(tuple(file.spec.cost.tables), file.spec.cost.node),
+            _settings(file, work),
         )
+
+
+def _shown_by(figure: str) -> str | None:
+    """What shows a figure in a report, as `measure` calls it; agreement is always shown."""
+    return {"agreement": None, **dict.fromkeys(COSTS, "energy")}.get(figure, figure)
 
 
 def _wanted(file: ExperimentFile) -> SearchSpec:
@@ -114,6 +125,19 @@ def _wanted(file: ExperimentFile) -> SearchSpec:
             'search: {over: {"conv*.mul": [exact, mul8s_1L2H@v1.1]}}'
         )
     return file.spec.search
+
+
+def _settings(file: ExperimentFile, work: Subject) -> dict[str, Any]:
+    """What figures depend on besides the model, the rules and the space."""
+    spec = file.spec
+    keys = {"data", "calibrate", "recover", "fit", "cost"}
+    found = spec.model_dump(mode="json", include=keys)
+    return {
+        **found,
+        "recover": [each.spelled() for each in spec.recover],
+        "sha256 of the data": work.data_sha256,
+        "evaluate": _wanted(file).evaluate,
+    }
 
 
 def _finish(file: ExperimentFile, work: Subject) -> Callable[[nn.Module], None] | None:
@@ -130,15 +154,18 @@ def _finish(file: ExperimentFile, work: Subject) -> Callable[[nn.Module], None] 
     return finish
 
 
-def _experiment(file: ExperimentFile, grid: Grid, trial: Trial, conduct: Conduct) -> str:
-    """The experiment with a trial's rules and without the search."""
+def _experiment(file: ExperimentFile, grid: Grid, trial: Trial, folder: Path) -> str:
+    """The experiment with a trial's rules and without the search, which shows every figure that
+    the search was about."""
+    measure = (*file.spec.measure, *map(_shown_by, trial.values))
     chosen = [RuleSpec.model_validate(words) for words in grid.written(trial.design)]
     spec = file.spec.model_copy(
         update={
             "rules": [*file.spec.rules, *chosen],
             "search": None,
-            "threads": conduct.threads,
-            "report": f"{conduct.folder}/recipes/{trial.number}",
+            "measure": tuple(name for name in dict.fromkeys(measure) if name is not None),
+            "threads": trial.threads,
+            "report": f"{folder}/recipes/{trial.number}",
         }
     )
     return dump(ExperimentFile(spec, trial.recipe, file.document))

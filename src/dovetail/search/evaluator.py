@@ -45,7 +45,8 @@ class Evaluator:
 
     Packed weights stay with the weights. Ranges depend on the casts and on sparsity alone, so a
     calibration serves all designs with the same formats. ``finish`` is done to a calibrated copy
-    before it is measured (recovery recipes, retraining).
+    before it is measured (recovery recipes, retraining). ``settings`` are plain values of all else
+    that the figures depend on, by which a study is told from others.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Evaluator:
         seed: int = 0,
         finish: Callable[[nn.Module], None] | None = None,
         prices: Costs | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.grid, self.objectives, self.calibrations = grid, objectives, 0
+        self.settings = settings or {}
         self._evaluate = evaluate
         self._calibrating, self.seed, self._finish = calibrating, seed, finish
         self._prices = prices or Costs()
@@ -151,9 +154,8 @@ class Evaluator:
 
     def _check(self) -> None:
         """Refuse figures that nobody knows, and choices whose cost is not known."""
-        measured = [name for name in self.objectives.names if name not in COSTS]
         if isinstance(self._evaluate, OnData):
-            self._evaluate.check(measured, COSTS)
+            self._evaluate.check(self.objectives.names)
         if "energy" in self.objectives.directions:
             self._check_widths()
         for design in self.grid.stages():

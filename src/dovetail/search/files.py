@@ -30,7 +30,7 @@ def write(front: Front, folder: Path, recipe: Callable[[Trial], str]) -> None:
     wanted = {f"{trial.number}.yaml": trial for trial in front}
     for old in recipes.glob("*.yaml"):
         if old.name not in wanted:
-            old.unlink()
+            old.unlink(missing_ok=True)  # somebody else ends the same search
     for name, trial in wanted.items():
         (recipes / name).write_text(recipe(trial), encoding="utf-8")
 

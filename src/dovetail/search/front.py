@@ -20,13 +20,15 @@ __all__ = ["Front", "Trial"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One design: its choices by the name of their axis, its figures, and its recipe."""
+    """One design: its choices by the name of their axis, its figures, its recipe, and how many
+    threads it was evaluated with."""
 
     number: int
     design: Mapping[str, str]
     values: Mapping[str, float]
     recipe: Recipe
     feasible: bool = True
+    threads: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -88,6 +90,18 @@ class Front:
         place = list(self.objectives.directions).index(name)
         return min(self.points, key=lambda trial: self.objectives.losses(trial.values)[place])
 
+    def shortfalls(self) -> dict[str, str]:
+        """For every constraint in words how many designs meet it, or which comes nearest."""
+        told = {}
+        for name, bound in self.objectives.bounds.items():
+            missed = [(self.objectives.violations(t.values)[name], t) for t in self.trials]
+            met = sum(by <= 0 for by, _ in missed)
+            told[name] = f"{met} of {len(missed)} designs have {name} {bound}"
+            if not met and missed:
+                _, nearest = min(missed, key=lambda pair: pair[0])
+                told[name] += f"; nearest is trial {nearest.number}, {nearest.values[name]:.6g}"
+        return told
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -119,6 +133,8 @@ class Front:
             table.add_row(str(trial.number), *figures, choices or "none")
         out = io.StringIO()
         Console(file=out, width=width, color_system=None).print(table)
+        if not points:
+            out.write("".join(f"{line}\n" for line in self.shortfalls().values()))
         return out.getvalue()
 
     def __str__(self) -> str:

@@ -10,10 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dovetail._optional import optional
 from dovetail.errors import DovetailError
 from dovetail.search.grid import Design, Grid
+from dovetail.search.identity import refuse_another
 from dovetail.search.objectives import Objectives
+from dovetail.search.storage import storage
 
 if TYPE_CHECKING:
     import optuna
@@ -22,7 +26,6 @@ __all__ = ["Journal", "Record"]
 
 _STUDY = "search"
 _ABOUT = "dovetail"
-_LOCK_GRACE = 10  # seconds after which the lock of a writer that was killed is broken
 _MOST_TRIES = 3
 #: Seconds that a worker may take to put its name to a trial that it has drawn.
 _NAMELESS = 10
@@ -33,7 +36,7 @@ DONE, RUNNING, WAITING, DROPPED = "done", "running", "waiting", "dropped"
 class Record:
     """One trial. ``same`` is the trial whose figures it has, where the design was known already;
     ``again`` the one that was cut off, where it was taken up once more. ``age`` are the seconds
-    since it was begun."""
+    since it was begun, ``threads`` those that it computes with."""
 
     number: int
     state: str
@@ -44,6 +47,7 @@ class Record:
     again: int | None
     tries: int
     age: float = 0.0
+    threads: int | None = None
 
 
 class Journal:
@@ -63,7 +67,7 @@ class Journal:
         if known is None:
             self.study.set_user_attr(_ABOUT, dict(about))
         else:
-            _compare(known, about, path)
+            refuse_another(known, about, path)
 
     def records(self) -> list[Record]:
         """Every trial, in the order of their numbers."""
@@ -82,6 +86,7 @@ class Journal:
             again=attributes.get("again"),
             tries=attributes.get("tries", 1),
             age=(datetime.now() - (trial.datetime_start or datetime.now())).total_seconds(),
+            threads=attributes.get("threads"),
         )
 
     def sample(self, sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Design] | None:
@@ -108,14 +113,16 @@ class Journal:
 
     def enqueue(self, design: Design, **attributes: Any) -> None:
         """Have the next trial be one of this design."""
+        about = {"design": list(design), **attributes}
         with _quiet():
-            self.study.enqueue_trial(self._grid.words(design), user_attrs=attributes)
+            self.study.enqueue_trial(self._grid.words(design), user_attrs=about)
 
     def start(self, trial: optuna.Trial, design: Design, worker: str) -> bool:
         """Write down who evaluates which design; ``False`` where another worker gave it up."""
         try:
-            trial.set_user_attr("worker", worker)
             trial.set_user_attr("design", list(design))
+            trial.set_user_attr("threads", torch.get_num_threads())
+            trial.set_user_attr("worker", worker)
         except optional("optuna.exceptions", extra="search").UpdateFinishedTrialError:
             return False
         return True
@@ -179,41 +186,14 @@ _STATES = {
 
 def _study(path: Path | None, objectives: Objectives) -> optuna.Study:
     package = optional("optuna", extra="search")
-    storage = None
-    if path is not None:
-        _mend(path)
-        backends = optional("optuna.storages.journal", extra="search")
-        place = str(path.resolve())
-        lock = backends.JournalFileOpenLock(place, grace_period=_LOCK_GRACE)
-        backend = backends.JournalFileBackend(place, lock_obj=lock)
-        storage = optional("optuna.storages", extra="search").JournalStorage(backend)
     words = {"max": "maximize", "min": "minimize"}
     made: optuna.Study = package.create_study(
-        storage=storage,
+        storage=None if path is None else storage(path),
         study_name=_STUDY,
         directions=[words[direction] for direction in objectives.directions.values()],
         load_if_exists=True,
     )
     return made
-
-
-def _mend(path: Path) -> None:
-    """Take away a last line that its writer did not finish."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        text = file.read()
-        if text and not text.endswith(b"\n"):
-            file.truncate(text.rfind(b"\n") + 1)
-
-
-def _compare(known: Mapping[str, Any], about: Mapping[str, Any], path: Path | None) -> None:
-    for key in about:
-        if known.get(key) != about[key]:
-            raise DovetailError(
-                f"'{path}' holds a study of another {key}: {known.get(key)}, not {about[key]}; "
-                "give this search a folder of its own, or delete that one"
-            )
 
 
 @contextmanager

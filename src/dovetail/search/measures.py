@@ -30,12 +30,12 @@ class OnData:
         self._names: tuple[str, ...] = ()
         self._reference: Tensor | None = None
 
-    def check(self, names: Iterable[str], others: Iterable[str]) -> None:
-        """Refuse names of figures that data does not tell."""
-        self._names = tuple(names)
+    def check(self, names: Iterable[str]) -> None:
+        """Take the names of the figures that are wanted; refused where nobody tells one."""
+        self._names = tuple(name for name in names if name not in COSTS)
         for name in self._names:
             if name not in MEASURED:
-                raise unknown("figure", name, (*MEASURED, *others))
+                raise unknown("figure", name, (*MEASURED, *COSTS))
 
     def prepare(self, model: nn.Module) -> None:
         """Remember what the exact model gives."""
@@ -64,6 +64,10 @@ class Costs:
 
     tables: tuple[str | Path, ...] = ()
     node: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"tables": [str(table) for table in self.tables], "node": self.node}
 
     def figures(self, plan: Plan, names: Iterable[str]) -> dict[str, float]:
         """Those of some names; refused where one is not known."""

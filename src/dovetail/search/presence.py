@@ -47,6 +47,9 @@ class Presence:
         self._over.set()
         self._thread.join()
         (self._folder / self.name).unlink(missing_ok=True)
+        for path in self._folder.glob(f"{_machine()}-*"):
+            if not self.is_alive(path.name):  # it was killed
+                path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         count = 0

@@ -158,12 +158,16 @@ def _found_by(
         return _found(task, conduct, evaluator, workers, executor, progress)
     _check_recipes(evaluator)
     conduct.folder.mkdir(parents=True, exist_ok=True)
+    open_journal(conduct, evaluator)  # refused here, if it is of another study
+    complete = False
     try:
-        return _found(task, conduct, evaluator, workers, executor, progress)
+        _found(task, conduct, evaluator, workers, executor, progress)
+        complete = True
     finally:
         journal = open_journal(conduct, evaluator)
-        front = front_of(journal, evaluator, conduct)
+        front = front_of(journal, evaluator, conduct, complete=complete)
         write(front, conduct.folder, lambda trial: recipe(evaluator.grid, trial))
+    return front
 
 
 def _found(
@@ -177,7 +181,7 @@ def _found(
     journal = open_journal(conduct, evaluator)
     with watching(wanted_trials(conduct, evaluator), evaluator, show=progress) as watch:
         carry_out(task, conduct, evaluator, journal, watch, workers=workers, executor=executor)
-    return front_of(journal, evaluator, conduct)
+    return front_of(journal, evaluator, conduct, complete=True)
 
 
 def _rules(grid: Grid, trial: Trial) -> str:  # noqa: ARG001

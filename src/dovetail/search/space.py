@@ -152,16 +152,15 @@ def _on_tiles(axes: list[Axis], share: Mapping[str, Any], where: Where) -> list[
         for number, tile in enumerate(tiles):
             place = where("share", name, number)
             patterns = [Selector(text) for text in ([tile] if isinstance(tile, str) else tile)]
-            on = [
-                axis
-                for axis in axes
-                if name in axis.fields and any(p.matches(op) for p in patterns for op in axis.ops)
-            ]
-            if not on:
-                names = ", ".join(axis.name for axis in axes if name in axis.fields) or "none"
-                raise DovetailError(
-                    f"{place}: no operation with its own {name} is on this tile; each has {names}"
-                )
+            own = [axis for axis in axes if name in axis.fields]
+            for pattern in patterns:
+                if not any(pattern.matches(op) for axis in own for op in axis.ops):
+                    names = ", ".join(axis.name for axis in own) or "none"
+                    raise DovetailError(
+                        f"{place}: '{pattern.match}' matches no operation with its own {name}; "
+                        f"each has {names}"
+                    )
+            on = [a for a in own if any(p.matches(op) for p in patterns for op in a.ops)]
             merged = _merged(on, place)
             at = axes.index(on[0])
             axes = [*axes[:at], merged, *(axis for axis in axes[at + 1 :] if axis not in on)]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from dovetail.recipe.schema import spell_rules
 from dovetail.search.evaluator import Evaluator
 from dovetail.search.files import JOURNAL
 from dovetail.search.front import Front, Trial
 from dovetail.search.grid import Design
+from dovetail.search.identity import identity
 from dovetail.search.journal import DROPPED, Journal, Record
 from dovetail.search.presence import Presence
 from dovetail.search.strategies import History, predicted_path, strategy
@@ -31,7 +27,7 @@ Watch = Callable[[list[Record]], None]
 def open_journal(conduct: Conduct, evaluator: Evaluator) -> Journal:
     """The journal of a folder, refused if it is of another search; one in memory without."""
     path = None if conduct.folder is None else conduct.folder / JOURNAL
-    return Journal(path, evaluator.grid, evaluator.objectives, _about(evaluator))
+    return Journal(path, evaluator.grid, evaluator.objectives, identity(evaluator))
 
 
 def work(
@@ -60,8 +56,8 @@ def wanted_trials(conduct: Conduct, evaluator: Evaluator) -> int:
     return evaluator.grid.size if conduct.strategy == "exhaustive" else conduct.trials
 
 
-def front_of(journal: Journal, evaluator: Evaluator, conduct: Conduct) -> Front:
-    """What the journal holds by now."""
+def front_of(journal: Journal, evaluator: Evaluator, conduct: Conduct, *, complete: bool) -> Front:
+    """What the journal holds by now; ``complete`` if the search has come to its end."""
     grid, objectives = evaluator.grid, evaluator.objectives
     records = journal.records()
     trials = tuple(
@@ -71,6 +67,7 @@ def front_of(journal: Journal, evaluator: Evaluator, conduct: Conduct) -> Front:
             dict(record.values),
             grid.recipe(record.design),
             objectives.is_feasible(record.values),
+            record.threads,
         )
         for record in records
         if is_evaluated(record) and record.design is not None and record.values is not None
@@ -81,32 +78,9 @@ def front_of(journal: Journal, evaluator: Evaluator, conduct: Conduct) -> Front:
         size=grid.size,
         repeats=sum(record.same is not None for record in records),
         dropped=sum(record.state == DROPPED for record in records),
+        complete=complete,
         folder=conduct.folder,
     )
-
-
-def _about(evaluator: Evaluator) -> dict[str, Any]:
-    """What the trials of one study have in common."""
-    grid, objectives = evaluator.grid, evaluator.objectives
-    rules = grid.base.rules
-    return {
-        "space": {axis.name: [choice.label for choice in axis.choices] for axis in grid.axes},
-        "distinct": dict(grid.space.distinct),
-        "objectives": dict(objectives.directions),
-        "constraints": dict(objectives.bounds),
-        "recipe": spell_rules(rules) if rules else "",
-        "model": _digest(evaluator),
-        "seed": evaluator.seed,
-    }
-
-
-def _digest(evaluator: Evaluator) -> str:
-    model = evaluator.grid.model
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return f"{type(model).__name__} {found.hexdigest()[:16]}"
 
 
 def _start(evaluator: Evaluator, conduct: Conduct, known: Surrogate | None) -> list[Design]:

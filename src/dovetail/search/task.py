@@ -60,5 +60,18 @@ class ModelTask:
         grid = Grid(model, self.base, self.space, trace(model, self.example))
         evaluate = self.evaluate if callable(self.evaluate) else OnData(self.evaluate, self.seed)
         return Evaluator(
-            grid, evaluate, self.objectives, self.calibrating, self.seed, prices=self.prices
+            grid,
+            evaluate,
+            self.objectives,
+            self.calibrating,
+            self.seed,
+            prices=self.prices,
+            settings=self._settings(),
         )
+
+    def _settings(self) -> dict[str, Any]:
+        how = self.calibrating
+        return {
+            "calibration": None if how is None else [how.batches, how.observer],
+            "cost": self.prices.plain(),
+        }

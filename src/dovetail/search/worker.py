@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker", "is_evaluated"]
 
 _PAUSE = 0.2  # seconds between two looks at what others do
+_GLANCE = 0.01  # seconds until another worker has put down what it has drawn
 _REPEATS = 5  # designs in a row that need no evaluation, after which one is drawn at random
 
 
@@ -107,7 +108,9 @@ class Worker:
             grid=self.evaluator.grid,
             objectives=self.evaluator.objectives,
             values=done,
-            running=frozenset(r.design for r in records if r.state == RUNNING and r.design),
+            running=frozenset(
+                r.design for r in records if r.state in (RUNNING, WAITING) and r.design
+            ),
             cost=self.evaluator.costs,
             predicted=None if self.surrogate is None else self.surrogate.predicted,
         )
@@ -116,7 +119,7 @@ class Worker:
         """Evaluate the design, unless that is not needed."""
         if not self.journal.start(trial, design, self.name):
             return
-        earlier = [r for r in self.journal.records() if r.number < trial.number]
+        earlier = self._earlier(trial.number)
         for record in earlier:
             if record.design == design and is_evaluated(record):
                 assert record.values is not None
@@ -139,11 +142,21 @@ class Worker:
             raise
         self.journal.finish(trial, values)
 
+    def _earlier(self, number: int) -> list[Record]:
+        """The trials before this one, of each of which it is known what it evaluates: of two with
+        one design the later one gives way."""
+        while True:
+            earlier = [r for r in self.journal.records() if r.number < number]
+            if not any(r.state == RUNNING and r.design is None for r in earlier):
+                return earlier
+            time.sleep(_GLANCE)
+            self.journal.reclaim(self.is_alive)
+
     def _is_idle(self, number: int, design: Design, earlier: list[Record], at_random: bool) -> bool:
         """Drop a trial that others are at, that is one too many, or that cannot win."""
         running = [record for record in earlier if record.state == RUNNING]
         why = None
-        if any(record.design == design for record in running):
+        if any(r.design == design and r.state in (RUNNING, WAITING) for r in earlier):
             why = "evaluated by another worker"
         elif sum(map(is_evaluated, earlier)) + len(running) >= self.trials:
             why = "one too many"
