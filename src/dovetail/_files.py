@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def write(contents: Mapping[Path, str | bytes]) -> None:
     """Write files, text as UTF-8, in folders that are there.
 
     An interruption leaves every file as it was, or whole: all are written beside their places
-    first, and then moved there.
+    first, and then moved there. Several processes may write the same ones.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +41,8 @@ def write(contents: Mapping[Path, str | bytes]) -> None:
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['a.txt', 'b.bin']
     """
-    parts = {place: place.with_name(f".{place.name}.part") for place in contents}
+    own = uuid.uuid4().hex[:8]
+    parts = {place: place.with_name(f".{place.name}.{own}.part") for place in contents}
     try:
         for place, content in contents.items():
             raw = content.encode("utf-8") if isinstance(content, str) else content

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from dovetail._files import write as write_whole
 from dovetail._plain import plain
 from dovetail.analysis.figures import Design, pareto
 from dovetail.search.front import Front, Trial
@@ -23,16 +24,19 @@ def write(front: Front, folder: Path, recipe: Callable[[Trial], str]) -> None:
     gives a trial's text."""
     recipes = folder / "recipes"
     recipes.mkdir(parents=True, exist_ok=True)
-    (folder / "pareto.csv").write_text(as_csv(front), encoding="utf-8")
-    (folder / "pareto.svg").write_text(svg(front), encoding="utf-8")
     text = json.dumps(plain(front.to_dict()), indent=1, allow_nan=False)
-    (folder / "search.json").write_text(text + "\n", encoding="utf-8")
-    wanted = {f"{trial.number}.yaml": trial for trial in front}
+    wanted = {f"{trial.number}.yaml": recipe(trial) for trial in front}
+    write_whole(
+        {
+            folder / "pareto.csv": as_csv(front),
+            folder / "pareto.svg": svg(front),
+            folder / "search.json": text + "\n",
+            **{recipes / name: words for name, words in wanted.items()},
+        }
+    )
     for old in recipes.glob("*.yaml"):
         if old.name not in wanted:
             old.unlink(missing_ok=True)  # somebody else ends the same search
-    for name, trial in wanted.items():
-        (recipes / name).write_text(recipe(trial), encoding="utf-8")
 
 
 def svg(front: Front) -> str:
