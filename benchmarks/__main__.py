@@ -8,6 +8,7 @@ from benchmarks import (
     accumulators,
     attribution,
     block,
+    calls,
     casts,
     compiler,
     costs,
@@ -36,6 +37,7 @@ RUNS = {
     "casts": casts.run,
     "functions": functions.run,
     "compiler": compiler.run,
+    "calls": calls.run,
     "attribution": attribution.run,
 }
 

@@ -102,9 +102,42 @@ CHANGES = (
 def test_a_change_is_noticed(change):
     net = network()
     state = state_of(net, PATHS, True)
+    x = randn(2, 4)
+    quick = state_of(net, PATHS, True, (x,))
     assert state() is not None
+    assert [t is u for t, u in zip(quick.ready((x,)), (*state(), x), strict=True)] == [True] * 4
     change(net)
     assert state() is None
+    assert quick.ready((x,)) is None
+
+
+OTHERS = {
+    "another size": randn(3, 4),
+    "another number of dimensions": randn(2, 4, 1),
+    "other strides": randn(4, 2).t(),
+    "another type": randn(2, 4).double(),
+    "a wanted gradient": randn(2, 4).requires_grad_(),
+    "another class": nn.Parameter(randn(2, 4), requires_grad=False),
+    "another device": torch.empty(2, 4, device="meta"),
+    "no tensor": 2.0,
+    "nothing": None,
+}
+
+
+def test_at_a_glance_only_arguments_of_one_kind_are_ready():
+    quick = state_of(network(), PATHS, True, (randn(2, 4),))
+    assert quick.ready((randn(2, 4, seed=1),)) is not None
+    assert [name for name, other in OTHERS.items() if quick.ready((other,)) is not None] == []
+    assert quick.ready(()) is quick.ready((randn(2, 4),) * 2) is None
+    with torch.inference_mode():
+        assert quick.ready((randn(2, 4),)) is None
+    assert state_of(network(), PATHS, True, (1.0,)).ready((1.0,)) is None
+
+
+def test_at_a_glance_the_first_dimension_may_be_free():
+    quick = state_of(network(), PATHS, True, (randn(2, 4),), dynamic=True)
+    assert quick.ready((randn(7, 4),)) is not None
+    assert quick.ready((randn(7, 5),)) is None
 
 
 def test_whether_gradients_are_wanted_matters_only_where_they_are_made():
@@ -131,6 +164,16 @@ def test_a_changed_model_is_compiled_anew_and_right():
         model.double()
     x = x.detach().double()
     torch.testing.assert_close(fast(x), net(x))
+
+
+@pytest.mark.slow
+def test_a_model_called_in_turn_with_two_shapes_gives_each_its_own():
+    net = nn.Sequential(nn.Linear(4, 3)).eval()
+    fast = dv.compile(net, randn(2, 4))
+    with torch.no_grad():
+        for x in (randn(2, 4), randn(5, 4), randn(2, 4, seed=1), randn(5, 4, seed=1)):
+            torch.testing.assert_close(fast(x), net(x))
+    assert len(fast._variants) == 2
 
 
 def test_an_input_that_wants_a_gradient_gets_one():

@@ -43,7 +43,8 @@ class CompiledModule(InPrograms, nn.Module):
         self._backward: bool = options["backward"]
         self._comparison = Comparison(source, options["check"], options["tolerance"])
         self._variants: dict[Any, Variant] = {}
-        self._latest: Variant | None = None
+        self._latest: Variant | None = None  # made last
+        self._recent: Variant | None = None  # called last
         if example is not None:
             self._variant(*arguments_of(example), self._backward)
 
@@ -57,11 +58,17 @@ class CompiledModule(InPrograms, nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the source module computes."""
         gradients = self._backward and torch.is_grad_enabled()
-        found = self._variant(args, kwargs, gradients)
+        recent = self._recent
+        if recent is not None and not kwargs and recent.gradients == gradients:
+            flat = recent.ready(args)
+            if flat is not None:
+                return recent.run(flat)
+        found = self._recent = self._variant(args, kwargs, gradients)
         try:
             return found.call(args, kwargs)
         except StaleError:
-            return self._variant(args, kwargs, gradients, anew=True).call(args, kwargs)
+            found = self._recent = self._variant(args, kwargs, gradients, anew=True)
+            return found.call(args, kwargs)
 
     def train(self, mode: bool = True) -> CompiledModule:
         """The source's training flag, and that of all its parts."""

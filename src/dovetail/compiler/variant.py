@@ -46,9 +46,14 @@ class Variant:
         self.backward = None if after is None else Unit(after, pipeline, self.place)
         #: Whether it was compared with eager, and when.
         self.checked = ""
-        self._state = state_of(source, record.inputs, gradients)
+        args, kwargs = example
+        given = (None,) if kwargs else tuple(args)
+        dynamic = bool(record.forward.symbols)
+        self._state = state_of(source, record.inputs, gradients, given, dynamic)
         frozen = [slot_of(source, path) for path in record.frozen]
         self._frozen = Frozen(frozen) if frozen else None
+        #: What :meth:`run` takes for a tuple of arguments; None where only :meth:`call` can say.
+        self.ready = self._state.ready if self._frozen is None else self._ready_unless_frozen
         self._updates = list(record.forward.updates.items())
         self._written = record.forward.written
         self._mutated = record.mutated
@@ -80,10 +85,17 @@ class Variant:
         if self.place.target == "cuda":
             assert self.forward.kernel  # or the reason why there is none
             refuse_elsewhere(flat, self.place.device)
+        return self.run(flat)
+
+    def run(self, flat: list[Any]) -> Any:
+        """The module's outputs for its parameters, its buffers and the flat arguments."""
         outputs = self._run(flat) if self._step is None else self._step(flat)
         if self._single:
             return outputs[0]
         return pytree.tree_unflatten(outputs, self.record.output_spec)
+
+    def _ready_unless_frozen(self, args: tuple[Any, ...]) -> list[Any] | None:
+        return None if self.outdated else self._state.ready(args)
 
     def samples(self) -> list[list[Any]]:
         """Inputs of the forward function at the example, and of the backward one if there is one.

@@ -1,16 +1,20 @@
 /* The tensors of a module, as long as they are what was compiled for.
  *
- * A State is made of three tuples:
+ * A State is made of three tuples, and of what tells quickly that tensors are of the same kind:
  *   places  (dict, name, dtype, is_cpu, shape, strides, requires_grad or None): the tensors, by
  *           where they are looked up;
  *   same    (dict, name, object): what must still stand there;
- *   types   (object, type): of what class an object must still be.
- * Calling it returns the list of tensors, or None where anything is not as it was. */
+ *   types   (object, type): of what class an object must still be;
+ *   guard   a function of the tensors and of `given` more, or None.
+ * Calling it returns the list of tensors, or None where anything is not as it was. Its method
+ * `ready` takes a tuple of arguments: it returns the tensors and those, or None, and asks the guard
+ * alone, which may say no where a closer look would not. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 typedef struct {
-  PyObject_HEAD PyObject *places, *same, *types;
+  PyObject_HEAD PyObject *places, *same, *types, *guard;
+  Py_ssize_t given;
 } State;
 
 static PyObject *dtype_name, *stride_name, *gradient_name, *shape_word, *cpu_name;
@@ -49,6 +53,26 @@ static int unchanged(State *self) {
   return 1;
 }
 
+/* 1: `made` begins with the tensors that are in their places now; 0: one is missing; -1: an error. */
+static int collect(State *self, PyObject *made) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->places); ++i) {
+    PyObject *place = PyTuple_GET_ITEM(self->places, i);
+    PyObject *tensor =
+        PyDict_GetItemWithError(PyTuple_GET_ITEM(place, 0), PyTuple_GET_ITEM(place, 1));
+    if (!tensor || tensor == Py_None) return PyErr_Occurred() ? -1 : 0;
+    Py_INCREF(tensor);
+    PyList_SET_ITEM(made, i, tensor);
+  }
+  return 1;
+}
+
+static PyObject *answer(int good, PyObject *made) {
+  if (good == 1) return made;
+  Py_XDECREF(made);
+  if (good < 0) return NULL;
+  Py_RETURN_NONE;
+}
+
 static PyObject *state_call(PyObject *object, PyObject *args, PyObject *keywords) {
   State *self = (State *)object;
   (void)args, (void)keywords;
@@ -56,30 +80,39 @@ static PyObject *state_call(PyObject *object, PyObject *args, PyObject *keywords
   const Py_ssize_t count = PyTuple_GET_SIZE(self->places);
   PyObject *made = good == 1 ? PyList_New(count) : NULL;
   if (good == 1 && !made) return NULL;
-  for (Py_ssize_t i = 0; good == 1 && i < count; ++i) {
-    PyObject *place = PyTuple_GET_ITEM(self->places, i);
-    PyObject *tensor =
-        PyDict_GetItemWithError(PyTuple_GET_ITEM(place, 0), PyTuple_GET_ITEM(place, 1));
-    if (!tensor || tensor == Py_None) {
-      good = PyErr_Occurred() ? -1 : 0;
-      break;
-    }
-    Py_INCREF(tensor);
-    PyList_SET_ITEM(made, i, tensor);
-    good = fits(tensor, place);
-  }
-  if (good == 1) return made;
-  Py_XDECREF(made);
-  if (good < 0) return NULL;
-  Py_RETURN_NONE;
+  if (good == 1) good = collect(self, made);
+  for (Py_ssize_t i = 0; good == 1 && i < count; ++i)
+    good = fits(PyList_GET_ITEM(made, i), PyTuple_GET_ITEM(self->places, i));
+  return answer(good, made);
+}
+
+static PyObject *state_ready(PyObject *object, PyObject *args) {
+  State *self = (State *)object;
+  if (self->guard == Py_None || !PyTuple_Check(args) || PyTuple_GET_SIZE(args) != self->given)
+    Py_RETURN_NONE;
+  int good = unchanged(self);
+  if (good != 1) return answer(good, NULL);
+  const Py_ssize_t count = PyTuple_GET_SIZE(self->places), all = count + self->given;
+  PyObject *made = PyList_New(all);
+  if (!made) return NULL;
+  good = collect(self, made);
+  if (good != 1) return answer(good, made);
+  for (Py_ssize_t i = 0; i < self->given; ++i)
+    PyList_SET_ITEM(made, count + i, Py_NewRef(PyTuple_GET_ITEM(args, i)));
+  PyObject *said =
+      PyObject_Vectorcall(self->guard, ((PyListObject *)made)->ob_item, (size_t)all, NULL);
+  good = !said ? -1 : said == Py_True;
+  Py_XDECREF(said);
+  return answer(good, made);
 }
 
 static int state_init(PyObject *object, PyObject *args, PyObject *keywords) {
   State *self = (State *)object;
   (void)keywords;
-  if (!PyArg_ParseTuple(args, "O!O!O!", &PyTuple_Type, &self->places, &PyTuple_Type, &self->same,
-                        &PyTuple_Type, &self->types))
+  if (!PyArg_ParseTuple(args, "O!O!O!On", &PyTuple_Type, &self->places, &PyTuple_Type, &self->same,
+                        &PyTuple_Type, &self->types, &self->guard, &self->given))
     return -1;
+  Py_INCREF(self->guard);
   Py_INCREF(self->places);
   Py_INCREF(self->same);
   Py_INCREF(self->types);
@@ -91,6 +124,7 @@ static int state_traverse(PyObject *object, visitproc visit, void *arg) {
   Py_VISIT(self->places);
   Py_VISIT(self->same);
   Py_VISIT(self->types);
+  Py_VISIT(self->guard);
   Py_VISIT(Py_TYPE(object));
   return 0;
 }
@@ -100,6 +134,7 @@ static int state_clear(PyObject *object) {
   Py_CLEAR(self->places);
   Py_CLEAR(self->same);
   Py_CLEAR(self->types);
+  Py_CLEAR(self->guard);
   return 0;
 }
 
@@ -111,7 +146,10 @@ static void state_dealloc(PyObject *object) {
   Py_DECREF(type);
 }
 
+static PyMethodDef state_methods[] = {
+    {"ready", state_ready, METH_O, "The tensors and the arguments, or None."}, {NULL, NULL, 0, NULL}};
 static PyType_Slot state_slots[] = {{Py_tp_init, state_init},
+                                    {Py_tp_methods, state_methods},
                                     {Py_tp_dealloc, state_dealloc},
                                     {Py_tp_traverse, state_traverse},
                                     {Py_tp_clear, state_clear},
