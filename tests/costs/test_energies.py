@@ -200,6 +200,11 @@ def test_refusals():
         dv.cost(net, torch.zeros(1, 64), tables="horowitz2014", node=7)
 
 
+def test_a_node_is_a_number():
+    with pytest.raises(dv.DovetailError, match="node='7': a node is a number of nm"):
+        dv.cost(nn.Linear(2, 2), torch.zeros(1, 2), node="7")
+
+
 def test_lines_through_the_origin():
     assert interpolated({8: 2.0, 16: 6.0}, 0) == 0
     assert [interpolated({8: 2.0, 16: 6.0}, x) for x in (8, 16, 24)] == [2.0, 6.0, 10.0]

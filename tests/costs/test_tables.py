@@ -98,9 +98,19 @@ def test_the_first_of_several_tables_wins(tmp_path):
             r"multiply.int8.energy_pj: must be at least 0.0, got the number -1",
         ),
         ("multiply: {int8: cheap}\n", r"multiply.int8: .*got the text 'cheap'"),
-        ("multiply: {int99x: 1}\n", r"int99x"),
-        ("functions: {softmaks: 1}\n", r"unknown function 'softmaks'; did you mean 'softmax'"),
-        ("circuits: {drumm(k=4): 1}\n", r"unknown multiplier 'drumm'; did you mean 'drum'"),
+        ("multiply: {int99x: 1}\n", r"mine.yaml:4:12: unknown format 'int99x'"),
+        (
+            "functions: {softmaks: 1}\n",
+            r"4:13: unknown function 'softmaks'; did you mean",
+        ),
+        ("circuits: {drumm(k=4): 1}\n", r"4:12: unknown multiplier 'drumm'; did you mean 'drum'"),
+        ("adders: {loaa(bits=8): 1}\n", r"4:10: unknown accumulator 'loaa'; did you mean 'loa'"),
+        ("add: {int8: .inf}\n", r"4:13: add.int8.energy_pj: .*finite number"),
+        ("add: {int8: 1, uint8: 2}\n", "add: 'int8' and 'uint8' are the same, and their figures"),
+        (
+            "circuits: {drum(k=4): 1, 'drum(k=4, bits=8)': 2}\n",
+            r"'drum\(k=4\)' and 'drum\(k=4, bits=8\)' are the same",
+        ),
         ("scale: {energy: 2, source: x}\n", "name that table"),
         ("node: 28\nbased_on: horowitz2014\n", "declare 'scale: {energy: <factor>"),
         ("based_on: horowitz\n", "unknown table of costs 'horowitz'; did you mean 'horowitz2014'"),
@@ -138,3 +148,27 @@ def test_the_table_of_the_documentation(tmp_path):
     found = dv.cost(plan, tables=path)
     assert found.energy_pj == pytest.approx(16 * (0.035 + 0.02))
     assert found.node == 22
+
+
+def test_keys_are_read_for_what_they_mean(priced):
+    """However they are spelt; a product that is declared one way round counts for both."""
+    adder = "add: {int32: 9}\nmultiply: {int8: 9}\nadders: {'eta(low=8,bits=24)': 0.02}\n"
+    assert priced(adder, acc="eta(bits=24, low=8)")["."].accumulate_pj == pytest.approx(0.32)
+    orders = (("int8", "int4"), ("int4", "int8"))
+    one, both = "multiply: {int8 x int4: 1}\n", "multiply: {int8 x int4: 1, int4 x int8: 2}\n"
+    for text, energies in ((one, (16, 16)), (both, (16, 32))):
+        for (first, second), energy in zip(orders, energies, strict=True):
+            found = priced(text, input=first, weight=second)["."]
+            assert found.multiply_pj == pytest.approx(energy)
+
+
+def test_operands_of_two_kinds(priced):
+    """Multiplied as the floating-point one, which is said, unless a table has their product."""
+    based = "node: 45\nbased_on: horowitz2014\n"
+    for fmt in ("posit(8, 1)", "nf4"):
+        found = priced(based, input=fmt, acc=None)["."]
+        assert found.multiply_pj == pytest.approx(16 * 3.7)
+        assert found.how[0].startswith(f"{dv.format(fmt)} x int8 multiplied as fp32; fp32 product")
+        declared = priced(based + f"multiply: {{'{fmt} x int8': 0.5}}\n", input=fmt, acc=None)["."]
+        assert declared.multiply_pj == pytest.approx(8)
+        assert declared.accumulate_pj == pytest.approx(16 * 0.9)

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from dovetail.costs.tables import READERS
 from dovetail.errors import DovetailError, unknown
-from dovetail.kinds import KINDS
 from dovetail.recipe import yaml_source
-from dovetail.recipe.document import Document
+from dovetail.recipe.document import Document, at
 from dovetail.recipe.refusals import problem
 
 __all__ = ["CostTable", "Figures", "Memory", "Placement", "Scale", "load_table", "table_names"]
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Figures(_Spec):
@@ -96,9 +96,6 @@ class CostTable(_Spec):
     def _scaled_from_something(self) -> CostTable:
         if self.scale is not None and self.based_on is None:
             raise ValueError("scale says how the figures of based_on change: name that table")
-        for name in self.functions:
-            if name not in KINDS or KINDS[name].is_product:
-                raise unknown("function", name, [k for k, v in KINDS.items() if not v.is_product])
         return self
 
 
@@ -137,6 +134,15 @@ def load_table(table: str | Path | CostTable) -> CostTable:
 
 
 def _checked(document: Document) -> CostTable:
+    table = _validated(document)
+    for section, reader in READERS.items():
+        for text in getattr(table, section):
+            with at(document.where((section, text), key=True)):
+                reader(text)
+    return table
+
+
+def _validated(document: Document) -> CostTable:
     try:
         return CostTable.model_validate(document.data)
     except ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from dovetail.costs.memory import bytes_moved, energy_of_memory, rule_of_memory
 from dovetail.costs.operands import Float, Operand, of_dtype, of_format
 from dovetail.costs.operations import Operations, Price
 from dovetail.costs.report import CostReport, CostRow
-from dovetail.costs.tables import tables_for
+from dovetail.costs.tables import Tables, tables_for
 from dovetail.emulation import Plan
 from dovetail.emulation import plan as plan_for
 from dovetail.emulation.planned import PlannedOp
@@ -158,7 +159,7 @@ def _priced(
         how = f"{op.kind}: {declared.energy_pj} pJ for each output element ({declared.table})"
         price = Price(declared.energy_pj, declared.area_um2, declared.delay_ns, how)
         return ([(price, float(op.elements.get("output", 0)))], []), []
-    first, second = _operands(arithmetic, op, dtype)
+    first, second, note = _operands(ops.tables, arithmetic, op, dtype)
     if op.kind in _ELEMENTWISE:
         count = float(op.elements.get("output", 0))
         if _ELEMENTWISE[op.kind] == "add":
@@ -166,6 +167,7 @@ def _priced(
         price = ops.multiply(first, second)
         return ([(price, count)], []), [(price, count)]
     price = ops.by(arithmetic.mul, first, second)
+    price = replace(price, how=f"{note}{price.how}")
     depth = op.reduction or 1
     if op.product == "exact blocks" and op.kind == "conv" and op.weight_shape is not None:
         depth = op.weight_shape[1]  # blocks of channels, tap by tap
@@ -174,21 +176,24 @@ def _priced(
     return ([(price, flops)], list(adds)), [(ops.multiply(first, second), flops)]
 
 
-def _operands(arithmetic: Arithmetic, op: PlannedOp, dtype: torch.dtype) -> tuple[Operand, Operand]:
-    """What the products are of: elements of blocks multiplied as such, else values of like kind."""
+def _operands(
+    tables: Tables, arithmetic: Arithmetic, op: PlannedOp, dtype: torch.dtype
+) -> tuple[Operand, Operand, str]:
+    """What the products are of: elements of blocks multiplied as such, else values of like kind
+    unless a table has their product; and that in words, where it is not what the formats say."""
     if isinstance(arithmetic.mul, FloatMultiplier):
         operand = Float(arithmetic.mul.format.exponent, arithmetic.mul.format.mantissa + 1)
-        return operand, operand
+        return operand, operand, ""
     slots = ("input", "weight" if KINDS[op.kind].is_product else "other")
     formats = [getattr(arithmetic, slot) for slot in slots]
     if op.product == "exact blocks":
         formats = [fmt.element for fmt in formats]
     first, second = (_operand(fmt, dtype) for fmt in formats)
-    if type(first) is not type(second):
+    if type(first) is not type(second) and (first, second) not in tables.multiply:
         whole = [o for o in (first, second) if isinstance(o, Float)]
         other = whole[0] if whole else of_dtype(dtype)
-        return other, other
-    return first, second
+        return other, other, f"{first} x {second} multiplied as {other}; "
+    return first, second, ""
 
 
 def _operand(fmt: Format | None, dtype: torch.dtype) -> Operand:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dovetail._numbers import is_number
+from dovetail.accumulators import accumulator
 from dovetail.costs.operands import Operand, Pair, read, read_pair
-from dovetail.errors import DovetailError
+from dovetail.errors import DovetailError, unknown
+from dovetail.kinds import KINDS
 from dovetail.multipliers import any_multiplier
 
 if TYPE_CHECKING:
     from dovetail.costs.files import CostTable, Figures, Memory, Scale
 
-__all__ = ["Declared", "Tables", "tables_for"]
+__all__ = ["READERS", "Declared", "Tables", "tables_for"]
 
 #: A table by its name, its file, or itself.
 Given: TypeAlias = "str | Path | CostTable"
@@ -53,19 +56,14 @@ class Tables:
     sources: list[str] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
 
+    def _declared(self) -> dict[str, dict[Any, Declared]]:
+        return {name: getattr(self, name) for name in READERS}
+
     def take(self, table: CostTable, scale: Factors) -> None:
         """What is not known yet, times the factors of energy, area and delay."""
-        for text, entry in table.add.items():
-            self.add.setdefault(read(text), _declared(entry, table, scale))
-        for text, entry in table.multiply.items():
-            pair = read_pair(text)
-            for order in (pair, pair[::-1]):
-                self.multiply.setdefault(order, _declared(entry, table, scale))
-        for text, entry in table.circuits.items():
-            self.circuits.setdefault(repr(any_multiplier(text)), _declared(entry, table, scale))
-        for own, theirs in ((self.adders, table.adders), (self.functions, table.functions)):
-            for text, entry in theirs.items():
-                own.setdefault(text, _declared(entry, table, scale))
+        for name, own in self._declared().items():
+            for key, entry in _by_meaning(table, name).items():
+                own.setdefault(key, _declared(entry, table, scale))
         for name, memory in table.memory.items():
             scaled = {"energy_pj_per_byte": memory.energy_pj_per_byte * scale[0]}
             self.memory.setdefault(name, memory.model_copy(update=scaled))
@@ -73,6 +71,49 @@ class Tables:
             if getattr(self, slot) is None:
                 setattr(self, slot, getattr(table.placement, slot))
         self.sources.append(f"{table.name}: {table.source}")
+
+
+def _circuit(text: str) -> str:
+    return repr(any_multiplier(text))
+
+
+def _adder(text: str) -> str:
+    return accumulator(text).spelling
+
+
+def _function(text: str) -> str:
+    if text not in KINDS or KINDS[text].is_product:
+        raise unknown("function", text, [k for k, v in KINDS.items() if not v.is_product])
+    return text
+
+
+#: What the keys of each section of a table mean, and so when two of them mean the same.
+READERS: Mapping[str, Callable[[str], Any]] = {
+    "add": read,
+    "multiply": read_pair,
+    "circuits": _circuit,
+    "adders": _adder,
+    "functions": _function,
+}
+
+
+def _by_meaning(table: CostTable, section: str) -> dict[Any, Figures]:
+    """A section by what its keys mean; a product that is declared one way round only counts for
+    both."""
+    found: dict[Any, Figures] = {}
+    texts: dict[Any, str] = {}
+    for text, entry in getattr(table, section).items():
+        key = READERS[section](text)
+        if found.setdefault(key, entry) != entry:
+            raise DovetailError(
+                f"table '{table.name}': {section}: '{texts[key]}' and '{text}' are the same, and "
+                "their figures are not"
+            )
+        texts[key] = text
+    if section == "multiply":
+        for pair, entry in list(found.items()):
+            found.setdefault(pair[::-1], entry)
+    return found
 
 
 def tables_for(tables: Given | Sequence[Given] | None, node: float | None) -> Tables:
@@ -86,6 +127,8 @@ def tables_for(tables: Given | Sequence[Given] | None, node: float | None) -> Ta
     """
     from dovetail.costs.files import load_table
 
+    if node is not None and not is_number(node):
+        raise DovetailError(f"node={node!r}: a node is a number of nm")
     if tables is None:
         given = [_of_node(45.0 if node is None else node)]
     else:
