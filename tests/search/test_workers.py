@@ -108,8 +108,8 @@ def test_what_cannot_be_sent_to_workers_is_refused() -> None:
         found(evaluate=lambda model: 1.0, objectives={"mine": "max"}, workers=2)
 
 
-def test_ray_runs_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls: list[str] = []
+def fake_ray(calls: list[str], **others: Any) -> Any:
+    """As much of Ray as is used, in this process."""
 
     def remote(function: Any) -> Any:
         def run(*args: Any) -> Any:
@@ -118,17 +118,45 @@ def test_ray_runs_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
         return SimpleNamespace(remote=run)
 
-    fake = SimpleNamespace(
-        is_initialized=lambda: False,
-        init=lambda: calls.append("init"),
-        remote=remote,
-        wait=lambda waiting, timeout: (waiting, []),
-        get=lambda done: done,
-    )
-    monkeypatch.setitem(sys.modules, "ray", fake)
+    usual: dict[str, Any] = {
+        "is_initialized": lambda: False,
+        "init": lambda: calls.append("init"),
+        "remote": remote,
+        "wait": lambda waiting, timeout: (waiting, []),
+        "get": lambda done: done,
+    }
+    return SimpleNamespace(**usual | others)
+
+
+def test_ray_runs_the_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    monkeypatch.setitem(sys.modules, "ray", fake_ray(calls))
     front = found(executor="ray", workers=2, folder=tmp_path, strategy="exhaustive")
     assert calls == ["init", "remote", "remote"]
     assert len(front.trials) == 9
+
+
+def test_what_a_worker_of_ray_refuses_is_told_and_the_others_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Wrapped(dv.DovetailError):
+        cause = dv.DovetailError("no good")
+
+    def get(done: Any) -> None:
+        raise Wrapped("a traceback of many lines")
+
+    calls: list[str] = []
+    fake = fake_ray(
+        calls,
+        remote=lambda function: SimpleNamespace(remote=lambda parcel, salt: f"task {salt}"),
+        wait=lambda waiting, timeout, num_returns=1: (waiting[:num_returns], waiting[num_returns:]),
+        get=get,
+        cancel=calls.append,
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with pytest.raises(dv.DovetailError, match=r"^no good$"):
+        found(executor="ray", workers=3)
+    assert calls == ["init", "task 1", "task 2"]
 
 
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,10 +153,18 @@ def ray(parcel: bytes, workers: int, look: Callable[[], None]) -> None:
         library.init()
     remote = library.remote(unpacked)
     waiting = [remote.remote(parcel, salt) for salt in range(workers)]
-    while waiting:
-        done, waiting = library.wait(waiting, timeout=_PAUSE)
-        library.get(done)
-        look()
+    try:
+        while waiting:
+            done, waiting = library.wait(waiting, timeout=_PAUSE)
+            library.get(done)
+            look()
+    except DovetailError as error:  # Ray puts its traceback around what the worker said
+        raise DovetailError(str(getattr(error, "cause", error))) from None
+    finally:
+        for task in waiting:
+            library.cancel(task)
+        if waiting:
+            library.wait(waiting, num_returns=len(waiting), timeout=_GRACE)
 
 
 EXECUTORS: dict[str, Executor] = {"processes": processes, "ray": ray}
