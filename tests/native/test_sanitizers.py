@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import re
+from functools import cache
+
 import pytest
 
-from native_builds import DRIVERS, build, need, run
+from native_builds import DRIVERS, ROOT, build, need, run
+
+#: Kernels that the sanitizers' build compiles once for several levels: the last ones use its code.
+SHARED = {
+    **dict.fromkeys(("casts", "float_mul", "function"), ("avx512", "avx512vnni", "amx")),
+    **dict.fromkeys(("accumulate", "wide"), ("avx512vnni", "amx")),
+}
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -13,6 +23,34 @@ def test_native_core_is_clean(driver):
     folder = build("sanitize", (driver,), "DOVETAIL_SANITIZE=ON")
     strings = ("100",) if driver == "fuzz_test" else ()  # libFuzzer tries more, below
     assert run(folder / driver, *strings).strip().endswith(": 0 failures")
+
+
+@cache
+def settings():
+    """CMake's words about levels: names and their options, with its variables put in."""
+    text = (ROOT / "CMakeLists.txt").read_text()
+    (vnni,) = re.findall(r"set\(VNNI ([^)]*)\)", text)
+    levels = re.findall(r"dovetail_level\((\w+)\s([^)]+)\)", text)
+    return {name: words.replace("${VNNI}", vnni).split() for name, words in levels}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have one level")
+@pytest.mark.parametrize("kernel", SHARED)
+def test_levels_that_share_their_code_have_the_same_text(kernel):
+    need("c++")
+    texts = set()
+    for level in SHARED[kernel]:
+        source = ROOT / "native" / "kernels" / f"{kernel}.cpp"
+        options = ("-std=c++17", "-E", "-DDV_LEVEL=level", f"-I{ROOT / 'native'}")
+        own, lines = False, []
+        for line in run("c++", *options, *settings()[level], source).splitlines():
+            if line.startswith("# "):
+                own = f"{ROOT}/native" in line
+            elif own:
+                lines.append(line)
+        assert len(lines) > 100
+        texts.add("\n".join(lines))
+    assert len(texts) == 1
 
 
 @pytest.mark.slow
