@@ -1,0 +1,1 @@
+"""ONNX files of standard operators, that give the emulation's bits in any runtime."""
