@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from dovetail.emulation.calls import Call
+from dovetail.emulation.casting import cast_slot
 from dovetail.emulation.mode import ENTRY
-from dovetail.emulation.operand_codes import operand_codes
+from dovetail.emulation.operand_codes import OperandCodes, operand_codes
 from dovetail.emulation.operators import OpCall
 from dovetail.emulation.site import EMULATE
 from dovetail.emulation.weights import prepared
@@ -79,6 +80,11 @@ class MacCall(Watched):
         For ``matmul`` the second operand's codes are ``[..., K, N]``. Stochastic rounding draws
         anew, from torch's global generator as it stands.
         """
+        first, second = self.coded()
+        return first.codes, second.codes, first.zero
+
+    def coded(self) -> tuple[OperandCodes, OperandCodes]:
+        """Both operands as codes, with their scales and zero points; see :meth:`codes`."""
         arithmetic = self.site.arithmetic
         if not arithmetic.multiplies_codes:
             raise DovetailError(f"{self.site.op.key} multiplies no integer codes")
@@ -86,7 +92,15 @@ class MacCall(Watched):
         slot = "second" if self.call.kind == "matmul" else "weight"
         first = operand_codes(self.site, self.module, call.plain.x.detach(), "input")
         second = operand_codes(self.site, self.module, call.weight.detach(), slot)
-        return first.codes, second.codes, first.zero
+        return first, second
+
+    @property
+    def added(self) -> Tensor | None:
+        """The bias as it is added: cast, where the arithmetic says so."""
+        bias = prepared(self.site, self.module, self.call).bias
+        if bias is None or self.site.arithmetic.bias is None:
+            return None if bias is None else bias.detach()
+        return cast_slot(bias, self.site.arithmetic.bias, "bias", self.site, self.module).detach()
 
 
 def watched(

@@ -86,7 +86,7 @@ def exporters_known() -> dict[str, Exporter]:
     >>> list(exporters_known())[:2]
     ['onnx', 'golden']
     """
-    for own in ("onnx.exporter",):
+    for own in ("onnx.exporter", "golden.exporter"):
         import_module(f"dovetail.interchange.{own}")
     load_plugins()
     return dict(_exporters)

@@ -148,8 +148,7 @@ def _session(model: bytes | str) -> Any:
 
 
 def _run(session: Any, feed: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-    """The session's outputs; bfloat16 passes through memory, for which NumPy has no name."""
-    runtime = optional("onnxruntime", extra="onnx")
+    """The session's outputs, through memory: NumPy has no bfloat16."""
     binding = session.io_binding()
     held = []
     for name, tensor in feed.items():
@@ -158,7 +157,6 @@ def _run(session: Any, feed: Mapping[str, Tensor], wanted: Sequence[Tensor]) -> 
         binding.bind_input(
             name, "cpu", 0, _element(values.dtype), list(values.shape), values.data_ptr()
         )
-    del runtime
     results = [torch.empty(each.shape, dtype=each.dtype) for each in wanted]
     for info, result in zip(session.get_outputs(), results, strict=True):
         kind = _element(result.dtype)

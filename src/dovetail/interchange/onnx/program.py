@@ -41,6 +41,7 @@ def written(
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
+                output_names=_outputs(graph),
             )
         except Exception as error:  # of any kind, with a page about how to report it to torch
             raise _refused(error) from error
@@ -70,6 +71,12 @@ def _call(graph: fx.GraphModule, functions: Sequence[Function]) -> None:
         graph.graph.erase_node(node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _outputs(graph: fx.GraphModule) -> list[str]:
+    """Names of the results: what torch names after its own nodes says nothing."""
+    count = len(graph.graph.output_node().all_input_nodes)
+    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Golden vectors: what every emulated operation multiplied and gave, for testbenches."""
