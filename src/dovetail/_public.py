@@ -31,6 +31,7 @@ from dovetail.errors import DovetailError
 from dovetail.formats import Format, cast, format, register_format
 from dovetail.formats.codes import Codes, decode, encode
 from dovetail.gradients import Gradient, gradient
+from dovetail.interchange import Compared, Exported, export, register_exporter
 from dovetail.kernels import register_realisation
 from dovetail.multipliers import (
     Multiplier,
@@ -68,8 +69,10 @@ __all__ = [
     "Arithmetic",
     "Attribution",
     "Codes",
+    "Compared",
     "CompiledModule",
     "DovetailError",
+    "Exported",
     "Format",
     "Front",
     "Gradient",
@@ -105,6 +108,7 @@ __all__ = [
     "decode",
     "encode",
     "equalise",
+    "export",
     "families",
     "fit",
     "float_multiplier",
@@ -126,6 +130,7 @@ __all__ = [
     "recipes",
     "reestimate_batch_norm",
     "register_approximation",
+    "register_exporter",
     "register_format",
     "register_multiplier",
     "register_operator",

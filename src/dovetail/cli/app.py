@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dovetail import __version__
-from dovetail.cli import attribute, compile, cost, multiplier, plan, report, run, search, show
+from dovetail.cli import attribute, compile, cost, export, multiplier, plan, report, run, search, show
 from dovetail.cli.console import say, say_error
 from dovetail.cli.interrupt import Interruptible
 from dovetail.errors import DovetailError
@@ -76,6 +76,7 @@ app.command("search")(search.search)
 app.command("report")(report.report)
 app.command("cost")(cost.cost)
 app.command("compile")(compile.compile)
+app.command("export")(export.export)
 app.add_typer(multiplier.app, name="multiplier")
 app.add_typer(show.app, name="show")
 

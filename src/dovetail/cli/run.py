@@ -21,6 +21,7 @@ from dovetail.cli.console import (
     table,
     width,
 )
+from dovetail.cli.export import exported_line
 from dovetail.cli.options import Json, Out, Set, Threads, overrides
 from dovetail.errors import DovetailError
 
@@ -123,6 +124,8 @@ def _print(result: RunResult) -> None:
     if result.cost is not None:
         say(_energy(result.cost))
     say(f"Report: {result.report / 'report.html'} (beside it report.json and recipe.yaml)")
+    for each in result.exports:
+        say(exported_line(each))
     for sentence in result.met:
         say(f"Required: {sentence}")
 

@@ -1,4 +1,4 @@
-"""`dovetail show gradients | recoveries | observers | costs`: the methods a file can name."""
+"""`dovetail show gradients | recoveries | observers | costs | exporters`: methods a file names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Table = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Make these sub-commands ones of `app`."""
-    for command in (gradients, recoveries, observers, costs):
+    for command in (gradients, recoveries, observers, costs, exporters):
         app.command()(command)
 
 
@@ -52,6 +52,30 @@ def gradients(json: Json = False) -> None:
         "As in grad: ste, grad: lut1d(unclipped), grad: lut2d(window=4, cast=lsq).\n"
         "Without one: ste(clip).",
     )
+
+
+def exporters(json: Json = False) -> None:
+    """Forms that networks are written in, for `export`, and their options.
+
+    \b
+    Example:
+      dovetail show exporters
+    """
+    from dovetail.interchange import exporters_known
+
+    rows = [
+        {"name": e.name, "suffix": e.suffix, "what": e.summary, "options": e.options}
+        for e in exporters_known().values()
+    ]
+    if json:
+        say_json(rows)
+        return
+    shown = table("Exporters", "Name", "Writes", "What it is, and its options with their defaults")
+    for row in rows:
+        options = ", ".join(f"{key}: {value}" for key, value in row["options"].items())
+        written = row["suffix"] or "a folder"
+        shown.add_row(row["name"], written, f"{row['what']}\n{options}".strip())
+    say(shown, "As in export: [{to: onnx}, {to: golden, vectors: 32}].")
 
 
 def recoveries(json: Json = False) -> None:

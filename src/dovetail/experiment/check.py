@@ -13,7 +13,9 @@ from dovetail.experiment.run import run
 __all__ = ["check", "differences"]
 
 #: What says where the numbers came from, or draws them, and may differ when they do not.
-_ORIGIN = frozenset({"command", "versions", "source", "experiment", "rule", "from", "pictures"})
+_ORIGIN = frozenset(
+    {"command", "versions", "source", "experiment", "rule", "from", "pictures", "exports"}
+)
 
 
 def check(folder: str | Path, *, progress: bool = False) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dovetail.analysis.layers import LayerTable
     from dovetail.costs import CostReport
     from dovetail.emulation import Plan
+    from dovetail.interchange.result import Exported
     from dovetail.multipliers import FloatMultiplier, Multiplier
     from dovetail.recovery import Recovery
     from dovetail.training.fit import FitResult
@@ -48,7 +49,8 @@ class RunResult:
     that of the recovered network (None unless it is measured); `recovered` are the post-training
     recipes as carried out; `met` and `missed` hold one sentence for each
     condition of `require`, judged on the last stage; `resolved` is the experiment file with every
-    default spelled out; `report` the folder for its files.
+    default spelled out; `report` the folder for its files;
+    `exports` are the forms that the last stage's network was written in.
     """
 
     source: str
@@ -69,6 +71,7 @@ class RunResult:
     met: tuple[str, ...]
     missed: tuple[str, ...]
     report: Path
+    exports: tuple[Exported, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-ready values; infinities and NaN are the texts "inf", "-inf", "nan".
@@ -90,6 +93,7 @@ class RunResult:
             "multipliers": {name: plain(_facts(m)) for name, m in self.multipliers.items()},
             "recovered": [plain(done.to_dict()) for done in self.recovered],
             **({} if self.attribution is None else {"attribution": self.attribution.to_dict()}),
+            **({"exports": [each.to_dict() for each in self.exports]} if self.exports else {}),
             "fit": None if self.fit is None else plain(self.fit.to_dict()),
             "met": list(self.met),
             "missed": list(self.missed),

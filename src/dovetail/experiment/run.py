@@ -20,6 +20,7 @@ from dovetail.calibration.batches import calibrate_on
 from dovetail.costs import CostReport, cost
 from dovetail.emulation import Plan, apply_
 from dovetail.emulation import plan as plan_for
+from dovetail.experiment.exports import check_exports, exported
 from dovetail.experiment.progress import Steps
 from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.result import RunResult, Stage
@@ -64,6 +65,7 @@ def run(
     file = resolve(load(paths, overrides), out)
     with at(file.where("calibrate", "observer")):
         make_observer(file.spec.calibrate.observer)
+    check_exports(file)
     steps = Steps(show=progress)
     with computing_with(file.spec.threads):
         with steps.step("reading model and data"):
@@ -161,6 +163,7 @@ def _measured(
             logits, _ = outputs(model, steps.over(work.test), spec.seed)
         stages.append(_stage("retrained", logits, reference, target, energy))
 
+    exports = exported(file, spec.export, model, work, steps) if write else ()
     table, stages = _asked_for(spec.measure, table, stages)
     last = stages[-1]
     measured = {
@@ -189,6 +192,7 @@ def _measured(
         met=tuple(met),
         missed=tuple(missed),
         report=Path(str(spec.report)),
+        exports=exports,
     )
 
 

@@ -163,6 +163,7 @@ def _experiment(file: ExperimentFile, grid: Grid, trial: Trial, folder: Path) ->
         update={
             "rules": [*file.spec.rules, *chosen],
             "search": None,
+            "export": (),
             "measure": tuple(name for name in dict.fromkeys(measure) if name is not None),
             "threads": trial.threads,
             "report": f"{folder}/recipes/{trial.number}",

@@ -15,6 +15,7 @@ from dovetail.recipe.document import describe
 from dovetail.recipe.sections.base import Spec
 from dovetail.recipe.sections.calibrate import CalibrateSpec
 from dovetail.recipe.sections.cost import CostSpec
+from dovetail.recipe.sections.export import ExportSpec
 from dovetail.recipe.sections.fit import FitSpec
 from dovetail.recipe.sections.measure import Measures, RequireSpec
 from dovetail.recipe.sections.recover import Recipes
@@ -57,6 +58,9 @@ class Experiment(Spec):
     )
     cost: CostSpec = CostSpec()
     search: SearchSpec | None = Field(None, description="designs to look for; left out: none")
+    export: Sequence[ExportSpec] = Field(
+        (), description="forms that the finished network is written in"
+    )
     require: RequireSpec = RequireSpec()
     report: str | None = Field(None, min_length=1, description="folder for the run's files")
 

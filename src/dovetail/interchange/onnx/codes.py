@@ -49,7 +49,9 @@ def given_grid(nodes: Nodes, scale: Tensor, zero: Tensor, shape: tuple[int, ...]
     return Grid(nodes.constant(numbers), point)
 
 
-def own_grid(nodes: Nodes, x: str, fmt: IntFormat, axes: tuple[int, ...] | None, where: str) -> Grid:
+def own_grid(
+    nodes: Nodes, x: str, fmt: IntFormat, axes: tuple[int, ...] | None, where: str
+) -> Grid:
     """The grid that values (float32) ask for themselves; ``axes`` share one (None: all of them).
 
     As :func:`dovetail.formats.quantization.scale_zero_point` of the finite extremes.
@@ -66,8 +68,9 @@ def own_grid(nodes: Nodes, x: str, fmt: IntFormat, axes: tuple[int, ...] | None,
     finite = nodes("Less", nodes("Abs", x), number(np.inf))
     seen = nodes("Where", finite, x, number(0.0))
     taken = () if axes is None else (nodes.ints(*axes),)
-    low, high = (nodes(f"Reduce{e}", seen, *taken, keepdims=int(axes is not None))
-                 for e in ("Min", "Max"))
+    low, high = (
+        nodes(f"Reduce{e}", seen, *taken, keepdims=int(axes is not None)) for e in ("Min", "Max")
+    )
     largest = float(torch.finfo(torch.float32).max)
     limit, span = (largest / 2, fmt.qmax - fmt.qmin) if fmt.affine else (largest, fmt.qmax)
     low = nodes("Max", nodes("Min", low, number(0.0)), number(-limit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +73,7 @@ def onnx(
             outputs = compared_outputs(str(made), flat, expected)
             _refuse_different([row for row in outputs if not row.largest <= tolerance])
             rows += outputs
-        os.replace(made, path)
+        made.replace(path)
     facts = {"opset": OPSET, "operators": len(proto.graph.node), "emulated": len(functions)}
     return Exported("onnx", path, (path,), tuple(rows), facts)
 

@@ -23,8 +23,8 @@ MOST = 32
 class Terms:
     """``f(a, w) = constant[w] + sum_r first[r, a] * second[r, w]``, or ``table[a, w]``, exactly.
 
-    All are indexed by the operand's value less ``lows``. ``is_plain``: the products are those of the
-    operands themselves.
+    All are indexed by the operand's value less ``lows``. ``is_plain``: the products are those of
+    the operands themselves.
     """
 
     lows: tuple[int, int]
@@ -99,9 +99,7 @@ def terms_of(arithmetic: Arithmetic, where: str) -> Terms:
     return Terms(lows, none, none, zeros, table=mul(values[0][:, None], values[1][None, :]))
 
 
-def _factors(
-    mul: Multiplier, lows: tuple[int, int]
-) -> tuple[IntArray, IntArray, IntArray] | None:
+def _factors(mul: Multiplier, lows: tuple[int, int]) -> tuple[IntArray, IntArray, IntArray] | None:
     """Factors by code, and what each code of the second operand adds."""
     widths = mul._width()
     if max(widths) <= 8:

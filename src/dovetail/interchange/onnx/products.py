@@ -145,9 +145,7 @@ def _merged(nodes: Nodes, entries: str, window: Window, rank: int) -> str:
     return nodes.reshape(turned, (0, shape[1] * rank, *shape[2:]))
 
 
-def _of_rows(
-    nodes: Nodes, a: str, places: IntArray, terms: Terms, result: Sequence[int]
-) -> str:
+def _of_rows(nodes: Nodes, a: str, places: IntArray, terms: Terms, result: Sequence[int]) -> str:
     """``[..., N]`` of rows ``a [..., K]`` and ``places [N, K]``, or with an axis of groups before
     the last two of both."""
     depth = places.shape[-1]
