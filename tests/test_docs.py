@@ -23,6 +23,7 @@ PAGES = {
     "docs/analysis.md": 4,
     "docs/compiler.md": 5,
     "docs/cost.md": 3,
+    "docs/export.md": 4,
     "docs/multipliers.md": 3,
     "docs/formats.md": 4,
     "docs/gradients.md": 2,

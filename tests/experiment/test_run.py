@@ -18,6 +18,7 @@ FILE = (
     DIGITS
     + """\
 fit: {epochs: 1, lr: 1e-3}
+export: [{to: golden, vectors: 2, hexadecimal: false}]
 require: {accuracy: ">=0.5", energy: "<=0.1"}
 """
 )
@@ -49,6 +50,15 @@ def test_the_stages_tell_the_story(result) -> None:
     assert 0.1 < retrained.energy < 0.5
 
 
+def test_the_last_stage_is_exported_into_the_report_s_folder(result, folder) -> None:
+    (exported,) = result.exports
+    assert exported.is_equal
+    assert exported.path == folder / "out" / "golden"
+    assert (exported.path / "network.npz").is_file()
+    told = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
+    assert told["exports"][0]["vectors"] == 2
+
+
 def test_every_addressed_layer_has_a_row(result) -> None:
     assert [row.key for row in result.layers] == [f"conv{i}" for i in range(1, 6)] + ["head"]
     assert result.layers["head"].changed == 0.0
@@ -64,7 +74,12 @@ def test_conditions_are_judged_on_the_last_stage(result) -> None:
 
 def test_the_report_is_written_and_its_recipe_gives_the_same_numbers(result, folder) -> None:
     out = folder / "out"
-    assert {p.name for p in out.iterdir()} == {"report.html", "report.json", "recipe.yaml"}
+    assert {p.name for p in out.iterdir()} == {
+        "report.html",
+        "report.json",
+        "recipe.yaml",
+        "golden",
+    }
     report = json.loads((out / "report.json").read_text())
     assert report["stages"] == result.to_dict()["stages"]
     before = (out / "report.json").read_bytes()

@@ -55,7 +55,7 @@ def gradients(json: Json = False) -> None:
 
 
 def exporters(json: Json = False) -> None:
-    """Forms that networks are written in, for `export`, and their options.
+    """Forms that networks are written in, for `export`; their options.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def exporters(json: Json = False) -> None:
     """
     from dovetail.interchange import exporters_known
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": e.name, "suffix": e.suffix, "what": e.summary, "options": e.options}
         for e in exporters_known().values()
     ]

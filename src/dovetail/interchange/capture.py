@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ def captured(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
     >>> layer, x = nn.Linear(2, 2), torch.ones(1, 2)
     >>> [node.op for node in captured(layer, (x,), {}).graph.nodes]
-    ['placeholder', 'get_attr', 'get_attr', 'call_function', 'output']
+    ['get_attr', 'get_attr', 'placeholder', 'call_function', 'output']
     """
     with whole_casts(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export's own
@@ -61,7 +62,7 @@ def _is_emulated(node: fx.Node) -> bool:
 def _fold(module: fx.GraphModule) -> None:
     """Compute what follows from parameters and buffers alone."""
     graph = module.graph
-    known: dict[fx.Node, Tensor] = {}
+    known: dict[fx.Node, Any] = {}
     made = set()
     for node in graph.nodes:
         if node.op == "get_attr":
@@ -72,12 +73,10 @@ def _fold(module: fx.GraphModule) -> None:
             args, kwargs = fx.map_arg((node.args, node.kwargs), known.__getitem__)
             target: Any = node.target
             with torch.no_grad():
-                value = target(*args, **kwargs)
-            if isinstance(value, Tensor):
-                known[node] = value
-                made.add(node)
-    used = {n for n in made if any(user not in made for user in n.users)}
-    for number, node in enumerate(n for n in list(graph.nodes) if n in used):
+                known[node] = target(*args, **kwargs)
+            made.add(node)
+    used = [n for n in made if isinstance(known[n], Tensor) and not made.issuperset(n.users)]
+    for number, node in enumerate(sorted(used)):
         name = f"_constant_{number}"
         module.register_buffer(name, known[node].clone(), persistent=False)
         with graph.inserting_before(node):
@@ -88,12 +87,12 @@ def _fold(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _follows(node: fx.Node, known: Mapping[fx.Node, Tensor]) -> bool:
+def _follows(node: fx.Node, known: Mapping[fx.Node, Any]) -> bool:
     schema = getattr(node.target, "_schema", None)
     drawn = "rand" in str(node.target) or "bernoulli" in str(node.target)
-    fixed = schema is not None and not schema.is_mutable and not drawn
+    fixed = node.target is operator.getitem or (schema is not None and not schema.is_mutable)
     inputs = node.all_input_nodes
-    return fixed and bool(inputs) and all(each in known for each in inputs)
+    return fixed and not drawn and bool(inputs) and all(each in known for each in inputs)
 
 
 def _attribute(module: nn.Module, path: str) -> Any:

@@ -84,12 +84,12 @@ def exporters_known() -> dict[str, Exporter]:
     """Every exporter by its name, those of plugins included.
 
     >>> list(exporters_known())[:2]
-    ['onnx', 'golden']
+    ['golden', 'onnx']
     """
     for own in ("onnx.exporter", "golden.exporter"):
         import_module(f"dovetail.interchange.{own}")
     load_plugins()
-    return dict(_exporters)
+    return dict(sorted(_exporters.items()))
 
 
 def exporter_named(name: str) -> Exporter:

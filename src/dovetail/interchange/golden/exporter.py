@@ -155,8 +155,8 @@ def _checked(folder: Path, entry: Mapping[str, Any]) -> list[Compared]:
     a, w = arrays["input_codes"], arrays["weight_codes"]
     sums = code_sums(kind, a, w, rule, geometry, pad_code)
     rows.append(compared(name, "sums", sums, arrays["sums"]))
-    result = rescaled(kind, arrays, geometry).to(arrays["raw"].dtype)
-    rows.append(compared(name, "output", result, arrays["raw"]))
+    result = rescaled(kind, arrays, geometry, getattr(torch, entry["computed_in"]))
+    rows.append(compared(name, "output", result.to(arrays["raw"].dtype), arrays["raw"]))
     return rows
 
 

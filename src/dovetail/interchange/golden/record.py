@@ -53,6 +53,7 @@ def _vector(op: PlannedOp, call: Watched, number: int) -> Vector:
         "operation": op.key,
         "kind": op.kind,
         "arithmetic": op.arithmetic.describe(),
+        "computed_in": str(call.output.dtype).removeprefix("torch."),
     }
     if isinstance(call, MacCall) and op.arithmetic.multiplies_codes:
         return _product(op, call, name, entry)

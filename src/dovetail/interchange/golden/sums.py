@@ -24,7 +24,7 @@ def code_sums(
     >>> from dovetail.kernels.geometry import LINEAR
     >>> rule, codes = Arithmetic(format("int8"), format("int8")), torch.tensor([[3, -2]])
     >>> code_sums("linear", codes, codes, rule, LINEAR, 0)
-    tensor([[13]])
+    tensor([[13]], dtype=torch.int32)
     """
     mul, acc = arithmetic.code_multiplier, arithmetic.acc
     if kind == "matmul":
@@ -55,8 +55,12 @@ def _conv(
     )
 
 
-def rescaled(kind: str, held: dict[str, Tensor], geometry: Geometry) -> Tensor:
+def rescaled(
+    kind: str, held: dict[str, Tensor], geometry: Geometry, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """``float(sums less the zero points' terms) * (scale * scale) + bias``, of a vector's arrays.
+
+    Computed in float32 (float64 for that ``dtype``) and rounded once to ``dtype``.
 
     >>> from dovetail.kernels.geometry import LINEAR
     >>> one, zero = torch.ones(()), torch.zeros((), dtype=torch.int32)
@@ -78,6 +82,9 @@ def rescaled(kind: str, held: dict[str, Tensor], geometry: Geometry) -> Tensor:
         depth, of_w = prod(w.shape[1:]), w.flatten(1).sum(1).view(along)
         of_a = _conv(a, torch.ones_like(w), multiplier("exact"), geometry, int(z)).long()
     total = held["sums"] - z * of_w - v * of_a + depth * z * v
-    scale = held["input_scale"] * held["weight_scale"]
-    y = total.float() * (scale.view(along) if scale.dim() else scale)
-    return y + held["bias"].float().view(along) if "bias" in held else y
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    scale = held["input_scale"].to(wide) * held["weight_scale"].to(wide)
+    y = total.to(wide) * (scale.view(along) if scale.dim() else scale)
+    if "bias" in held:
+        y = y + held["bias"].to(wide).view(along)
+    return y.to(dtype)

@@ -26,8 +26,11 @@ def cast_integers(op: Operation) -> str:
     fmt = _integers(op)
     scale, zero = op.fixed(2), op.fixed(3)
     axis = op.node.args[4]
-    assert scale is not None
-    assert zero is not None
+    if scale is None or zero is None:
+        raise DovetailError(
+            f"{op.label}: the scale of its '{fmt}' is computed from the input; the nearest that is "
+            "written to ONNX: a constant one, or the format's own range, as in 'int8(dynamic)'"
+        )
     along = [1] * len(op.shape(0))
     if isinstance(axis, int):
         along[axis] = -1

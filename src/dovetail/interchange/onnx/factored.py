@@ -75,8 +75,8 @@ def terms_of(arithmetic: Arithmetic, where: str) -> Terms:
     >>> from dovetail.formats import format
     >>> int8 = format("int8")
     >>> from dovetail.multipliers import multiplier
-    >>> terms_of(Arithmetic(int8, int8, mul=multiplier("mul8s_1L2H@v1.1")), "fc").rank
-    2
+    >>> terms_of(Arithmetic(int8, int8, mul=multiplier("mul8s_1KV9")), "fc").rank
+    4
     """
     mul, (first, second) = arithmetic.code_multiplier, arithmetic.code_ranges
     values = [np.arange(low, high + 1) for low, high in (first, second)]

@@ -34,6 +34,8 @@ class Operation:
         words = re.sub(r"\W+", "_", self.path).strip("_") or "model"
         self.name = f"{words}_{self.kind}_{number}"
         for each in (*self.inputs, node):
+            if not each.meta["val"].dtype.is_floating_point:
+                continue  # a seed, of what is refused by its name
             if each.meta["val"].dtype not in ELEMENT_TYPES:
                 raise DovetailError(
                     f"{self.label}: values of {each.meta['val'].dtype} are not written to ONNX; "

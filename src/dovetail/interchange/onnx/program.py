@@ -61,10 +61,12 @@ def written(
 def _call(graph: fx.GraphModule, functions: Sequence[Function]) -> None:
     for function in functions:
         node, value = function.node, function.node.meta["val"]
+        # Among them calls that by now stand for what the operation was given at first.
+        inputs = [each for each in node.all_input_nodes if each not in function.operation.known]
         with graph.graph.inserting_before(node):
             call = graph.graph.call_function(
                 torch.onnx.ops.symbolic,
-                (f"{DOMAIN}::{function.name}", list(function.operation.inputs)),
+                (f"{DOMAIN}::{function.name}", inputs),
                 {"dtype": value.dtype, "shape": list(value.shape), "version": 1},
             )
         node.replace_all_uses_with(call)
