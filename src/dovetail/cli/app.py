@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from dovetail import __version__
-from dovetail.cli import attribute, compile, cost, export, multiplier, plan, report, run, search, show
+from dovetail.cli import (
+    attribute,
+    compile,
+    cost,
+    export,
+    multiplier,
+    plan,
+    report,
+    run,
+    search,
+    show,
+)
 from dovetail.cli.console import say, say_error
 from dovetail.cli.interrupt import Interruptible
 from dovetail.errors import DovetailError
