@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/dovetail run examples/digits.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

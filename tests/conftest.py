@@ -21,6 +21,14 @@ settings.load_profile("dovetail")
 os.environ.pop("COLUMNS", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file comes first: a worker that began with it last would end long after others.
+
+    `make test` keeps this order; the last files are those of doctests, which are short.
+    """
+    items.sort(key=lambda item: item.path.name != "test_sanitizers.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tests' tensors are too small for two threads, and a busy machine makes two far slower."""

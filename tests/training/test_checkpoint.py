@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,10 +97,17 @@ def resumed(folder: Path, stops: list[int], **more: object) -> tuple[nn.Module, 
     return model, train(model, folder, **more)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted() -> tuple[nn.Module, FitResult]:
+    model = emulated()
+    return model, train(model)
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3, 5, 6, 14])
-def test_goes_on_to_the_same_bits(tmp_path: Path, stop: int) -> None:
-    straight = emulated()
-    expected = train(straight)
+def test_goes_on_to_the_same_bits(
+    tmp_path: Path, stop: int, uninterrupted: tuple[nn.Module, FitResult]
+) -> None:
+    straight, expected = uninterrupted
     model, result = resumed(tmp_path / "c", [stop])
     assert result == expected
     assert same(model, straight)
@@ -191,10 +199,18 @@ def change(folder: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damage_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that takes five steps."""
+    folder: Path = tmp_path_factory.mktemp("interrupted") / "c"
     with pytest.raises(InterruptedRunError):
-        train(emulated(), tmp_path, stop=5)
+        train(emulated(), folder, stop=5)
+    return folder
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_damage_is_refused(tmp_path: Path, damage: str, interrupted: Path) -> None:
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
     do, message = DAMAGES[damage]
     do(tmp_path)
     model = emulated()
@@ -218,12 +234,10 @@ def test_damage_is_refused(tmp_path: Path, damage: str) -> None:
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(
-    tmp_path: Path, more: dict[str, object], message: str
+    interrupted: Path, more: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(InterruptedRunError):
-        train(emulated(), tmp_path, stop=3)
     with pytest.raises(DovetailError, match=message):
-        train(emulated(), tmp_path, **more)  # type: ignore[arg-type]
+        train(emulated(), interrupted, **more)  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
