@@ -14,6 +14,7 @@ __all__ = ["Design", "pareto"]
 
 _FOOT, _TOP, _RIGHT = 44.0, 22.0, 14.0
 _LETTER = 6.7  # of a label
+_LINE = 14.0
 _BETTER = {"max": "higher is better", "min": "lower is better"}
 
 
@@ -44,7 +45,9 @@ def pareto(
     places = {d.number: (_along(d, x), d.values[up]) for d in designs}
     shown = [d for d in designs if all(map(math.isfinite, places[d.number]))]
     height = 0.42 * width if width > 480 else 0.8 * width
-    upward = _scale([places[d.number][1] for d in shown], height - _FOOT, _TOP)
+    legend = _legend(shown, width - _RIGHT)
+    top = _TOP + _LINE * (len(legend) - 1)
+    upward = _scale([places[d.number][1] for d in shown], height - _FOOT, top)
     longest = max(len(label) for _, label in labelled(upward.low, upward.high))
     across = _scale([places[d.number][0] for d in shown], 35 + _LETTER * longest, width - _RIGHT)
     front = [places[d.number] for d in shown if d.front]
@@ -55,7 +58,10 @@ def pareto(
     for design in sorted(shown, key=lambda d: d.front):
         a, b = places[design.number]
         marks.append(_dot(design, across(a), upward(b)))
-    marks.append(Words(across.end, 13.0, _legend(shown), "end", size=11))
+    marks += [
+        Words(across.end, 13.0 + _LINE * place, line, "end", size=11)
+        for place, line in enumerate(legend)
+    ]
     label = f"{up} against {x} of {len(shown)} designs, {len(front)} of them on the front"
     return Drawing(width, height, label, tuple(marks))
 
@@ -79,11 +85,13 @@ def _steps(
     return corners[::-1] if along == "max" else corners
 
 
-def _legend(shown: Sequence[Design]) -> str:
+def _legend(shown: Sequence[Design], room: float) -> list[str]:
+    """What the marks mean, in lines that fit."""
     said = ["blue: on the front"] if any(d.front for d in shown) else []
     said += ["gray: beaten"] if any(d.feasible and not d.front for d in shown) else []
     said += ["hollow: misses a constraint"] if any(not d.feasible for d in shown) else []
-    return ", ".join(said)
+    whole = ", ".join(said)
+    return [whole] if _LETTER * len(whole) <= room else [", ".join(said[:-1]), said[-1]]
 
 
 def _axes(
@@ -92,14 +100,14 @@ def _axes(
     bottom, left, right = upward.start, across.start, across.end
     marks: list[Mark] = []
     for value, label in labelled(across.low, across.high, 7 if right > 480 else 4):
-        marks.append(Line(((across(value), _TOP), (across(value), bottom)), "line"))
+        marks.append(Line(((across(value), upward.end), (across(value), bottom)), "line"))
         marks.append(Words(across(value), bottom + 17, label, "middle", size=11.5))
     for value, label in labelled(upward.low, upward.high):
         marks.append(Line(((left, upward(value)), (right, upward(value))), "line"))
         marks.append(Words(left - 7, upward(value) + 4, label, "end", size=11.5))
     words = f"{x}, {_BETTER[directions[x]]}" if x in directions else x
     marks.append(Words((left + right) / 2, bottom + _FOOT - 6, words, "middle"))
-    middle = (_TOP + bottom) / 2
+    middle = (upward.end + bottom) / 2
     marks.append(Words(14.0, middle, f"{up}, {_BETTER[directions[up]]}", "middle", turn=-90))
     return marks
 
