@@ -29,12 +29,24 @@ def attribution(ops: tuple[str, ...] = OPS) -> dict[str, Any]:
         "resamples": 1000,
         "seed": 0,
         "rows": rows,
-        "by_op": {
-            op: {"kind": "conv", "whole": {"delta_metric": -0.2, "disabled_delta_metric": 0.1}}
-            for op in ops
-        },
+        "ops": [_whole(op) for op in ops],
         "by_source": {s: {"delta_metric": -0.1, "disabled_delta_metric": None} for s in VALUES},
         "histograms": {op: {"input": histogram(op, "input", "int8", 2.5)} for op in ops},
+    }
+
+
+def _whole(op: str) -> dict[str, Any]:
+    return {
+        "op": op,
+        "kind": "conv",
+        "isolated_sqnr_db": 20.0,
+        "accumulated_sqnr_db": 10.0,
+        "delta_metric": -0.2,
+        "ci_low": -0.21,
+        "ci_high": -0.19,
+        "disabled_delta_metric": 0.1,
+        "disabled_ci_low": None,
+        "disabled_ci_high": None,
     }
 
 
@@ -52,6 +64,8 @@ def _row(op: str, index: int, source: str, value: str) -> dict[str, Any]:
         "ci_low": None if exact else delta - 0.01,
         "ci_high": None if exact else delta + 0.01,
         "disabled_delta_metric": None if exact else -delta / 2,
+        "disabled_ci_low": None if exact else -delta / 2 - 0.01,
+        "disabled_ci_high": None if exact else -delta / 2 + 0.01,
         "with_sources": ["mul"] if source == "input" else [],
     }
 

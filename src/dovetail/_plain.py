@@ -41,7 +41,17 @@ def energy(pj: float | None) -> str:
     """
     if pj is None:
         return "–"
+    unit, size = energy_unit(pj)
+    return f"{pj / size:.3g} {unit}"
+
+
+def energy_unit(pj: float) -> tuple[str, float]:
+    """The unit that suits an energy, and how many picojoules it has.
+
+    >>> energy_unit(17504362.0), energy_unit(0.25)
+    (('µJ', 1000000.0), ('pJ', 1.0))
+    """
     for unit, size in (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
         if abs(pj) >= size:
-            return f"{pj / size:.3g} {unit}"
-    return f"{pj:.3g} pJ"
+            return unit, size
+    return "pJ", 1.0

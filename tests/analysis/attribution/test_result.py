@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,8 @@ def test_tables_show_totals_and_what_goes_along() -> None:
     assert together.split() == ["a", "together", "20.0", "-0.5000", "-0.7500..-0.2500", "+0.6250"]
     assert "exact 0.9, emulated 0.5 (n=8)" in text
     assert str(made()) == made().table()
+    assert "one point" not in text
+    point = replace(made().rows[0], ci_low=0.0, ci_high=0.0)
+    said = "An interval that is one point: no sample changed, so at 95 % less than 38 % of all do."
+    assert said in replace(made(), rows=(point,)).table()
+    assert "one point" not in replace(made(), rows=(point,), metric="loss").table()

@@ -23,7 +23,7 @@ from dovetail.analysis.figures import (
     pareto,
     save_picture,
 )
-from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Line, Words
+from dovetail.analysis.figures.drawing import COLOURS, Area, Box, Dot, Line, Words
 from dovetail.analysis.figures.histogram import grid
 from dovetail.analysis.figures.scale import Scale, labelled, short, ticks
 from report_contents import OPS, attribution, search
@@ -44,6 +44,7 @@ def drawings() -> dict[str, Drawing]:
         "histogram": histogram(found("conv1", "input", "int8", 2.5)),
         "far": histogram(found("conv1", "input", "fp8_e4m3fn", 448.0)),
         "exact": histogram(found("conv1", "input", None, None)),
+        "bare": histogram(found("conv1", "input", "int8", 2.5), bare=True),
         "layers": layer_bars([ROW, odd, under]),
         "none": layer_bars([]),
         "pareto": pareto(designs.designs, designs.directions),
@@ -71,7 +72,9 @@ def test_a_cell_is_as_full_as_its_change_is_large() -> None:
     cells = [mark for mark in drawing.marks if isinstance(mark, Box) and mark.tip]
     told = {mark.tip.splitlines()[0]: mark for mark in cells}
     assert len(told) == 30
-    assert told["conv2: together"].tip == "conv2: together\nchange alone −0.2\nmade exact +0.1"
+    assert told["conv2: together"].tip == (
+        "conv2: together\nchange alone −0.2, 95 % −0.21 to −0.19\nmade exact +0.1"
+    )
     assert told["conv2: together"].opacity == max(mark.opacity for mark in cells)
     worst = told["head: mul mul8s_1L2N@v2022"]
     assert worst.fill == "orange"
@@ -231,3 +234,77 @@ def test_a_picture_shows_every_mark(tmp_path, name: str) -> None:
     assert again.read_bytes() == path.read_bytes()
     save_picture(drawing, tmp_path / "figure.pdf")
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_may_be_chance_is_pale_and_in_brackets() -> None:
+    given = attribution()
+    for row in (*given["rows"], *given["ops"]):
+        if row["op"] == "conv2":
+            row |= {"ci_low": -0.3, "ci_high": 0.001, "disabled_ci_low": 0, "disabled_ci_high": 1}
+    for disabled in (False, True):
+        marks = change_map(given, 900, disabled=disabled).marks
+        told = {m.tip.splitlines()[0]: m for m in marks if isinstance(m, Box) and m.tip}
+        changed = "conv2: mul mul8s_1L2N@v2022"
+        assert told[changed].opacity <= 0.2 < told[changed.replace("conv2", "conv3")].opacity
+        assert told["conv2: together"].opacity <= 0.2 < told["head: together"].opacity
+        words = [m.text for m in marks if isinstance(m, Words)]
+        prefix = "disabled_" if disabled else ""
+        held = [
+            row
+            for row in (*given["rows"], *given["ops"])
+            if row[f"{prefix}delta_metric"] and row[f"{prefix}ci_low"] is not None
+            if row[f"{prefix}ci_low"] <= 0 <= row[f"{prefix}ci_high"]
+        ]
+        assert sum(text.startswith("(") for text in words) == len(held) >= 4
+
+
+def test_counts_have_an_axis() -> None:
+    drawing = histogram(found("conv1", "input", "int8", 2.5))
+    lines = {m.text: m.y for m in drawing.marks if isinstance(m, Words) and m.size == 10}
+    assert list(lines) == ["1", "10", "100", "1000"]
+    bars = [m for m in drawing.marks if isinstance(m, Box) and ": 1 (" in m.tip]
+    assert bars
+    assert all(bar.y == pytest.approx(lines["1"] - 4) for bar in bars)
+    assert histogram({**found("a", "b", None, None), "counts": [0], "edges": [0, 1]}).marks
+
+
+def test_outlines_are_the_bars() -> None:
+    """The same area, colour by colour, in a fifth of the text."""
+    given = found("conv1", "input", "int8", 2.5)
+    whole, bare = histogram(given), histogram(given, bare=True)
+
+    def area(points: tuple[tuple[float, float], ...]) -> float:
+        turned = zip(points, (*points[1:], points[0]), strict=True)
+        return abs(sum(a * d - b * c for (a, b), (c, d) in turned)) / 2
+
+    for colour in ("blue", "orange"):
+        boxes = [m for m in whole.marks if isinstance(m, Box) and m.tip and m.fill == colour]
+        areas = [m for m in bare.marks if isinstance(m, Area) and m.fill == colour]
+        drawn = sum((m.width + 0.4) * m.height for m in boxes)
+        assert sum(area(m.points) for m in areas) == pytest.approx(drawn)
+        assert boxes
+    assert len(bare.svg(inline=True)) < 0.5 * len(whole.svg(inline=True))
+
+
+def test_a_format_of_many_ranges_says_so() -> None:
+    form = "int4(channel=0)"
+    given = found("conv1", "weight", form, None)
+    words = [m.text for m in histogram(given).marks if isinstance(m, Words)]
+    assert f"{form}, in several ranges" in words
+
+
+def test_energies_have_one_unit_on_the_axis_and_beside_the_bars() -> None:
+    rows = [{"key": "a", "multiply_pj": 3e6, "accumulate_pj": 1e6, "memory_pj": 0.0}]
+    words = [m.text for m in energy_bars({"rows": rows}).marks if isinstance(m, Words)]
+    assert {"µJ for one batch", "4 µJ", "2"} <= set(words)
+
+
+def test_a_legend_fits_its_figure() -> None:
+    designs = search()
+    for width in (330.0, 680.0):
+        drawing = pareto(designs.designs, designs.directions, width=width)
+        legend = [
+            m for m in drawing.marks if isinstance(m, Words) and m.anchor == "end" and m.size == 11
+        ]
+        assert all(6.4 * len(line.text) < width for line in legend)
+        assert ", ".join(line.text for line in legend).count(":") == 3

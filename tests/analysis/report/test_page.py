@@ -17,6 +17,7 @@ from dovetail.analysis.metrics import wilson
 from dovetail.analysis.report import words
 from dovetail.errors import DovetailError
 from dovetail.experiment import RunResult, run
+from report_contents import attribution, histogram
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "digits.yaml"
 
@@ -160,6 +161,7 @@ def _html(folder: Path) -> str:
     [
         ([90], False, "90.0 % accurate"),
         ([90, 80], False, "From 90.0 % to 80.0 %"),
+        ([90, 90], False, "90.0 %, before and after"),
         ([90, 50, 85], True, "From 90.0 % to 50.0 %, and back to 85.0 %"),
         ([90, 50, 40], True, "From 90.0 % to 50.0 %, and retrained to 40.0 %"),
     ],
@@ -179,3 +181,22 @@ def test_without_jinja_the_message_says_what_to_install(
     with pytest.raises(DovetailError, match=r"dovetail\[report\]"):
         report.write(tmp_path / "new", result, command="x")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_page_of_60_layers_stays_below_3_megabytes(numbers: dict[str, object]) -> None:
+    """With every source, and four operands each; what is not cast is folded away."""
+    ops = tuple(f"encoder.layers.{i}.<b>&query" for i in range(61))
+    found = attribution(ops)
+    found["histograms"] = {
+        op: {
+            **{slot: histogram(op, slot, "int8", 2.5) for slot in ("input", "weight", "output")},
+            "bias": histogram(op, "bias", None, None),
+        }
+        for op in ops
+    }
+    text = report.page(report.Contents(run=numbers, attribution=found))
+    assert len(text.encode()) < 3_000_000
+    assert text.count('aria-label="values of') == 4 * 61
+    assert "220 more, what is not cast among them" in text
+    assert text.index("query bias") > text.index("220 more")
+    assert "<b>&query" not in text

@@ -189,6 +189,11 @@ class Attribution:
             f"{self.metric}: exact {self.exact_metric:.4g}, emulated {self.emulated_metric:.4g}"
             f" (n={self.samples})"
         )
+        if self.metric == "accuracy" and any(_is_point(row) for row in self.rows):
+            console.print(
+                "An interval that is one point: no sample changed, so at 95 % less than "
+                f"{300 / self.samples:.2g} % of all do."
+            )
         return out.getvalue()
 
     def _add_ops(self, table: Table) -> None:
@@ -232,6 +237,10 @@ def _sums(rows: list[AttributionRow]) -> dict[str, float | None]:
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         found[name] = math.fsum(known) if known else None
     return found
+
+
+def _is_point(row: AttributionRow) -> bool:
+    return row.ci_low == row.ci_high == 0
 
 
 def _cell(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from html import escape
 
-__all__ = ["COLOURS", "FONT", "Box", "Dot", "Drawing", "Line", "Mark", "Words", "fitted"]
+__all__ = ["COLOURS", "FONT", "Area", "Box", "Dot", "Drawing", "Line", "Mark", "Words", "fitted"]
 
 #: What each role is in a figure of its own; a page defines `--ink` and so on itself.
 COLOURS = {
@@ -53,6 +53,14 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Area:
+    """What straight lines from point to point, and back to the first, enclose."""
+
+    points: tuple[tuple[float, float], ...]
+    fill: str
+
+
+@dataclass(frozen=True)
 class Dot:
     """A disc, or a ring."""
 
@@ -80,7 +88,7 @@ class Words:
     tip: str = ""
 
 
-Mark = Box | Line | Dot | Words
+Mark = Area | Box | Line | Dot | Words
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ def fitted(text: str, room: float, size: float = 12.0) -> str:
 
 
 def _moved(mark: Mark, right: float) -> Mark:
-    if isinstance(mark, Line):
+    if isinstance(mark, (Area, Line)):
         return replace(mark, points=tuple((x + right, y) for x, y in mark.points))
     return replace(mark, x=mark.x + right)
 
@@ -156,8 +164,10 @@ def _mark(mark: Mark, inline: bool) -> str:
         paint = _paint(mark.fill, inline, "stroke" if mark.hollow else "fill")
         paint = f' fill="none" pointer-events="all"{paint}' if mark.hollow else paint
         return _closed(shape + paint + _opacity(mark.opacity), mark.tip)
+    if isinstance(mark, Area):
+        return f'<polygon points="{_points(mark.points)}"{_paint(mark.fill, inline)}/>'
     if isinstance(mark, Line):
-        points = " ".join(f"{_n(x)},{_n(y)}" for x, y in mark.points)
+        points = _points(mark.points)
         shape = f'polyline points="{points}" fill="none"{_paint(mark.stroke, inline, "stroke")}'
         shape += f' stroke-width="{_n(mark.width)}"'
         return _closed(shape + (' stroke-dasharray="4 3"' if mark.dashed else ""), "")
@@ -169,6 +179,10 @@ def _mark(mark: Mark, inline: bool) -> str:
         shape += f' transform="rotate({_n(mark.turn)} {_n(mark.x)} {_n(mark.y)})"'
     title = f"<title>{escape(mark.tip)}</title>" if mark.tip else ""
     return f"<{shape}>{title}{escape(mark.text)}</text>"
+
+
+def _points(points: tuple[tuple[float, float], ...]) -> str:
+    return " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
 
 
 def _closed(shape: str, tip: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dovetail._plain import energy, number
+from dovetail._plain import energy, energy_unit, number
 from dovetail.analysis.figures.drawing import Box, Drawing, Line, Mark, Words, fitted
 from dovetail.analysis.figures.scale import Scale, short, ticks
 
@@ -20,7 +20,7 @@ _PARTS = (
 
 
 def energy_bars(cost: Mapping[str, Any], width: float = 680) -> Drawing:
-    """One bar for each operation of ``CostReport.to_dict()``, in pJ for the batch.
+    """One bar for each operation of ``CostReport.to_dict()``, for the batch.
 
     A part that is not known is left out, and the bar ends in a question mark.
     """
@@ -35,11 +35,13 @@ def energy_bars(cost: Mapping[str, Any], width: float = 680) -> Drawing:
         marks.append(Box(x, 7, 11, 11, colour, round=2))
         marks.append(Words(x + 16, 17, what, size=11))
         x += 28 + 6.3 * len(what)
-    for value in ticks(0.0, across.high, 5 if width > 480 else 3):
-        marks.append(Line(((across(value), _TOP), (across(value), bottom)), "line"))
-        marks.append(Words(across(value), bottom + 17, short(value), "middle", size=11))
+    unit, size = energy_unit(across.high)
+    for value in ticks(0.0, across.high / size, 5 if width > 480 else 3):
+        at = across(value * size)
+        marks.append(Line(((at, _TOP), (at, bottom)), "line"))
+        marks.append(Words(at, bottom + 17, short(value), "middle", size=11))
     marks.append(
-        Words((names + across.end) / 2, bottom + 34, "pJ for one batch", "middle", size=11)
+        Words((names + across.end) / 2, bottom + 34, f"{unit} for one batch", "middle", size=11)
     )
     for index, row in enumerate(rows):
         y = _TOP + index * _ROW

@@ -24,9 +24,11 @@ def change_map(
     """What each source alone changes in the metric: orange where it harms, blue where it helps.
 
     The last column is all of an operation's sources together, where that was measured. With
-    ``disabled``: what making them exact changes in the emulated network.
+    ``disabled``: what making them exact changes in the emulated network. Pale and in brackets:
+    the confidence interval holds no change.
     """
-    name = "disabled_delta_metric" if disabled else "delta_metric"
+    prefix = "disabled_" if disabled else ""
+    name = f"{prefix}delta_metric"
     rows = [*attribution["rows"], *_together(attribution)]
     better = attribution["higher_is_better"]
     points = 100.0 if in_points(attribution) else 1.0
@@ -38,8 +40,12 @@ def change_map(
         if delta is None or math.isnan(delta):
             return "track", 1.0, "–"
         role = "orange" if delta * sign > 0 else "blue"
-        share = min(1.0, abs(delta) / most)
-        return role, 0.0 if delta == 0 else 0.12 + 0.83 * share, _signed(points * delta, 2)
+        text, full = _signed(points * delta, 2), 0.12 + 0.83 * min(1.0, abs(delta) / most)
+        if delta == 0:
+            return role, 0.0, text
+        if _holds_zero(row[f"{prefix}ci_low"], row[f"{prefix}ci_high"]):
+            return role, min(full, 0.2), f"({text})"
+        return role, full, text
 
     unit = " in percentage points" if points > 1 else ""
     how = "made exact alone" if disabled else "alone"
@@ -49,10 +55,13 @@ def change_map(
 
 def _together(attribution: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of whole operations, as those of their sources."""
-    unknown = dict.fromkeys(("ci_low", "ci_high", "isolated_sqnr_db", "accumulated_sqnr_db"))
-    shared = {"source": _TOGETHER, "value": "", "with_sources": (), **unknown}
-    found = ((op, sums.get("whole")) for op, sums in attribution["by_op"].items())
-    return [{"op": op, **shared, **whole} for op, whole in found if whole is not None]
+    shared = {"source": _TOGETHER, "value": "", "with_sources": ()}
+    return [{**op, **shared} for op in attribution["ops"] if op["delta_metric"] is not None]
+
+
+def _holds_zero(low: Any, high: Any) -> bool:
+    low, high = number(low), number(high)
+    return low is not None and high is not None and low <= 0 <= high
 
 
 def in_points(attribution: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dovetail._files import write
 from dovetail._optional import optional
-from dovetail.analysis.figures.drawing import COLOURS, Box, Dot, Drawing, Line, Mark, Words
+from dovetail.analysis.figures.drawing import COLOURS, Area, Box, Dot, Drawing, Line, Mark, Words
 
 __all__ = ["save_picture"]
 
@@ -42,12 +42,16 @@ def save_picture(drawing: Drawing, path: Path, *, dpi: float = 192) -> None:
 
 def _draw(axes: Any, mark: Mark, order: int) -> None:
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Ellipse, Rectangle
+    from matplotlib.patches import Ellipse, Polygon, Rectangle
 
     if isinstance(mark, Box):
         shape = Rectangle((mark.x, mark.y), mark.width, mark.height, linewidth=0)
         shape.set(facecolor=COLOURS[mark.fill], alpha=mark.opacity, zorder=order)
         axes.add_patch(shape)
+    elif isinstance(mark, Area):
+        axes.add_patch(
+            Polygon(mark.points, facecolor=COLOURS[mark.fill], linewidth=0, zorder=order)
+        )
     elif isinstance(mark, Dot):
         disc = Ellipse((mark.x, mark.y), 2 * mark.radius, 2 * mark.radius)
         disc.set(alpha=mark.opacity, zorder=order, linewidth=_POINTS if mark.hollow else 0)

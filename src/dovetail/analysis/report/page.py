@@ -24,6 +24,7 @@ from dovetail.analysis.report.contents import Contents, Search
 __all__ = ["page"]
 
 WIDE, NARROW = 1060.0, 330.0
+_SHOWN = 24  # histograms that are not folded away
 
 
 def page(contents: Contents) -> str:
@@ -74,15 +75,20 @@ def _of_attribution(
     attribution: Mapping[str, Any] | None, markup: Callable[[str], Any]
 ) -> dict[str, Any]:
     if attribution is None:
-        return {"histograms": []}
-    found = [one for slots in attribution["histograms"].values() for one in slots.values()]
+        return {"histograms": [], "others": []}
+    every = [one for slots in attribution["histograms"].values() for one in slots.values()]
+    found = [one for one in every if one["counts"]]
+    cast = [one for one in found if one["format"] is not None]
+    shown = (cast or found)[:_SHOWN]
+    others = [one for one in found if not any(one is other for other in shown)]
     return {
         "change_map": _twice(lambda width: change_map(attribution, width), markup),
         "disabled_map": _twice(lambda width: change_map(attribution, width, disabled=True), markup)
         if any(row["disabled_delta_metric"] is not None for row in attribution["rows"])
         else None,
         "noise_map": _twice(lambda width: noise_map(attribution, width), markup),
-        "histograms": [markup(histogram(one).svg(inline=True)) for one in found if one["counts"]],
+        "histograms": [markup(histogram(one).svg(inline=True)) for one in shown],
+        "others": [markup(histogram(one, bare=True).svg(inline=True)) for one in others],
         "points": in_points(attribution),
     }
 

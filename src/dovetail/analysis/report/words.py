@@ -39,10 +39,15 @@ def _story(run: Mapping[str, Any]) -> str:
     if not rest:
         return f"{percent(first)} accurate"
     if run["fit"] is None:
-        return f"From {percent(first)} to {percent(rest[-1])}"
+        same = percent(first) == percent(rest[-1])
+        return f"{percent(first)}, before and after" if same else _from(first, rest[-1])
     before, after = rest[-2] if len(rest) > 1 else first, rest[-1]
     turn = "and back to" if after > before else "and retrained to"
-    return f"From {percent(first)} to {percent(before)}, {turn} {percent(after)}"
+    return f"{_from(first, before)}, {turn} {percent(after)}"
+
+
+def _from(first: float, last: float) -> str:
+    return f"From {percent(first)} to {percent(last)}"
 
 
 def tiles(run: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -97,13 +102,17 @@ def change(given: Any) -> str:
 
 
 def four(given: Any) -> str:
-    """Four digits.
+    """Four digits, and zeros for the others.
 
-    >>> four(0.123456), four(None)
-    ('0.1235', 'n/a')
+    >>> four(0.123456), four(5154321.0), four(None)
+    ('0.1235', '5,154,000', 'n/a')
     """
     value = number(given)
-    return "n/a" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")
+    if value is None or math.isnan(value):
+        return "n/a"
+    digits = f"{value:.4g}"
+    large = 1e4 <= abs(value) < 1e15
+    return (f"{float(digits):,.0f}" if large else digits).replace("-", "−")
 
 
 def whole(given: Any) -> str:
