@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dovetail as dv
+from dovetail.compiler.capture import capture
 from helpers import randn
 
 pytest.importorskip("dace")
@@ -237,3 +238,13 @@ def test_flipped_tensors_reach_torchs_kernels():
     x = randn(2, 3, 4)
     fast = dv.compile(Backwards(), x)
     assert all(map(torch.equal, fast(x), Backwards()(x)))
+
+
+def test_a_part_used_under_two_names_keeps_its_parameters():
+    part = nn.Linear(3, 3)
+    model = nn.Sequential(part, nn.ReLU(), part).train()
+    state = [part.weight, part.bias]
+    found = capture(model, (randn(2, 3),), backward=True)
+    assert found.parameters == ("0.weight", "0.bias", "2.weight", "2.bias")
+    assert part.weight is state[0]
+    assert part.bias is state[1]

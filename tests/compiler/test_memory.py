@@ -88,14 +88,93 @@ def peak_of_eager(model, x):
     return most
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "shape"), [("digits-cnn", (32, 1, 8, 8)), ("resnet18", (4, 3, 64, 64))]
-)
-def test_a_steps_memory_is_no_larger_than_eagers(name, shape):
-    torch.manual_seed(0)
-    model, x = dv.zoo.build(name).train(), randn(*shape)
+def memory_of_a_step(model, x):
+    """Bytes that are saved, and the larger arena."""
     found, pipeline = record_of(model, x), default_passes()
     arenas = [Unit(program, pipeline).arena for program in (found.forward, found.backward)]
-    assert found.saved <= saved_by_eager(model, x)
-    assert found.saved + max(arenas) <= peak_of_eager(model, x)
+    return found.saved + max(arenas)
+
+
+def wide_encoder():
+    return nn.TransformerEncoderLayer(
+        64, 4, 256, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+
+
+STEPS = {
+    "encoder layer": (wide_encoder, (2, 64, 64)),
+    "digits-cnn": (lambda: dv.zoo.build("digits-cnn"), (32, 1, 8, 8)),
+    "resnet18": (lambda: dv.zoo.build("resnet18"), (4, 3, 64, 64)),
+}
+
+
+@pytest.mark.parametrize(
+    "case", ["encoder layer", *(pytest.param(c, marks=pytest.mark.slow) for c in [*STEPS][1:])]
+)
+def test_a_steps_memory_is_no_larger_than_eagers(case):
+    torch.manual_seed(0)
+    make, shape = STEPS[case]
+    model, x = make().train(), randn(*shape)
+    assert memory_of_a_step(model, x) <= peak_of_eager(model, x)
+
+
+def tanhs_of(count):
+    layers = ((nn.Linear(8, 8), nn.Tanh()) for _ in range(count))
+    return nn.Sequential(*(part for pair in layers for part in pair)).train()
+
+
+def test_backward_uses_the_memory_of_what_it_has_read():
+    model, x = tanhs_of(4), randn(5, 8)
+    backward = record_of(model, x).backward
+    assert len(backward.donated) == 3  # the fourth is what the caller was given
+    found = Unit(backward, default_passes()).source.arena
+    donors = {donor for donor, _ in found.inside.values()}
+    assert donors
+    assert donors <= set(backward.donated)
+    backward.donated = ()
+    alone = Unit(backward, default_passes()).source.arena
+    assert not alone.inside
+    assert set(alone.offsets) == {*found.offsets, *found.inside}
+
+
+@pytest.fixture(scope="module")
+def tanhs():
+    torch.manual_seed(0)
+    model = tanhs_of(3)
+    return model, dv.compile(model, randn(5, 8))
+
+
+def gradients(model, x, **options):
+    model.zero_grad()
+    model(x).square().sum().backward(**options)
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def test_a_graph_that_is_kept_is_run_again(tanhs):
+    model, fast = tanhs
+    x = randn(5, 8)
+    expected = gradients(model, x)
+    model.zero_grad()
+    loss = fast(x).square().sum()
+    for times in (1, 2):
+        loss.backward(retain_graph=times == 1)
+        for parameter, once in zip(fast.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, times * once)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_who_is_shown_what_is_saved_can_keep_it(tanhs):
+    model, fast = tanhs
+    kept = []
+
+    def keep(tensor):
+        kept.append((tensor, tensor.clone()))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        found = gradients(fast, randn(5, 8))
+    assert kept
+    assert all(torch.equal(tensor, copy) for tensor, copy in kept)
+    for mine, other in zip(found, gradients(model, randn(5, 8)), strict=True):
+        torch.testing.assert_close(mine, other)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from dovetail.compiler.donated import donated
 from dovetail.compiler.frozen import mark
 from dovetail.compiler.groups.layout import Dim
 from dovetail.compiler.groups.model import Program, Ref
@@ -45,12 +46,12 @@ class Record:
 
     @property
     def saved(self) -> Dim:
-        """Bytes that the forward function leaves for the backward one, its outputs among them."""
-        results = self.forward.outputs[self.mutated :]
-        kept = [results[number] for given, number in self.sources if not given]
+        """Bytes that the forward function leaves for the backward one."""
+        made = self.forward.outputs[self.mutated + self.results :]
+        kept = [made[number] for given, number in self.sources if not given]
         names = {ref.buffer for ref in kept if isinstance(ref, Ref)}
-        made = [self.forward.buffers[name] for name in sorted(names)]
-        return sum(b.bytes for b in made if b.role == "output")
+        buffers = [self.forward.buffers[name] for name in sorted(names)]
+        return sum(b.bytes for b in buffers if b.role == "output")
 
     @staticmethod
     def of(
@@ -88,6 +89,11 @@ class Record:
                 made.target = place.target
         _check_names(options["debug_transients"], forward, backward)
         saved = len(found.mutated) + found.results
+        sources = [] if backward is None else _sources(forward, backward, saved)
+        program = pipeline.on_program(program)
+        if after is not None:
+            after = pipeline.on_program(after)
+            after.donated = donated(program, after, sources, saved)
         return Record(
             place=place,
             inputs=tuple(p for p, is_there in zip(tensors, there, strict=True) if is_there),
@@ -96,9 +102,9 @@ class Record:
             results=found.results,
             differentiable=found.differentiable,
             output_spec=found.output_spec,
-            forward=pipeline.on_program(program),
-            backward=None if after is None else pipeline.on_program(after),
-            sources=[] if backward is None else _sources(forward, backward, saved),
+            forward=program,
+            backward=after,
+            sources=sources,
         )
 
 

@@ -147,6 +147,8 @@ class _Step:
         self.differentiable = record.differentiable
         self.sources = record.sources
         names = after.program.inputs[len(self.sources) :]
+        #: Saved tensors whose memory the backward function uses for others.
+        self.donated = [after.program.inputs.index(name) for name in after.program.donated]
         self.layouts = [after.program.given.get(str(name)) for name in names]
 
     def __call__(self, flat: list[Any]) -> list[Any]:
@@ -158,6 +160,7 @@ class _Step:
         outputs, saved = results[: self.results], self.saved(flat, results)
         kept = [s if isinstance(s, Tensor) else None for s in saved]
         ctx.save_for_backward(*kept)
+        ctx.hooked = _top_hooks(True) is not None
         ctx.numbers = [None if isinstance(s, Tensor) else s for s in saved]
         plain = [o for o, d in zip(outputs, self.differentiable, strict=True) if not d]
         ctx.mark_non_differentiable(*(o for o in plain if isinstance(o, Tensor)))
@@ -166,6 +169,9 @@ class _Step:
     def backward(self, ctx: Any, grads: Sequence[Any]) -> tuple[Any, ...]:
         kept = zip(ctx.saved_tensors, ctx.numbers, strict=True)
         inputs = [number if tensor is None else tensor for tensor, number in kept]
+        if self.donated and (ctx.hooked or _keeps_graph()):
+            for place in self.donated:  # somebody may look at it again
+                inputs[place] = inputs[place].clone()
         wanted = [g for g, d in zip(grads, self.differentiable, strict=True) if d]
         return (None, *self.after(inputs + self.laid(wanted)))
 
@@ -177,6 +183,11 @@ class _Step:
     def laid(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the outputs with the strides that were compiled for."""
         return [_laid(g, layout) for g, layout in zip(grads, self.layouts, strict=True)]
+
+
+#: Whether what is saved stays for another backward, and who is shown what is saved.
+_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+_top_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
 
 def _counts(tensor: Tensor) -> bool:

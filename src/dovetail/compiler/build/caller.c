@@ -17,7 +17,8 @@ enum { INPUT, OUTPUT, ADDRESS, ARENA, SIZE, ASKED };
 typedef struct {
   int kind;
   int64_t value; /* the input, the output, the address or the offset */
-  int64_t dim;   /* of a size: the dimension of the input; -1: the input is the number itself */
+  int64_t dim;   /* of a size: the dimension of the input; -1: the input is the number itself;
+                    of an input: how many bytes after its first */
 } Slot;
 
 typedef struct {
@@ -105,6 +106,7 @@ static int fill(Kernel *self, PyObject **inputs, Py_ssize_t count, PyObject *out
         address = slot->kind == INPUT
                       ? address_of(inputs[slot->value])
                       : (void *)(intptr_t)size_of(inputs[slot->value], slot->dim);
+        if (slot->kind == INPUT && slot->dim) address = (char *)address + slot->dim;
         break;
       case OUTPUT:
         address = address_of(PyList_GET_ITEM(outputs, (Py_ssize_t)slot->value));

@@ -52,6 +52,7 @@ def facts_of(source: Source) -> dict[str, Any]:
         "parameters": source.parameters,
         "offsets": source.arena.offsets,
         "arena": source.arena.size,
+        "inside": source.arena.inside,
     }
 
 
@@ -75,7 +76,9 @@ def library_of(program: Program, source: Callable[[], Source], identity: str = "
 
 def source_of(program: Program, sdfg: Any) -> Source:
     """The C++ of a program's SDFG, and its CUDA."""
-    return generate_gpu(sdfg) if program.target == "cuda" else generate(sdfg)
+    if program.target == "cuda":
+        return generate_gpu(sdfg)
+    return generate(sdfg, donated=program.donated)
 
 
 def _users(program: Program) -> str:
@@ -87,6 +90,5 @@ def _users(program: Program) -> str:
 def _text(program: Program) -> str:
     """Everything about a program but the values of its constants, which are arguments."""
     buffers = [(b.name, str(b.size), str(b.dtype), b.role) for b in program.buffers.values()]
-    return repr(
-        (program.target, program.name, buffers, program.groups, program.inputs, program.symbols)
-    )
+    what = program.target, program.name, program.inputs, program.symbols, program.donated
+    return repr((*what, buffers, program.groups))

@@ -80,9 +80,7 @@ class Kernel:
             for b in program.buffers.values()
             if b.role == "constant"
         }
-        slots = tuple(
-            _slot(name, program, bases, constants, facts["offsets"]) for name in facts["parameters"]
-        )
+        slots = tuple(_slot(name, program, bases, constants, facts) for name in facts["parameters"])
         makers = tuple(_maker(program, name, device) for name in bases)
         keep = (self.library, constants)
         self.arena = int(facts["arena"])
@@ -138,10 +136,13 @@ def _slot(
     program: Program,
     bases: Sequence[str],
     constants: dict[str, Tensor | None],
-    offsets: dict[str, int],
+    facts: dict[str, Any],
 ) -> tuple[int, int, int]:
-    if name in offsets:
-        return _ARENA, offsets[name], 0
+    if name in facts["offsets"]:
+        return _ARENA, facts["offsets"][name], 0
+    if name in facts["inside"]:
+        donor, offset = facts["inside"][name]
+        return _INPUT, program.inputs.index(donor), offset
     if name in program.inputs:
         return _INPUT, program.inputs.index(name), 0
     if name in bases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +31,16 @@ class Source:
     kernels: str = ""
 
 
-def generate(sdfg: Any, tag: str = "") -> Source:
-    """The C++ of ``sdfg``, which stays as it is; ``tag`` ends the names that it exports."""
+def generate(sdfg: Any, tag: str = "", donated: Iterable[str] = ()) -> Source:
+    """The C++ of ``sdfg``, which stays as it is; ``tag`` ends the names that it exports.
+
+    ``donated`` are inputs whose memory is used for others once they are read.
+    """
     own = copy.deepcopy(sdfg)
     own._name += tag
     with quiet():
         own.expand_library_nodes()
-        arena = plan(own)
+        arena = plan(own, donated)
         with contained(own):
             frame = own.generate_code()[0].clean_code
     code = vectorised(frame.replace(HASH, ""))

@@ -31,7 +31,8 @@ def compile_together(units: Iterable[Unit]) -> None:
     programs = cache_folder() / "programs"
     waiting = {unit.key: unit for unit in units if not (programs / unit.key).exists()}
     sources = {
-        key: generate(unit.sdfg, f"_{number}") for number, (key, unit) in enumerate(waiting.items())
+        key: generate(unit.sdfg, f"_{number}", unit.program.donated)
+        for number, (key, unit) in enumerate(waiting.items())
     }
     if not sources:
         return

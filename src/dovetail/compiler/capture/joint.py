@@ -60,7 +60,7 @@ def capture(
         stack.enter_context(torch.set_grad_enabled(backward))
         stack.enter_context(whole_casts())
         given = stack.enter_context(_fake_inputs(args)) if dynamic else tuple(args)
-        with _named():
+        with _named(), _kept_in_place(module):
             joint = aot_export_joint_with_descriptors(
                 stack, module, given, dict(kwargs or {}), decompositions=decompositions()
             )
@@ -82,6 +82,23 @@ def capture(
         inputs=len(flat),
         output_spec=joint.out_spec,
     )
+
+
+@contextlib.contextmanager
+def _kept_in_place(module: nn.Module) -> Iterator[None]:
+    """Parameters and buffers stay what they are.
+
+    Torch puts others in their places meanwhile, and of a part that is used under two names it puts
+    the wrong ones back.
+    """
+    own = [d for part in module.modules() for d in (part._parameters, part._buffers)]
+    held = [(places, dict(places)) for places in own]
+    try:
+        yield
+    finally:
+        for places, tensors in held:
+            if any(places[name] is not tensor for name, tensor in tensors.items()):
+                places.update(tensors)
 
 
 def _takes_gradient(output: Any) -> bool:

@@ -201,6 +201,8 @@ class Program:
     transients: dict[str, int] = field(default_factory=dict)
     #: The layout that each input is expected to have.
     given: dict[str, Layout] = field(default_factory=dict)
+    #: The inputs that nobody needs any more once they are read: their memory is there for others.
+    donated: tuple[str, ...] = ()
     #: Where it runs, and where its buffers are: cpu or cuda.
     target: str = "cpu"
 
