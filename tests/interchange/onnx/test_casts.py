@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import dovetail as dv
 from helpers import randn
@@ -86,6 +87,23 @@ def test_what_cannot_be_exact_is_refused(fmt: str, told: str) -> None:
         functions(Cast(fmt), randn(4, 8))
 
 
-def test_float64_is_refused() -> None:
-    with pytest.raises(dv.DovetailError, match=r"torch.float64 are not written"):
-        functions(Cast("fp8_e4m3"), randn(8).double())
+@pytest.mark.parametrize("fmt", ["bf16", "fp16", "tf32", "fp8_e4m3", "fixed(8, 4)", "int8(affine)"])
+def test_values_in_double_precision_are_rounded_once(fmt: str) -> None:
+    near = 1 + torch.arange(64).double() / 2**7  # halfway between neighbours of bf16, and beside
+    values = torch.cat([randn(200).double(), near, near + 2.0**-40, near - 2.0**-40])
+    options = {"scale": 0.03, "zero_point": 5} if fmt.startswith("int8") else {}
+    check(fmt, values, **options)
+
+
+def test_a_range_of_double_precision_is_refused() -> None:
+    with pytest.raises(dv.DovetailError, match="range of float64 values anew in every batch"):
+        functions(Cast("int8"), randn(8).double())
+
+
+def test_a_scale_computed_from_the_input_is_refused() -> None:
+    class Own(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return dv.cast(x, "int8", scale=x.abs().amax() / 100)
+
+    with pytest.raises(dv.DovetailError, match=r"the scale of its 'int8' is computed from the in"):
+        functions(Own(), randn(8))

@@ -71,6 +71,13 @@ def test_the_model_is_left_as_it_was(written, tmp_path: Path) -> None:
     assert result.facts["emulated"] == 0
 
 
+@pytest.mark.parametrize("fn", ["pwl(16, fp16)", "poly3"])
+def test_an_approximated_function_has_the_bits_of_the_emulation(tmp_path: Path, fn: str) -> None:
+    model, x = nn.GELU(), randn(4, 8)
+    dv.apply_(model, dv.Recipe(dv.rule(op="gelu", fn=fn)), x)
+    assert dv.export(model, tmp_path / "gelu.onnx", x).is_equal
+
+
 def test_several_inputs_and_outputs_by_name(tmp_path: Path) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

@@ -69,6 +69,12 @@ def test_a_bias_is_cast_before_it_is_added() -> None:
     assert rows[0].is_equal
 
 
+def test_a_layer_in_double_precision() -> None:
+    model, x = nn.Linear(8, 3).double(), randn(4, 8).double()
+    _, (row,) = functions(emulated(model, x, input="int8(affine)", weight="int8"), x)
+    assert row.is_equal
+
+
 def test_a_weight_computed_from_the_input() -> None:
     class Net(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

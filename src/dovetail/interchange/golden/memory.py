@@ -26,7 +26,8 @@ def write_image(path: Path, codes: npt.NDArray[np.integer], bits: int, what: str
     <BLANKLINE>
     """
     digits, mask = -(-bits // 4), (1 << bits) - 1
-    lines = [f"{int(code) & mask:0{digits}x}" for code in codes.ravel()]
+    words = (codes.ravel().astype(np.int64) & mask if bits < 64 else codes.ravel()).tolist()
+    lines = [f"{word & mask:0{digits}x}" for word in words]
     path.write_text("\n".join([f"// {what}", *lines, ""]), encoding="ascii")
 
 

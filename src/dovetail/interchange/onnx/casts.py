@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from dovetail.errors import DovetailError
 from dovetail.formats import FixedFormat, FloatFormat, Format, IntFormat
 from dovetail.formats import format as to_format
@@ -60,7 +62,7 @@ def _requantised(op: Operation, fmt: IntFormat, grid: Grid) -> str:
     steps = codes(nodes, op.value(0), fmt, grid)
     if grid.zero is not None:
         steps = nodes("Sub", steps, grid.zero)
-    whole = nodes.cast(nodes.cast(steps, "INT32"), "FLOAT")  # there is no -0 among codes
+    whole = nodes.widened(nodes.cast(steps, "INT32"))  # there is no -0 among codes
     return op.finished(nodes("Mul", whole, grid.scale))
 
 
@@ -73,8 +75,8 @@ def cast(op: Operation) -> str:
     x = op.value(0)
     if isinstance(fmt, FixedFormat):
         return op.finished(_fixed(op, x, fmt))
-    if (target := _target(fmt)) is not None:
-        y = op.nodes.cast(op.nodes.cast(x, target), "FLOAT")
+    if op.nodes.wide is np.float32 and (target := _target(fmt)) is not None:
+        y = op.nodes.widened(op.nodes.cast(x, target))
         return op.finished(_clamped(op.nodes, y, fmt) if fmt.saturation == "SatFinite" else y)
     return op.finished(_float(op, x, fmt))
 
@@ -126,8 +128,10 @@ def _power(nodes: Nodes, exponent: int) -> str:
 def _float(op: Operation, x: str, fmt: FloatFormat) -> str:
     if not fmt.signed or fmt.mantissa == 0:
         raise _refused(op, fmt, "of floating-point formats those with a sign and a mantissa are")
-    if not -126 <= fmt.quantum <= 0 or fmt.emax > 126 or fmt.mantissa > 22:
-        raise _refused(op, fmt, "its steps leave the normal numbers of float32")
+    info = np.finfo(op.nodes.wide)
+    small = info.minexp <= fmt.quantum <= 0 and fmt.mantissa < info.nmant
+    if not small or fmt.emax > info.maxexp - 2:
+        raise _refused(op, fmt, f"its steps leave the normal numbers of {info.dtype}")
     nodes, zero = op.nodes, op.nodes.float(0.0)
     is_nan = nodes("IsNaN", x)
     # Twice the largest power of two overflows as every larger number does.

@@ -18,8 +18,8 @@ __all__ = ["Grid", "check_integers", "codes", "given_grid", "own_grid"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Scale and zero point by name, both float32; they broadcast against the values. Where the zero
-    point is known to be 0 everywhere, ``zero`` is None."""
+    """Scale and zero point by name, both floating point; they broadcast against the values. Where
+    the zero point is known to be 0 everywhere, ``zero`` is None."""
 
     scale: str
     zero: str | None
@@ -43,8 +43,8 @@ def given_grid(nodes: Nodes, scale: Tensor, zero: Tensor, shape: tuple[int, ...]
     >>> given_grid(nodes, torch.tensor(0.5), torch.tensor(0), ()).zero is None
     True
     """
-    numbers = (scale.reshape(shape) if scale.dim() else scale).float().numpy()
-    zeros = (zero.reshape(shape) if zero.dim() else zero).numpy().astype(np.float32)
+    numbers = (scale.reshape(shape) if scale.dim() else scale).float().numpy().astype(nodes.wide)
+    zeros = (zero.reshape(shape) if zero.dim() else zero).numpy().astype(nodes.wide)
     point = nodes.constant(zeros) if zeros.any() else None
     return Grid(nodes.constant(numbers), point)
 
@@ -52,7 +52,7 @@ def given_grid(nodes: Nodes, scale: Tensor, zero: Tensor, shape: tuple[int, ...]
 def own_grid(
     nodes: Nodes, x: str, fmt: IntFormat, axes: tuple[int, ...] | None, where: str
 ) -> Grid:
-    """The grid that values (float32) ask for themselves; ``axes`` share one (None: all of them).
+    """The grid that float32 values ask for themselves; ``axes`` share one (None: all of them).
 
     As :func:`dovetail.formats.quantization.scale_zero_point` of the finite extremes.
     """
@@ -63,8 +63,12 @@ def own_grid(
             f"written to ONNX: calibrate it, or leave {word} out"
         )
 
+    if nodes.wide is not np.float32:
+        raise DovetailError(
+            f"{where}={fmt} finds the range of float64 values anew in every batch, which is not "
+            "written to ONNX: calibrate it, or give the model .float()"
+        )
     number = nodes.float
-
     finite = nodes("Less", nodes("Abs", x), number(np.inf))
     seen = nodes("Where", finite, x, number(0.0))
     taken = () if axes is None else (nodes.ints(*axes),)
@@ -92,7 +96,7 @@ def own_grid(
 
 
 def codes(nodes: Nodes, x: str, fmt: IntFormat, grid: Grid) -> str:
-    """``clip(round(x / scale) + zero, qmin, qmax)`` as whole numbers in float32; NaN is ``zero``.
+    """``clip(round(x / scale) + zero, qmin, qmax)`` as floating-point numbers; NaN is ``zero``.
 
     >>> nodes = Nodes()
     >>> x = codes(nodes, "x", IntFormat(8), given_grid(nodes, torch.ones(()), torch.zeros(()), ()))

@@ -47,13 +47,13 @@ def onnx(
     args, kwargs = arguments_of(example)
     flat = pytree.tree_leaves((args, dict(kwargs)))
     with torch.random.fork_rng(devices=()):
+        # Run once first: what is only found in a first run cannot be found in a traced one.
+        with torch.no_grad():
+            expected = model(*args, **kwargs)
         graph = captured(model, args, kwargs)
         functions = functions_of(graph)
         rows: list[Compared] = []
-        expected = None
         if verify:
-            with torch.no_grad():
-                expected = model(*args, **kwargs)
             run = recorded(graph, [function.node for function in functions], flat)
             rows = compared_functions(functions, run)
             _refuse_different([row for row in rows if not row.is_equal])

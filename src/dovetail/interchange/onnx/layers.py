@@ -206,7 +206,7 @@ def _scaled(op: Operation, sums: _Sums, bias: int | None, along: tuple[int, ...]
             both = nodes("Mul", nodes("Mul", first, second), nodes.ints(sums.depth))
             total = nodes("Add", total, both)
     scale = nodes("Mul", sums.first.scale, sums.second.scale)
-    y = nodes("Mul", nodes.cast(total, "FLOAT"), scale)
+    y = nodes("Mul", nodes.widened(total), scale)
     if bias is not None and op.is_given(bias):
         y = nodes("Add", y, nodes.reshape(op.value(bias), along))
     return op.finished(y)

@@ -35,7 +35,9 @@ class Nodes:
     ['Constant', 'Mul']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wide: type[np.floating[Any]] = np.float32) -> None:
+        #: What the nodes compute in: float32, or float64.
+        self.wide = wide
         self.made: list[Any] = []
         self._helper = optional("onnx.helper", extra="onnx")
         self._arrays = optional("onnx.numpy_helper", extra="onnx")
@@ -55,8 +57,9 @@ class Nodes:
         return self._constants[key]
 
     def float(self, value: float) -> str:
-        """One float32 number."""
-        return self.constant(np.float32(value))
+        """One number of the type that is computed in."""
+        with np.errstate(over="ignore"):
+            return self.constant(np.array(value, self.wide))
 
     def ints(self, *values: int) -> str:
         """A vector of int64: axes, shapes, indices."""
@@ -65,6 +68,10 @@ class Nodes:
     def cast(self, x: str, to: str) -> str:
         """``x`` in another element type, named as ONNX does: ``FLOAT``, ``INT64``, ..."""
         return self("Cast", x, to=self._type(to))
+
+    def widened(self, x: str) -> str:
+        """``x`` in the type that is computed in."""
+        return self.cast(x, "FLOAT" if self.wide is np.float32 else "DOUBLE")
 
     def _type(self, name: str) -> int:
         return int(optional("onnx", extra="onnx").TensorProto.DataType.Value(name))

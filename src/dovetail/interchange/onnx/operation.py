@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -16,12 +17,14 @@ __all__ = ["ELEMENT_TYPES", "Operation"]
 
 #: The element types that values may have, as ONNX names them.
 ELEMENT_TYPES = {torch.float32: "FLOAT", torch.float16: "FLOAT16", torch.bfloat16: "BFLOAT16"}
+ELEMENT_TYPES[torch.float64] = "DOUBLE"
 
 
 class Operation:
     """``node`` and what is known of its arguments; ``x0``, ``x1``, ... are its other inputs.
 
-    Its own nodes grow in ``nodes``; what they compute in is float32.
+    Its own nodes grow in ``nodes``; they compute in float32, or where such values come in, in
+    float64.
     """
 
     def __init__(self, node: fx.Node, known: Mapping[fx.Node, Tensor], number: int) -> None:
@@ -29,7 +32,9 @@ class Operation:
         self.kind = str(node.target).split(".")[1]
         self.path = module_path(node)
         self.inputs = [each for each in node.all_input_nodes if each not in known]
-        self.nodes = Nodes()
+        dtypes = {each.meta["val"].dtype for each in (*self.inputs, node)}
+        self.wide = torch.float64 if torch.float64 in dtypes else torch.float32
+        self.nodes = Nodes(np.float64 if self.wide == torch.float64 else np.float32)
         self._floats: dict[fx.Node, str] = {}
         words = re.sub(r"\W+", "_", self.path).strip("_") or "model"
         self.name = f"{words}_{self.kind}_{number}"
@@ -69,21 +74,21 @@ class Operation:
         return tuple(self.node.meta["val"].shape)
 
     def value(self, place: int) -> str:
-        """A tensor argument in float32, by name."""
+        """A tensor argument in the type that is computed in, by name."""
         argument = self.node.args[place]
         assert isinstance(argument, fx.Node)
         if argument not in self._floats:
             found = self.known.get(argument)
             if found is not None:
-                name = self.nodes.constant(found.float().contiguous().numpy())
+                name = self.nodes.constant(found.to(self.wide).contiguous().numpy())
             else:
                 name = f"x{self.inputs.index(argument)}"
-                if argument.meta["val"].dtype != torch.float32:
-                    name = self.nodes.cast(name, "FLOAT")
+                if argument.meta["val"].dtype != self.wide:
+                    name = self.nodes.widened(name)
             self._floats[argument] = name
         return self._floats[argument]
 
     def finished(self, y: str) -> str:
-        """``y`` (float32) in the element type of the operation's result."""
+        """``y`` in the element type of the operation's result."""
         dtype = self.node.meta["val"].dtype
-        return y if dtype == torch.float32 else self.nodes.cast(y, ELEMENT_TYPES[dtype])
+        return y if dtype == self.wide else self.nodes.cast(y, ELEMENT_TYPES[dtype])

@@ -50,7 +50,7 @@ def how_multiplied(terms: Terms, depth: int) -> str:
 
 
 def of_constant(nodes: Nodes, a: str, w: IntArray, terms: Terms, window: Window) -> str:
-    """``sum_k f(a, w)`` in int64; ``a`` are whole numbers in float32, ``w`` a weight's codes.
+    """``sum_k f(a, w)`` in int64; ``a`` are whole floating-point numbers, ``w`` a weight's codes.
 
     ``w`` is ``[N, K]`` or ``[O, C/groups, *kernel]``.
     """
@@ -73,7 +73,7 @@ def of_constant(nodes: Nodes, a: str, w: IntArray, terms: Terms, window: Window)
 def of_operands(
     nodes: Nodes, a: str, w: str, terms: Terms, depth: int, ranks: tuple[int, int]
 ) -> str:
-    """``sum_k f(a[..., m, k], w[..., n, k])`` in int64; both are whole numbers in float32.
+    """``sum_k f(a[..., m, k], w[..., n, k])`` in int64; both are whole numbers in floating point.
 
     ``ranks`` count the axes of both; ``depth`` is the length of the last one.
     """

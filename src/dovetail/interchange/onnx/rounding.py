@@ -26,7 +26,7 @@ def check_rounding(mode: Rounding, where: str) -> None:
 
 
 def to_integers(nodes: Nodes, x: str, mode: Rounding) -> str:
-    """``x`` (float32) rounded to integers; NaN and infinities come out as anything.
+    """``x`` rounded to integers; NaN and infinities come out as anything.
 
     >>> nodes = Nodes()
     >>> to_integers(nodes, "x", Rounding("NearestTiesToEven")), nodes.made[0].op_type
