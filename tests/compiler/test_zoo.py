@@ -48,10 +48,26 @@ def gradients(model, x):
     return out.detach(), torch.autograd.grad(loss, wanted)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name == "digits-cnn" else pytest.mark.slow) for name in SMALL],
-)
+EVERY = [pytest.param(n, marks=() if n == "digits-cnn" else pytest.mark.slow) for n in SMALL]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_one_library_serves_every_batch(name, monkeypatch):
+    monkeypatch.setenv("DOVETAIL_CXXFLAGS", "-O1")
+    make, x = SMALL[name]
+    model = build(0, make).eval()
+    fast = dv.compile(copy.deepcopy(model), x, backward=False, dynamic=True)
+    key = fast.units[0].key
+    for batch in (1, 2, 5):
+        given = torch.cat([x] * 3)[:batch]
+        with torch.no_grad():
+            expected = model(given)
+            scale = float(expected.abs().max())
+            torch.testing.assert_close(fast(given), expected, rtol=1e-4, atol=1e-4 * scale)
+    assert [v.forward.key for v in fast._variants.values()] == [key]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_a_training_step_is_eagers(name, monkeypatch):
     monkeypatch.setenv("DOVETAIL_CXXFLAGS", "-O1")
     make, x = SMALL[name]

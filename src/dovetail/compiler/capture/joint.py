@@ -91,7 +91,7 @@ def _kept_in_place(module: nn.Module) -> Iterator[None]:
     Torch puts others in their places meanwhile, and of a part that is used under two names it puts
     the wrong ones back.
     """
-    own = [d for part in module.modules() for d in (part._parameters, part._buffers)]
+    own: list[Any] = [d for p in module.modules() for d in (p._parameters, p._buffers)]
     held = [(places, dict(places)) for places in own]
     try:
         yield
