@@ -1,19 +1,16 @@
 """Groups formed in one walk: every operation joins the group of its last operand, where it can.
 
-An operation may run in the last group that made one of its operands, or in any later one; it joins
-if its index space is the group's (or the group's rows), so that each operand computed there is used
-at the element where it was computed. Nothing is searched twice: the time is linear in the graph.
+Nothing is searched twice: the time is linear in the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from dovetail.compiler.groups.layout import Dim, Layout, refinement, total
+from dovetail.compiler.groups.layout import Dim, Layout, total
 from dovetail.compiler.groups.model import (
     Access,
     Buffer,
@@ -28,22 +25,10 @@ from dovetail.compiler.groups.model import (
     Statement,
     View,
 )
-from dovetail.compiler.groups.refine import access, is_worth, refine, rows_refined, spread
+from dovetail.compiler.groups.place import Local, Places
+from dovetail.compiler.groups.refine import access
 
 __all__ = ["Former"]
-
-#: Buffers that one nest touches at most: each is a pointer that wants a register.
-MOST_BUFFERS = 48
-
-
-@dataclass(frozen=True)
-class _Local:
-    """Where a buffer's elements are computed: usable there without memory."""
-
-    group: int
-    statement: str
-    layout: Layout
-    row: bool
 
 
 class Former:
@@ -54,11 +39,7 @@ class Former:
         self.groups: list[Group] = self.program.groups
         self.buffers = self.program.buffers
         self.origin = ""
-        self._made: dict[str, int] = {}
-        self._local: dict[str, _Local] = {}
-        self._latest: dict[Dim, int] = {}
-        self._last_call = -1
-        self._touched: dict[int, set[str]] = {}
+        self._places = Places(self.groups)
         self._count = 0
 
     # -- memory ---------------------------------------------------------------------------------
@@ -67,7 +48,7 @@ class Former:
         """A name that nothing has yet."""
         stem = stem or "value"
         name = stem
-        while name in self.buffers or name in self._made:
+        while name in self.buffers or name in self._places.made:
             self._count += 1
             name = f"{stem}_{self._count}"
         return name
@@ -79,7 +60,7 @@ class Former:
         name = self.fresh(name or self.origin)
         size = 0 if 0 in layout.shape else layout.span
         self.buffers[name] = Buffer(name, size, dtype, role)
-        self._made[name] = -1
+        self._places.made[name] = -1
         return Ref(name, layout, dtype)
 
     def input(self, name: str, layout: Layout, dtype: torch.dtype) -> Ref:
@@ -98,9 +79,9 @@ class Former:
 
     def in_memory(self, ref: Ref) -> Ref:
         """``ref``, whose elements are from now on written to memory where they are computed."""
-        local = self._local.get(ref.buffer)
+        local = self._places.local.get(ref.buffer)
         if local is not None:
-            group = self._loops(local.group)
+            group = self._places.loops(local.group)
             place = access(ref.buffer, local.layout, ref.dtype, group, local.row)
             if (local.statement, place) not in group.stores:
                 group.stores.append((local.statement, place))
@@ -124,14 +105,14 @@ class Former:
         if 0 in shape:
             return out
         refs = [o for o in operands if isinstance(o, Ref)]
-        number = self._place(refs, tuple(shape))
-        group = self._loops(number)
+        number = self._places.find(refs, tuple(shape))
+        group = self._places.loops(number)
         row = not _is_full(group, tuple(shape))
         uses = tuple(self._use(o, number, row, tuple(shape)) for o in operands)
         name = f"{out.buffer}_"
         group.body.append(Statement(name, code, uses, dtype, row, self.origin, flops, dear))
-        self._local[out.buffer] = _Local(number, name, out.layout, row)
-        self._made[out.buffer] = number
+        self._places.local[out.buffer] = Local(number, name, out.layout, row)
+        self._places.made[out.buffer] = number
         return out
 
     def copy(self, source: Ref | Constant, target: Ref, code: str = "{0}") -> Ref:
@@ -142,19 +123,19 @@ class Former:
         if 0 in source.shape:
             return target
         refs = [source] if isinstance(source, Ref) else []
-        number = self._place(refs, source.shape)
-        group = self._loops(number)
+        number = self._places.find(refs, source.shape)
+        group = self._places.loops(number)
         row = not _is_full(group, source.shape)
         uses = tuple(self._use(ref, number, row, ref.shape) for ref in refs)
         use = uses[0] if uses else None
         if not isinstance(use, str):
             name = self.fresh(f"{target.buffer}_copied")
-            self._made[name] = number
+            self._places.made[name] = number
             group.body.append(Statement(name, code, uses, source.dtype, row, self.origin, flops=0))
             use = name
         group.stores.append((use, access(target.buffer, target.layout, target.dtype, group, row)))
-        self._touched[number].add(target.buffer)
-        self._made[target.buffer] = max(self._made[target.buffer], number)
+        self._places.touched[number].add(target.buffer)
+        self._places.made[target.buffer] = max(self._places.made[target.buffer], number)
         return target
 
     def reduce(self, kind: str, operand: Ref, dims: Sequence[int], dtype: torch.dtype) -> Ref:
@@ -164,14 +145,14 @@ class Former:
         if not any(mask):
             return self.pointwise("{0}", [operand], operand.shape, dtype, flops=0)
         out = self.allocate(Layout.dense(shape), dtype)
-        number = self._place([operand], operand.shape, mask)
-        group = self._loops(number)
+        number = self._places.find([operand], operand.shape, mask)
+        group = self._places.loops(number)
         use = self._use(operand, number, row=False, shape=operand.shape)
         assert not isinstance(use, Index)
         name = f"{out.buffer}_"
         group.body.append(Reduction(name, kind, use, dtype, self.origin))
-        self._local[out.buffer] = _Local(number, name, out.layout, row=True)
-        self._made[out.buffer] = number
+        self._places.local[out.buffer] = Local(number, name, out.layout, row=True)
+        self._places.made[out.buffer] = number
         return out
 
     def call(
@@ -181,11 +162,11 @@ class Former:
         inputs = [self._forward(value) for value in inputs]
         for ref in _flat(inputs):
             self.in_memory(ref)
-        number = self._last_call = len(self.groups)
+        number = self._places.last_call = len(self.groups)
         self.groups.append(Call(self.fresh(self.origin), key, inputs, outputs, attributes))
         for out in outputs:
             if out is not None:
-                self._made[out.buffer] = number
+                self._places.made[out.buffer] = number
 
     def _forward(self, value: Any) -> Any:
         """An input of a library node: what runs backwards through memory is copied, as torch's
@@ -201,125 +182,15 @@ class Former:
         self.groups.append(View(self.origin, Ref(source.buffer, layout, source.dtype)))
         return Ref(source.buffer, layout, source.dtype)
 
-    # -- where an operation goes ----------------------------------------------------------------
-
-    def _loops(self, number: int) -> Loops:
-        group = self.groups[number]
-        assert isinstance(group, Loops)
-        return group
-
-    def _place(self, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...] = ()) -> int:
-        """The group that the operation runs in: one that stands already, or a new one."""
-        last = max((self._made[ref.buffer] for ref in refs), default=-1)
-        beside = self._latest.get(total(shape), -1)
-        number = -1
-        for candidate in (last, beside if beside > max(last, self._last_call) else -1):
-            if candidate >= 0 and self._joins(candidate, refs, shape, mask):
-                number = candidate
-                break
-        if number < 0:
-            number = self._open(shape, mask)
-        self._touched[number].update(ref.buffer for ref in refs)
-        group = self._loops(number)
-        self._latest[total(group.shape)] = number
-        if group.is_reduction:
-            self._latest[total(group.kept_shape)] = number
-        return number
-
-    def _open(self, shape: tuple[Dim, ...], mask: tuple[bool, ...]) -> int:
-        """A new group, last in order."""
-        kept = mask or (False,) * len(shape)
-        flags = tuple(m for e, m in zip(shape, kept, strict=True) if e != 1)
-        self.groups.append(Loops(tuple(e for e in shape if e != 1), flags))
-        self._touched[len(self.groups) - 1] = set()
-        return len(self.groups) - 1
-
-    def _joins(
-        self, number: int, refs: list[Ref], shape: tuple[Dim, ...], mask: tuple[bool, ...]
-    ) -> bool:
-        group = self.groups[number]
-        if not isinstance(group, Loops) or self._is_full(number, refs):
-            return False
-        return (
-            self._joins_whole(number, group, refs, shape, mask)
-            if mask or total(shape) == total(group.shape)
-            else self._joins_rows(number, group, refs, shape)
-        )
-
-    def _is_full(self, number: int, refs: list[Ref]) -> bool:
-        return len(self._touched[number] | {ref.buffer for ref in refs}) > MOST_BUFFERS
-
-    def _joins_whole(
-        self,
-        number: int,
-        group: Loops,
-        refs: list[Ref],
-        shape: tuple[Dim, ...],
-        mask: tuple[bool, ...],
-    ) -> bool:
-        fine = refinement(group.shape, shape)
-        if fine is None:
-            return False
-        flags = spread(group.shape, group.reduced, fine)
-        if mask:
-            wanted = spread(shape, mask, fine)
-            if group.is_reduction and flags != wanted:
-                return False
-            if not group.is_reduction and not is_worth(fine, wanted, group):
-                return False
-            flags = wanted
-        elif group.is_reduction and not is_worth(fine, flags, group):
-            return False
-        if not all(self._fits(ref, number, fine, flags) for ref in refs):
-            return False
-        refine(group, fine, flags)
-        return True
-
-    def _joins_rows(
-        self, number: int, group: Loops, refs: list[Ref], shape: tuple[Dim, ...]
-    ) -> bool:
-        if not group.is_reduction or total(shape) != total(group.kept_shape):
-            return False
-        kept = refinement(group.kept_shape, shape)
-        if kept is None:
-            return False
-        fine, flags = rows_refined(group, kept)
-        if not all(self._fits(ref, number, kept, None) for ref in refs):
-            return False
-        refine(group, fine, flags)
-        return True
-
-    def _fits(
-        self, ref: Ref, number: int, fine: tuple[Dim, ...], flags: tuple[bool, ...] | None
-    ) -> bool:
-        """Whether ``ref`` may be used at the index ``fine`` of the group ``number``."""
-        if self._made[ref.buffer] < number:
-            return True
-        local = self._local.get(ref.buffer)
-        if local is None or local.group != number:
-            return False
-        used = ref.layout.split(fine)
-        if not local.row and flags is not None:
-            return used.same_place(local.layout.split(fine))
-        if local.row and flags is None:
-            return used.same_place(local.layout.split(fine))
-        if local.row and flags is not None:
-            kept = tuple(e for e, r in zip(fine, flags, strict=True) if not r)
-            steps = tuple(s for s, r in zip(used.strides, flags, strict=True) if not r)
-            still = all(s == 0 for s, r in zip(used.strides, flags, strict=True) if r)
-            rows = Layout(kept, steps, used.offset)
-            return still and rows.same_place(local.layout.split(kept))
-        return False
-
     def _use(
         self, operand: Ref | Index, number: int, row: bool, shape: tuple[Dim, ...]
     ) -> str | Access | Index:
         """How a statement of group ``number``, one over ``shape``, names ``operand``."""
-        group = self._loops(number)
+        group = self._places.loops(number)
         if isinstance(operand, Index):
             place = access("", Layout(shape, operand.strides), torch.int64, group, row)
             return Index(place.strides, operand.offset)
-        local = self._local.get(operand.buffer)
+        local = self._places.local.get(operand.buffer)
         if local is not None and local.group == number:
             return local.statement
         self.in_memory(operand)
