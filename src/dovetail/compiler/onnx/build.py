@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dovetail.compiler.onnx.attributes import attributes_of, graphs_of, tensor_of
+from dovetail.compiler.onnx.attributes import graphs_of, tensor_of
+from dovetail.compiler.onnx.calls import Call, call_of, dense
 from dovetail.compiler.onnx.graph import OnnxGraph, Step
 from dovetail.compiler.onnx.layers import LAYERS, Layer
 from dovetail.compiler.onnx.names import Names, Path, container, nameless, path_of, place, scope_of
 from dovetail.compiler.onnx.node import Node
-from dovetail.compiler.onnx.registry import Operator, find
 from dovetail.compiler.onnx.sizes import SIZES, as_tensor, is_size, known
 from dovetail.compiler.onnx.types import FLOATS
-from dovetail.errors import DovetailError
 
 __all__ = ["Settings", "build"]
 
@@ -43,28 +42,16 @@ def build(graph: Any, settings: Settings, captured: Sequence[str] = ()) -> OnnxG
     return _Builder(graph, settings, captured).module()
 
 
-@dataclass
-class _Call:
-    """A node while the graph is built."""
-
-    proto: Any
-    operator: Operator
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-    captured: tuple[str, ...]
-
-
 class _Builder:
     def __init__(self, graph: Any, settings: Settings, captured: Sequence[str]) -> None:
         self.settings = settings
         self.captured = tuple(captured)
         held = {proto.name: tensor_of(proto) for proto in graph.initializer}
-        held |= {proto.values.name: _dense(proto) for proto in graph.sparse_initializer}
+        held |= {proto.values.name: dense(proto) for proto in graph.sparse_initializer}
         self.inputs = [i.name for i in graph.input if i.name not in held]
         self.outputs = [o.name for o in graph.output]
-        self.calls = [self._call(node, at) for at, node in enumerate(graph.node)]
-        self.uses: dict[str, list[tuple[_Call, int]]] = defaultdict(list)
+        self.calls = [call_of(node, at, settings.opsets) for at, node in enumerate(graph.node)]
+        self.uses: dict[str, list[tuple[Call, int]]] = defaultdict(list)
         for call in self.calls:
             for slot, name in enumerate(call.inputs):
                 self.uses[name].append((call, slot))
@@ -78,27 +65,6 @@ class _Builder:
         self.steps: list[Step] = []
         #: Where weights go whose own name says nothing.
         self.paths: dict[str, Path] = {}
-
-    def _call(self, node: Any, at: int) -> _Call:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        opset = self.settings.opsets.get(domain, 1)
-        name = node.name or f"{node.op_type}_{at}"
-        try:
-            operator = find(domain, node.op_type, opset)
-            attributes = attributes_of(node)
-        except DovetailError as error:
-            raise DovetailError(f"node '{name}' ({node.op_type}, opset {opset}): {error}") from None
-        captured = tuple(sorted(set().union(*map(_free, graphs_of(node).values()))))
-        strange = set(attributes) - operator.parameters
-        if strange:
-            raise DovetailError(
-                f"node '{name}' ({node.op_type}, opset {opset}): attribute '{min(strange)}' is "
-                f"not supported; it takes {', '.join(sorted(operator.parameters)) or 'none'}"
-            )
-        inputs, outputs = [*node.input, *captured], list(node.output)
-        while outputs and not outputs[-1]:
-            outputs.pop()
-        return _Call(node, operator, inputs, outputs, attributes, captured)
 
     def _is_weight(self, name: str, tensor: Tensor) -> bool:
         """A float that is trained: where an operator has weights, or named and not one number."""
@@ -129,7 +95,7 @@ class _Builder:
 
     # Constants
 
-    def _folded(self, call: _Call) -> bool:
+    def _folded(self, call: Call) -> bool:
         """Compute a node of constants now."""
         names = [name for name in call.inputs if name]
         if call.operator.name in _CONTROL or not call.operator.folds:
@@ -137,7 +103,7 @@ class _Builder:
         if any(name not in self.constants for name in names):
             return False
         node = Node(
-            call.operator, call.attributes, name=self._name(call), opset=self._opset(call),
+            call.operator, call.attributes, name=call.name, opset=call.opset,
             outputs=len(call.outputs), types=self._types(call),
         )  # fmt: skip
         given = [self._given(name, call) if name else None for name in call.inputs]
@@ -150,24 +116,18 @@ class _Builder:
         self.constants |= dict(zip(call.outputs, tensors, strict=True))
         return True
 
-    def _given(self, name: str, call: _Call) -> Any:
+    def _given(self, name: str, call: Call) -> Any:
         """A constant as this node takes it."""
         number = known(self.constants[name]) if call.operator.name in SIZES else None
         return self.constants[name] if number is None else number
 
     # Modules
 
-    def _name(self, call: _Call) -> str:
-        return call.proto.name or f"{call.proto.op_type}_{self.calls.index(call)}"
-
-    def _opset(self, call: _Call) -> int:
-        return self.settings.opsets.get(call.operator.domain, 1)
-
-    def _types(self, call: _Call) -> dict[int, int]:
+    def _types(self, call: Call) -> dict[int, int]:
         types = self.settings.types
         return {slot: types[name] for slot, name in enumerate(call.inputs) if name in types}
 
-    def _take(self, call: _Call, bias: str = "", layer: bool = False) -> Path:
+    def _take(self, call: Call, bias: str = "", layer: bool = False) -> Path:
         """Where the node's module goes: where its weights say, or else its own name.
 
         A layer is named as the scope that it is in, without the operator.
@@ -178,14 +138,14 @@ class _Builder:
             says = name in self.weights and path[-1:] in (("weight",), ("bias",))
             if says and self.names.free(path[:-1]):
                 return self.names.take(path[:-1])
-        scope, path = scope_of(call.proto), path_of(self._name(call))
+        scope, path = scope_of(call.proto), path_of(call.name)
         if scope:
             path = (*scope, *path)
         if layer and (scope or path[-1] == call.proto.op_type) and self.names.free(path[:-1]):
             path = path[:-1]
         return self.names.take(path)
 
-    def _node(self, call: _Call) -> None:
+    def _node(self, call: Call) -> None:
         wanted = {n: self.constants[n] for n in call.inputs if n in self.constants}
         static = {
             slot: wanted[name].tolist()
@@ -203,7 +163,7 @@ class _Builder:
             for attribute, graph in graphs_of(call.proto).items()
         }
         node = Node(
-            call.operator, call.attributes, name=self._name(call), opset=self._opset(call),
+            call.operator, call.attributes, name=call.name, opset=call.opset,
             outputs=len(call.outputs), static=static, types=self._types(call), bodies=bodies,
         )  # fmt: skip
         path = self._take(call)
@@ -218,7 +178,7 @@ class _Builder:
         self.modules[path] = module
         self.steps.append(Step(path, tuple(inputs), tuple(outputs)))
 
-    def _layer(self, call: _Call) -> tuple[Layer | None, _Call | None]:
+    def _layer(self, call: Call) -> tuple[Layer | None, Call | None]:
         """The node as a layer of torch, and the addition of a bias that it took with it."""
         make = LAYERS.get(call.operator.name) if call.operator.domain == "" else None
         if make is None or len(call.outputs) != 1:
@@ -242,7 +202,7 @@ class _Builder:
         self._add(path, layer.module, names[:1], outputs)
         return layer, added
 
-    def _biased(self, call: _Call) -> tuple[_Call, str] | None:
+    def _biased(self, call: Call) -> tuple[Call, str] | None:
         """The node that adds a vector of weights to a product and is all that uses it."""
         weight = self.weights.get(call.inputs[1])
         output = call.outputs[0]
@@ -299,29 +259,6 @@ class _Builder:
         at = container(module, path[:-1])
         at.register_buffer(path[-1], self.constants[name], persistent=persistent)
         module.tensors[name] = path
-
-
-def _free(graph: Any) -> set[str]:
-    """The values of an enclosing graph that a body uses."""
-    own = {i.name for i in graph.input} | {i.name for i in graph.initializer}
-    own |= {output for node in graph.node for output in node.output} | {""}
-    used = {name for node in graph.node for name in node.input}
-    used |= {output.name for output in graph.output}
-    used |= {
-        name for node in graph.node for body in graphs_of(node).values() for name in _free(body)
-    }
-    return used - own
-
-
-def _dense(sparse: Any) -> Tensor:
-    """A sparse initialiser with its zeros."""
-    values, indices = tensor_of(sparse.values), tensor_of(sparse.indices)
-    dense = torch.zeros(*sparse.dims, dtype=values.dtype)
-    if indices.dim() == 2:
-        dense[tuple(indices.t())] = values
-    else:
-        dense.view(-1)[indices] = values
-    return dense
 
 
 def _with_ends(steps: Sequence[Step], kept: set[str]) -> tuple[Step, ...]:
