@@ -1,196 +1,22 @@
-"""Recurrent layers, step by step: every gate is a linear product and an activation."""
+"""Recurrent layers: torch's own where it has them, else step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from dovetail.compiler.onnx.operators.cells import (
+    Floats,
+    Texts,
+    gru_step,
+    layer,
+    lstm_step,
+    rnn_step,
+)
 from dovetail.compiler.onnx.registry import operator
-from dovetail.errors import unknown
-
-_Step = Callable[..., tuple[Tensor, ...]]
-Texts = Sequence[str] | None
-Floats = Sequence[float] | None
-
-
-def _affine(x: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
-    return alpha * x + beta
-
-
-def _scaled_tanh(x: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
-    return alpha * torch.tanh(beta * x)
-
-
-def _hard_sigmoid(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
-    return torch.clamp(alpha * x + beta, 0, 1)
-
-
-def _thresholded(x: Tensor, alpha: float = 1.0) -> Tensor:
-    return F.threshold(x, alpha, 0.0)
-
-
-#: By name in lower case, with how many of the listed parameters each takes.
-_ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], int]] = {
-    "relu": (F.relu, 0),
-    "tanh": (torch.tanh, 0),
-    "sigmoid": (torch.sigmoid, 0),
-    "softsign": (F.softsign, 0),
-    "softplus": (F.softplus, 0),
-    "affine": (_affine, 2),
-    "leakyrelu": (F.leaky_relu, 1),
-    "thresholdedrelu": (_thresholded, 1),
-    "scaledtanh": (_scaled_tanh, 2),
-    "hardsigmoid": (_hard_sigmoid, 2),
-    "elu": (F.elu, 1),
-}
-
-
-def _functions(
-    names: Sequence[str], alphas: Floats, betas: Floats
-) -> list[Callable[[Tensor], Tensor]]:
-    """The activations, each with its own of the parameters listed."""
-    first, second = list(alphas or ()), list(betas or ())
-    found: list[Callable[[Tensor], Tensor]] = []
-    for name in names:
-        if name.lower() not in _ACTIVATIONS:
-            raise unknown("activation", name, ["Relu", "Tanh", "Sigmoid", "HardSigmoid", "Elu"])
-        function, count = _ACTIVATIONS[name.lower()]
-        given = [first.pop(0)] if count > 0 and first else []
-        given += [second.pop(0)] if count > 1 and given and second else []
-        found.append(lambda x, function=function, given=tuple(given): function(x, *given))  # type: ignore[misc]
-    return found
-
-
-def _run(
-    step: _Step,
-    x: Tensor,
-    states: Sequence[Tensor],
-    lengths: Tensor | None,
-    backwards: bool,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One direction over ``x [time, batch, input]``: every first state, and the last of each."""
-    current, outputs = tuple(states), []
-    times = range(x.shape[0])
-    for time in reversed(times) if backwards else times:
-        new = step(x[time], *current)
-        if lengths is not None:
-            inside = (lengths > time).unsqueeze(1)
-            outputs.append(torch.where(inside, new[0], torch.zeros_like(new[0])))
-            current = tuple(torch.where(inside, a, b) for a, b in zip(new, current, strict=True))
-        else:
-            outputs.append(new[0])
-            current = new
-    return torch.stack(outputs[::-1] if backwards else outputs), current
-
-
-def _layer(
-    make: Callable[..., _Step],
-    count: int,
-    x: Tensor,
-    weights: Sequence[Tensor | None],
-    lengths: Tensor | None,
-    initial: Sequence[Tensor | None],
-    *,
-    hidden: int,
-    activations: Texts,
-    defaults: Sequence[str],
-    alphas: Floats,
-    betas: Floats,
-    clip: float | None,
-    direction: str,
-    layout: int,
-) -> tuple[Tensor, ...]:
-    """All directions; ``count`` states. Outputs and states as ONNX lays them out."""
-    if layout:
-        x = x.transpose(0, 1)
-        initial = [s if s is None else s.transpose(0, 1) for s in initial]
-    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
-    if direction not in ways:
-        raise unknown("direction", direction, ways)
-    names = list(activations or list(defaults) * len(ways[direction]))
-    functions = _functions(names, alphas, betas)
-    each = len(defaults)
-    outputs: list[Tensor] = []
-    finals: list[tuple[Tensor, ...]] = []
-    for d, backwards in enumerate(ways[direction]):
-        own = [w if w is None else w[d] for w in weights]
-        states = [x.new_zeros(x.shape[1], hidden) if s is None else s[d] for s in initial]
-        step = make(own, functions[d * each : (d + 1) * each], hidden, clip)
-        output, final = _run(step, x, states[:count], lengths, backwards)
-        outputs.append(output)
-        finals.append(final)
-    y = torch.stack(outputs, 1)
-    last = [torch.stack(state) for state in zip(*finals, strict=True)]
-    if layout:
-        return (y.permute(2, 0, 1, 3), *[state.transpose(0, 1) for state in last])
-    return (y, *last)
-
-
-def _clipped(x: Tensor, clip: float | None) -> Tensor:
-    return x if clip is None else torch.clamp(x, -clip, clip)
-
-
-def _biases(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if bias is None else tuple(bias.chunk(2))  # type: ignore[return-value]
-
-
-def _rnn_step(weights: Any, functions: Any, hidden: int, clip: float | None) -> _Step:
-    weight, recurrence, bias = weights
-    from_input, from_state = _biases(bias)
-
-    def step(x: Tensor, h: Tensor) -> tuple[Tensor]:
-        sums = F.linear(x, weight, from_input) + F.linear(h, recurrence, from_state)
-        return (functions[0](_clipped(sums, clip)),)
-
-    return step
-
-
-def _lstm_step(
-    weights: Any, functions: Any, hidden: int, clip: float | None, *, coupled: bool
-) -> _Step:
-    weight, recurrence, bias, peepholes = weights
-    from_input, from_state = _biases(bias)
-    f, g, h_ = functions
-    peep = (0, 0, 0) if peepholes is None else peepholes.chunk(3)
-
-    def step(x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        sums = F.linear(x, weight, from_input) + F.linear(h, recurrence, from_state)
-        i, o, forget, cell = sums.chunk(4, 1)
-        i = f(_clipped(i + peep[0] * c, clip))
-        kept = 1 - i if coupled else f(_clipped(forget + peep[2] * c, clip))
-        new = kept * c + i * g(_clipped(cell, clip))
-        return f(_clipped(o + peep[1] * new, clip)) * h_(new), new
-
-    return step
-
-
-def _gru_step(
-    weights: Any, functions: Any, hidden: int, clip: float | None, *, after: bool
-) -> _Step:
-    weight, recurrence, bias = weights
-    from_input, from_state = _biases(bias)
-    f, g = functions
-    gates, candidate = recurrence[: 2 * hidden], recurrence[2 * hidden :]
-    gate_bias = None if from_state is None else from_state[: 2 * hidden]
-    own_bias = None if from_state is None else from_state[2 * hidden :]
-
-    def step(x: Tensor, h: Tensor) -> tuple[Tensor]:
-        update, reset, new = F.linear(x, weight, from_input).chunk(3, 1)
-        z, r = F.linear(h, gates, gate_bias).chunk(2, 1)
-        z, r = f(_clipped(update + z, clip)), f(_clipped(reset + r, clip))
-        if after:
-            recurrent = r * F.linear(h, candidate, own_bias)
-        else:
-            recurrent = F.linear(r * h, candidate, own_bias)
-        n = g(_clipped(new + recurrent, clip))
-        return ((1 - z) * n + z * h,)
-
-    return step
 
 
 def _fused(
@@ -261,8 +87,8 @@ def rnn(
         usual = _usual(activations or ["Tanh"], [name], lengths, clip, layout)
         if usual:
             return _fused(kind, [0], x, [weight, recurrence, bias], [h], direction)
-    return _layer(
-        _rnn_step, 1, x, [weight, recurrence, bias], lengths, [h],
+    return layer(
+        rnn_step, 1, x, [weight, recurrence, bias], lengths, [h],
         hidden=recurrence.shape[-1], activations=activations, defaults=["Tanh"],
         alphas=activation_alpha, betas=activation_beta, clip=clip, direction=direction,
         layout=layout,
@@ -294,8 +120,8 @@ def lstm(
     if _usual(activations, ["Sigmoid", "Tanh", "Tanh"], *extra):
         own = [weight, recurrence, bias]
         return _fused("lstm", [0, 2, 3, 1], x, own, [h, c], direction)
-    return _layer(
-        partial(_lstm_step, coupled=bool(input_forget)), 2, x,
+    return layer(
+        partial(lstm_step, coupled=bool(input_forget)), 2, x,
         [weight, recurrence, bias, peepholes], lengths, [h, c],
         hidden=recurrence.shape[-1], activations=activations,
         defaults=["Sigmoid", "Tanh", "Tanh"], alphas=activation_alpha, betas=activation_beta,
@@ -324,8 +150,8 @@ def gru(
     """Gates in the order update, reset, hidden; reset before or after the recurrent product."""
     if linear_before_reset and _usual(activations, ["Sigmoid", "Tanh"], lengths, clip, layout):
         return _fused("gru", [1, 0, 2], x, [weight, recurrence, bias], [h], direction)
-    return _layer(
-        partial(_gru_step, after=bool(linear_before_reset)), 1, x, [weight, recurrence, bias],
+    return layer(
+        partial(gru_step, after=bool(linear_before_reset)), 1, x, [weight, recurrence, bias],
         lengths, [h],
         hidden=recurrence.shape[-1], activations=activations, defaults=["Sigmoid", "Tanh"],
         alphas=activation_alpha, betas=activation_beta, clip=clip, direction=direction,
