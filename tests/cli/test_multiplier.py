@@ -47,6 +47,13 @@ def refused(capsys, *arguments):
     return err
 
 
+def test_exact_without_a_width_is_shown_for_eight_bits(capsys):
+    facts = told(capsys, "show", "exact")
+    assert (facts["bits"], facts["signed"], facts["max_abs"]) == ([8, 8], True, 128 * 128)
+    assert not told(capsys, "show", "exact", "--unsigned")["signed"]
+    assert told(capsys, "show", "exact", "--bits", "4")["bits"] == [4, 4]
+
+
 def test_show_under_operands(counts, capsys, tmp_path):
     facts = told(capsys, "show", CIRCUIT, "--operands", counts)
     expected = dv.multiplier(CIRCUIT).errors(joint=OperandCounts.load(counts).joint)
@@ -123,19 +130,6 @@ def test_fit(capsys, tmp_path):
     assert not found[0]["exact"]
     assert found[0]["worst"] <= 1
     assert "the file itself stays" in printed(capsys, "fit", source)
-
-
-def test_fit_finds_arrays_and_constants(tmp_path):
-    from dovetail.multipliers.fitting import fit
-
-    for spelling in (
-        "array(mask=0xfefefcf8f0e0, bits=(6, 8), signed=False, constant=5)",
-        "array(mask=0x7bd2, bits=4, signed=True, constant=-3)",
-    ):
-        m = dv.multiplier(spelling)
-        best = fit(dv.multiplier(m.table(), signed=m.signed))[0]
-        assert best.exact
-        assert dv.multiplier(best.spelling).table().equal(m.table())
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

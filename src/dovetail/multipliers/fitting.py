@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.factorisation import bit_weights
 from dovetail.multipliers.partial_products import array
 from dovetail.multipliers.registry import multiplier
+from dovetail.multipliers.sign_magnitude import sign_magnitude
 
 __all__ = ["Fit", "fit"]
 
@@ -42,8 +43,9 @@ class Fit:
 def fit(m: Multiplier, most: int = 8) -> list[Fit]:
     """Up to ``most`` structures that describe ``m``, the nearest first.
 
-    Tried are the exact product, the families over their parameters, the array of partial products
-    (with a constant) that is nearest in the mean square, and a polynomial. Every difference is over
+    Tried are the exact product, the families over their parameters, arrays of magnitudes where the
+    sign is treated apart, the array of partial products (with a constant) that is nearest in the
+    mean square, and a polynomial. Every difference is over
     all operand pairs; at most 8 + 8 bits.
 
     >>> from dovetail.multipliers import multiplier
@@ -53,7 +55,8 @@ def fit(m: Multiplier, most: int = 8) -> list[Fit]:
     """
     if sum(m._width()) > 16:
         raise DovetailError(f"{m!r} has too many products: structures are fitted up to 8 + 8 bits")
-    found = [_compared(m, "family", candidate) for candidate in _families(m)]
+    candidates = itertools.chain(_families(m), _by_magnitude(m))
+    found = [_compared(m, "family", candidate) for candidate in candidates]
     found.append(_compared(m, "array", _nearest_array(m)))
     model = m.model("poly")
     found.append(Fit("polynomial", "", 0.0, model.fidelity.rms, model.fidelity.max))
@@ -68,31 +71,54 @@ def _compared(m: Multiplier, kind: str, candidate: Multiplier) -> Fit:
     return Fit(kind, repr(candidate), equal, rms, float(np.abs(difference).max()))
 
 
+_Way = tuple[str, dict[str, Any]]
+
+
+def _arrays(bits: tuple[int, int]) -> Iterator[_Way]:
+    for i, j in itertools.product(range(bits[0]), range(bits[1])):
+        yield "truncate", {"drop_first": i, "drop_second": j}
+    for c, r in itertools.product(range(1, sum(bits) - 1), range(bits[1])):
+        yield "broken_array", {"drop_columns": c, "drop_rows": r}
+    for c, how in itertools.product(range(1, sum(bits) - 1), ("constant", "variable")):
+        yield "truncated", {"drop_columns": c, "compensation": how}
+
+
 def _families(m: Multiplier) -> Iterator[Multiplier]:
     """The members of the published families that have this width and sign."""
     bits, widest = m._width(), max(m._width())
-    ways: list[tuple[str, dict[str, Any]]] = [("exact", {})]
-    ways += [
-        ("truncate", {"drop_first": i, "drop_second": j})
-        for i, j in itertools.product(range(bits[0]), range(bits[1]))
-    ]
-    ways += [
-        ("broken_array", {"drop_columns": c, "drop_rows": r})
-        for c, r in itertools.product(range(1, sum(bits) - 1), range(bits[1]))
-    ]
-    ways += [
-        ("truncated", {"drop_columns": c, "compensation": how})
-        for c, how in itertools.product(range(1, sum(bits) - 1), ("constant", "variable"))
-    ]
+    ways: list[_Way] = [("exact", {}), *_arrays(bits)]
     ways += [("drum", {"k": k}) for k in range(2, widest + 1)]
     ways += [(name, {"m": n}) for name in ("ssm", "essm", "dsm") for n in range(2, widest + 1)]
     ways += [("iterative_log", {"iterations": n}) for n in (1, 2, 3)]
-    ways += [(name, {}) for name in ("mitchell", "mbm", "l_mul", "roba", "kulkarni", "etm")]
+    ways += [
+        ("alm", {"adder": adder, "m": n})
+        for adder, n in itertools.product(("soa", "loa"), range(1, widest))
+    ]
+    ways += [("etm", {"split": n}) for n in range(1, min(bits))]
+    ways += [(name, {}) for name in ("mitchell", "mbm", "l_mul", "roba", "kulkarni")]
+    yield from _members(ways, bits, m.signed)
+
+
+def _members(ways: Iterable[_Way], bits: tuple[int, int], signed: bool) -> Iterator[Multiplier]:
     for name, given in ways:
         try:
-            yield multiplier(name, bits=bits, signed=m.signed, **given)
+            yield multiplier(name, bits=bits, signed=signed, **given)
         except DovetailError:  # a family that has no member of this width
             continue
+
+
+def _by_magnitude(m: Multiplier) -> Iterator[Multiplier]:
+    """Arrays of the magnitudes, for a multiplier of which ``f(-a, w) = -f(a, w) = f(a, -w)``."""
+    if not m.signed:
+        return
+    table = m._products
+    for side in (table, table.T):
+        codes = np.arange(len(side))
+        own = np.delete(codes, [0, len(side) // 2])  # 0 and the lowest have no opposite
+        if (side[-own] != -side[own]).any():
+            return
+    for core in _members(_arrays(m._width()), m._width(), False):
+        yield sign_magnitude(core)
 
 
 def _nearest_array(m: Multiplier) -> Multiplier:

@@ -145,8 +145,12 @@ def show(
         say_json(float_facts(m)) if json else say(float_sheet(float_facts(m), m))
         return
     counts = operands_of(operands, layer)
-    if counts is not None and m.bits is None:
-        m = m.bind(counts.mul._width(), counts.mul.signed)
+    if m.bits is None:  # "exact", without a width
+        m = (
+            m.bind(8, m.signed)
+            if counts is None
+            else m.bind(counts.mul._width(), counts.mul.signed)
+        )
     facts = facts_of(m)
     if counts is not None:
         facts["under_operands"] = errors_under(m, counts)
