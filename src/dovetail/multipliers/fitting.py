@@ -14,7 +14,7 @@ from dovetail.multipliers.base import Multiplier
 from dovetail.multipliers.factorisation import bit_weights
 from dovetail.multipliers.partial_products import array
 from dovetail.multipliers.registry import multiplier
-from dovetail.multipliers.sign_magnitude import sign_magnitude
+from dovetail.multipliers.sign_magnitude import SignMagnitude
 
 __all__ = ["Fit", "fit"]
 
@@ -102,7 +102,7 @@ def _families(m: Multiplier) -> Iterator[Multiplier]:
 def _members(ways: Iterable[_Way], bits: tuple[int, int], signed: bool) -> Iterator[Multiplier]:
     for name, given in ways:
         try:
-            yield multiplier(name, bits=bits, signed=signed, **given)
+            yield multiplier(name, bits=bits, signed=signed, format=None, **given)
         except DovetailError:  # a family that has no member of this width
             continue
 
@@ -118,7 +118,7 @@ def _by_magnitude(m: Multiplier) -> Iterator[Multiplier]:
         if (side[-own] != -side[own]).any():
             return
     for core in _members(_arrays(m._width()), m._width(), False):
-        yield sign_magnitude(core)
+        yield SignMagnitude(core, core._width(), True)
 
 
 def _nearest_array(m: Multiplier) -> Multiplier:

@@ -146,11 +146,8 @@ def show(
         return
     counts = operands_of(operands, layer)
     if m.bits is None:  # "exact", without a width
-        m = (
-            m.bind(8, m.signed)
-            if counts is None
-            else m.bind(counts.mul._width(), counts.mul.signed)
-        )
+        own = (8, m.signed) if counts is None else (counts.mul._width(), counts.mul.signed)
+        m = m.bind(*own)
     facts = facts_of(m)
     if counts is not None:
         facts["under_operands"] = errors_under(m, counts)
