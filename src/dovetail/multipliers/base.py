@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -14,6 +12,7 @@ import torch
 
 from dovetail.errors import DovetailError
 from dovetail.multipliers.cost import Cost
+from dovetail.multipliers.definition import Definition
 from dovetail.multipliers.factorisation import find_factors
 from dovetail.multipliers.factors import Factors
 from dovetail.multipliers.metrics import (
@@ -34,12 +33,11 @@ __all__ = ["MAX_TABLE_BITS", "Multiplier"]
 MAX_TABLE_BITS = 24
 
 
-class Multiplier(ABC):
+class Multiplier(Definition, ABC):
     """A function ``f(first, second)`` of two integer operands; first = input, second = weight.
 
     Subclasses are frozen dataclasses that set ``bits`` and ``signed`` and define `_product` and
-    `__repr__`; everything else follows. Two multipliers are equal when they are the same definition
-    (same name and parameters, or same table); what is derived from it is computed once and kept.
+    `__repr__`; everything else follows. What is derived of a definition is computed once and kept.
     """
 
     bits: Bits | None
@@ -252,11 +250,6 @@ class Multiplier(ABC):
         """
         return self._max_abs
 
-    @cached_property
-    def content_key(self) -> str:
-        """A sha256 of the definition; equal multipliers share it, across processes too."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
-
     # What subclasses may improve on ------------------------------------------------------------
 
     def _find_factors(self) -> Factors | None:
@@ -305,30 +298,6 @@ class Multiplier(ABC):
 
     def _operands(self) -> str:
         return _describe(self._width(), self.signed)
-
-    # A value -----------------------------------------------------------------------------------
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Multiplier):
-            return NotImplemented
-        return self is other or self.content_key == other.content_key
-
-    def __hash__(self) -> int:
-        return hash(self.content_key)
-
-    def __copy__(self) -> Multiplier:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Multiplier:
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The definition alone: kept tables and factors are not pickled."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: self.__dict__[field.name] for field in fields}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 def _identifier(name: str | None, otherwise: str) -> str:
