@@ -63,12 +63,19 @@ class CompiledModule(InPrograms, nn.Module):
             flat = recent.ready(args)
             if flat is not None:
                 return recent.run(flat)
-        found = self._recent = self._variant(args, kwargs, gradients)
+        found = self._follow(self._variant(args, kwargs, gradients))
         try:
             return found.call(args, kwargs)
         except StaleError:
-            found = self._recent = self._variant(args, kwargs, gradients, anew=True)
+            found = self._follow(self._variant(args, kwargs, gradients, anew=True))
             return found.call(args, kwargs)
+
+    def _follow(self, found: Variant) -> Variant:
+        """Of many shapes only the one that is called keeps memory for its next call."""
+        if self._recent is not None and self._recent is not found:
+            self._recent.release()
+        self._recent = found
+        return found
 
     def train(self, mode: bool = True) -> CompiledModule:
         """The source's training flag, and that of all its parts."""

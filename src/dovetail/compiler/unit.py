@@ -83,6 +83,11 @@ class Unit:
             del results[min(wanted.values()) :]  # they are the last
         return results
 
+    def release(self) -> None:
+        """Give back the memory of results that is kept for the next call."""
+        if "kernel" in self.__dict__:
+            self.kernel.release()
+
     def transform(self, change: Callable[[Any], Any]) -> None:
         """Apply ``change`` to the SDFG; what is compiled is what it leaves."""
         sdfg = self.sdfg

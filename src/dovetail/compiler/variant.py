@@ -97,6 +97,11 @@ class Variant:
     def _ready_unless_frozen(self, args: tuple[Any, ...]) -> list[Any] | None:
         return None if self.outdated else self._state.ready(args)
 
+    def release(self) -> None:
+        """Give back the memory of results that is kept for the next call."""
+        for unit in self.units:
+            unit.release()
+
     def samples(self) -> list[list[Any]]:
         """Inputs of the forward function at the example, and of the backward one if there is one.
 

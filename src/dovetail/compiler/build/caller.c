@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "results.h"
 #include "state.h"
 
 typedef int (*Run)(void *handle, void **pointers, char *error, size_t size);
@@ -28,6 +29,8 @@ typedef struct {
   Py_ssize_t slots, outputs, arena, free_count;
   Slot *slot;
   PyObject *make;    /* one (callable, arguments, keywords) or (callable, sizes) per output */
+  Result *result;    /* of outputs made the first way: their memory, kept for the next call */
+  PyObject *count;   /* counts uses of a storage; None: memory is not kept */
   PyObject *keep;    /* what addresses point into */
   PyObject *place;   /* how the arena of a GPU is made, as an output is; else None */
   PyObject *ask;     /* returns the address of a stream; else None */
@@ -35,7 +38,7 @@ typedef struct {
 } Kernel;
 
 enum { MOST_FREE = 16 };
-static PyObject *data_ptr_name, *shape_name;
+static PyObject *shape_name;
 
 static void *take_arena(Kernel *self) {
   void *made = NULL;
@@ -54,14 +57,6 @@ static void give_arena(Kernel *self, void *arena) {
     self->free_arena[self->free_count++] = arena;
   else
     free(arena);
-}
-
-static void *address_of(PyObject *tensor) {
-  PyObject *number = PyObject_CallMethodNoArgs(tensor, data_ptr_name);
-  if (!number) return NULL;
-  void *address = PyLong_AsVoidPtr(number);
-  Py_DECREF(number);
-  return address;
 }
 
 static void *asked(PyObject *function) {
@@ -141,7 +136,10 @@ static PyObject *kernel_call(PyObject *object, PyObject *args, PyObject *keyword
   void *few[128], **pointers = self->slots > 128 ? malloc(sizeof(void *) * (size_t)self->slots) : few;
   if (!outputs || !pointers) goto done;
   for (Py_ssize_t i = 0; i < self->outputs; ++i) {
-    PyObject *made = make_output(PyTuple_GET_ITEM(self->make, i), inputs);
+    PyObject *how = PyTuple_GET_ITEM(self->make, i);
+    const int keeps = self->count != Py_None && PyTuple_GET_SIZE(how) == 3;
+    PyObject *made = keeps ? take_result(self->count, &self->result[i], how)
+                           : make_output(how, inputs);
     if (!made) goto done;
     PyList_SET_ITEM(outputs, i, made);
   }
@@ -173,20 +171,23 @@ static int kernel_init(PyObject *object, PyObject *args, PyObject *keywords) {
   Kernel *self = (Kernel *)object;
   PyObject *run, *handle, *slots;
   (void)keywords;
-  if (!PyArg_ParseTuple(args, "OOO!O!nOOO", &run, &handle, &PyTuple_Type, &slots, &PyTuple_Type,
-                        &self->make, &self->arena, &self->keep, &self->place, &self->ask))
+  if (!PyArg_ParseTuple(args, "OOO!O!nOOOO", &run, &handle, &PyTuple_Type, &slots, &PyTuple_Type,
+                        &self->make, &self->arena, &self->keep, &self->place, &self->ask,
+                        &self->count))
     return -1;
   Py_INCREF(self->make);
   Py_INCREF(self->keep);
   Py_INCREF(self->place);
   Py_INCREF(self->ask);
+  Py_INCREF(self->count);
   self->run = (Run)PyLong_AsVoidPtr(run);
   self->handle = PyLong_AsVoidPtr(handle);
   self->slots = PyTuple_GET_SIZE(slots);
   self->outputs = PyTuple_GET_SIZE(self->make);
   self->slot = calloc((size_t)self->slots + 1, sizeof(Slot));
   self->free_arena = calloc(MOST_FREE, sizeof(void *));
-  if (!self->slot || !self->free_arena) {
+  self->result = calloc((size_t)self->outputs + 1, sizeof(Result));
+  if (!self->slot || !self->free_arena || !self->result) {
     PyErr_NoMemory();
     return -1;
   }
@@ -200,21 +201,37 @@ static int kernel_init(PyObject *object, PyObject *args, PyObject *keywords) {
   return PyErr_Occurred() ? -1 : 0;
 }
 
+/* Give back the memory of results; what a caller holds stays theirs. */
+static PyObject *kernel_release(PyObject *object, PyObject *none) {
+  Kernel *self = (Kernel *)object;
+  (void)none;
+  for (Py_ssize_t i = 0; self->result && i < self->outputs; ++i) forget_result(&self->result[i]);
+  Py_RETURN_NONE;
+}
+
 static void kernel_dealloc(PyObject *object) {
   Kernel *self = (Kernel *)object;
   PyTypeObject *type = Py_TYPE(object);
+  Py_XDECREF(kernel_release(object, NULL));
   while (self->free_count) free(self->free_arena[--self->free_count]);
   free(self->free_arena);
   free(self->slot);
+  free(self->result);
   Py_XDECREF(self->make);
   Py_XDECREF(self->keep);
   Py_XDECREF(self->place);
   Py_XDECREF(self->ask);
+  Py_XDECREF(self->count);
   type->tp_free(object);
   Py_DECREF(type);
 }
 
+static PyMethodDef kernel_methods[] = {
+    {"release", kernel_release, METH_NOARGS, "Give back the memory of results."},
+    {NULL, NULL, 0, NULL}};
+
 static PyType_Slot kernel_slots[] = {{Py_tp_init, kernel_init},
+                                     {Py_tp_methods, kernel_methods},
                                      {Py_tp_dealloc, kernel_dealloc},
                                      {Py_tp_call, kernel_call},
                                      {Py_tp_new, PyType_GenericNew},
@@ -259,9 +276,8 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "dovetail_caller"
                                         functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_dovetail_caller(void) {
-  data_ptr_name = PyUnicode_InternFromString("data_ptr");
   shape_name = PyUnicode_InternFromString("shape");
-  PyObject *module = PyModule_Create(&definition);
+  PyObject *module = result_names() ? NULL : PyModule_Create(&definition);
   PyObject *kernel = module ? PyType_FromSpec(&kernel_spec) : NULL;
   PyObject *state = kernel ? state_type() : NULL;
   if (!state || PyModule_AddObjectRef(module, "Kernel", kernel) ||

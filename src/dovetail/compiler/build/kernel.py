@@ -29,8 +29,9 @@ _INPUT, _OUTPUT, _ADDRESS, _ARENA, _SIZE, _ASKED = range(6)
 @lru_cache(maxsize=1)
 def caller() -> Any:
     """The extension that calls compiled programs, built once for this Python."""
-    source, part = (Path(__file__).with_name(name) for name in ("caller.c", "state.h"))
-    texts = (source.read_text("utf-8"), part.read_text("utf-8"))
+    names = ("caller.c", "results.h", "state.h")
+    source, *parts = (Path(__file__).with_name(name) for name in names)
+    texts = [text.read_text("utf-8") for text in (source, *parts)]
     key = key_of(*texts, sysconfig.get_config_var("SOABI") or "")
 
     def build(folder: Path) -> dict[str, Any]:
@@ -60,7 +61,8 @@ def sample(places: bytes) -> int:
 class Kernel:
     """``program`` as compiled into ``made``: call it with the inputs in order.
 
-    It returns the results in order. A result that is part of an input is a view of it.
+    It returns the results in order. A result that is part of an input is a view of it. Memory of a
+    result that nobody holds any more is used again by the next call, until :meth:`release`.
     """
 
     def __init__(self, program: Program, made: Entry, device: torch.device = _CPU) -> None:
@@ -84,12 +86,13 @@ class Kernel:
         makers = tuple(_maker(program, name, device) for name in bases)
         keep = (self.library, constants)
         self.arena = int(facts["arena"])
-        place, ask = None, None
+        place, ask, count = None, None, _count_of_uses()
         if program.target == "cuda":
+            count = None  # torch's allocator keeps memory of its own
             slots += ((_ADDRESS, device.index or 0, 0), (_ASKED, 0, 0))
             place = (torch.empty, ((self.arena,),), {"dtype": torch.uint8, "device": device})
             ask = gpu().stream(device)
-        self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask)
+        self.run = caller().Kernel(run, handle, slots, makers, self.arena, keep, place, ask, count)
         self._views = _views(program, bases, constants)
         self.plain = self._views is None
         self._changes = _changes(self.library)
@@ -105,6 +108,10 @@ class Kernel:
             return outputs
         return [take(inputs, outputs) for take in self._views]
 
+    def release(self) -> None:
+        """Give back the memory of results that is kept for the next call."""
+        self.run.release()
+
     def _count(self, changes: ctypes.c_uint64, inputs: Sequence[Any]) -> None:
         """Tell nodes that keep what they make of a weight whether any parameter has changed."""
         seen = [(t, t._version) for t in inputs if isinstance(t, nn.Parameter)]
@@ -114,6 +121,17 @@ class Kernel:
         ):
             self._seen = seen
             changes.value += 1
+
+
+def _count_of_uses() -> Any:
+    """The function of torch that says how many hold a storage, by its number; None: it has none."""
+    return getattr(torch._C, "_storage_Use_Count", None)
+
+
+def _lasting(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor whose memory later calls use, too: one that autograd takes."""
+    with torch.inference_mode(False):
+        return torch.empty_strided(shape, strides, dtype=dtype, device=_CPU)
 
 
 def _end(library: ctypes.CDLL, end: Any, run: Any, handle: int) -> None:
@@ -180,8 +198,7 @@ def _maker(program: Program, name: str, device: torch.device) -> tuple[Any, ...]
     shape, strides = (ref.shape, ref.layout.strides) if ref else ((buffer.size,), (1,))
     if all(isinstance(n, int) for n in (*shape, *strides)):
         if device.type == "cpu":
-            guards: Any = torch._C._dynamo.guards  # its stub leaves this out
-            return guards._empty_strided_cpu, (shape, strides, buffer.dtype), {}
+            return _lasting, (shape, strides, buffer.dtype), {}
         return torch.empty_strided, (shape, strides), {"dtype": buffer.dtype, "device": device}
     sizes = _evaluated(program, (*shape, *strides))
     rank, dtype = len(shape), buffer.dtype
