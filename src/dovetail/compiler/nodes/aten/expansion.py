@@ -10,6 +10,7 @@ import torch
 from dovetail.compiler.nodes.aten.boxed import boxed_code
 from dovetail.compiler.nodes.aten.eager import eager_code
 from dovetail.compiler.nodes.aten.fused import FUSED, fused_code, is_packed
+from dovetail.compiler.nodes.aten.pools import is_pooled, pool_code
 from dovetail.compiler.nodes.aten.products import PRODUCTS, product_code
 from dovetail.compiler.nodes.base import Call
 from dovetail.compiler.nodes.environments import library
@@ -30,10 +31,14 @@ Torch = library(
 
 @expands("aten", [Torch])
 def aten(node: Operator, state: Any, sdfg: Any) -> Any:
-    """Torch's own kernel: written in place where torch can, otherwise copied."""
+    """Torch's own kernel: written in place where torch can, otherwise copied. The largest of
+    windows is found by loops of our own, as torch finds it."""
     del state
-    declare(sdfg, header("kept.h", "aten/aten.h"))
     call = node.call
+    if is_pooled(call):
+        declare(sdfg, header("aten/pools.h"))
+        return tasklet(node, pool_code(call))
+    declare(sdfg, header("kept.h", "aten/aten.h"))
     return tasklet(node, _code(call))
 
 
