@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from dovetail._text_table import Column, text_table
 
 __all__ = ["CostReport", "CostRow"]
 
@@ -166,54 +164,50 @@ class CostReport:
 
     def table(self, width: int = 100) -> str:
         """Tables of counts and of figures, ``width`` characters wide, and what was assumed."""
-        out = io.StringIO()
-        console = Console(file=out, width=width, color_system=None)
-        for table in (self._counts(), self._figures()):
-            console.print(table)
-            console.print()
-        for title, lines in (
+        lines = [self._counts(width), "", self._figures(width), ""]
+        for title, found in (
             ("not known", self.missing),
             ("not counted", self.uncounted),
             ("assumed", self.assumptions),
         ):
-            if lines:
-                console.print(
-                    f"{title}:", *(f"\n  {line}" for line in lines), soft_wrap=True, sep=""
-                )
-        return out.getvalue()
+            if found:
+                lines += [f"{title}:", *(f"  {line}" for line in found)]
+        return "\n".join(lines) + "\n"
 
-    def _counts(self) -> Table:
-        table = _table("operation", *(name.replace("_", " ") for name in _COUNTED))
-        for row in self.rows:
-            table.add_row(row.key, *(_shown(getattr(row, name)) for name in _COUNTED))
-        table.add_row("total", *(_shown(self.total(name)) for name in _COUNTED))
-        return table
+    def _counts(self, width: int) -> str:
+        names = [name.replace("_", "\n") for name in _COUNTED]
+        rows = [(row.key, *(_shown(getattr(row, name)) for name in _COUNTED)) for row in self.rows]
+        total = ("total", *(_shown(self.total(name)) for name in _COUNTED))
+        return _table(names, [*rows, total], width, ("bops", "weights", "flops"))
 
-    def _figures(self) -> Table:
-        table = _table(
-            "operation", "multiply pJ", "accumulate pJ", "memory pJ", "of exact", "um2", "ns"
-        )
+    def _figures(self, width: int) -> str:
         names = ("multiply_pj", "accumulate_pj", "memory_pj")
-        for row in self.rows:
-            energies = (_shown(getattr(row, name)) for name in names)
-            table.add_row(
-                row.key, *energies, _ratio(row.relative), _shown(row.area_um2), _ratio(row.delay_ns)
+        rows = [
+            (
+                row.key,
+                *(_shown(getattr(row, name)) for name in names),
+                _ratio(row.relative),
+                _shown(row.area_um2),
+                _ratio(row.delay_ns),
             )
-        energies = (_shown(self.total(name)) for name in names)
+            for row in self.rows
+        ]
         last = (_ratio(self.relative), _shown(self.area_um2), _ratio(self.delay_ns))
-        table.add_row("total", *energies, *last)
-        return table
+        total = ("total", *(_shown(self.total(name)) for name in names), *last)
+        heads = ("multiply\npJ", "accumulate\npJ", "memory\npJ", "of exact", "um2", "ns")
+        return _table(heads, [*rows, total], width, ("um2", "ns", "of exact"))
 
     def __str__(self) -> str:
         return self.table()
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
+def _table(
+    names: Sequence[str], rows: Sequence[tuple[str, ...]], width: int, spare: Sequence[str]
+) -> str:
+    columns = [Column("operation", 10), *map(Column, names)]
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        column.cells += cells
+    return text_table(columns, width, spare)
 
 
 def _sum(values: Any) -> float | None:

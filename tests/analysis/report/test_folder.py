@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dovetail.analysis.report import Contents, page, read, save_figures
+from dovetail.analysis.report.paper import layers_tex
 from dovetail.cli.main import main
 from dovetail.errors import DovetailError
 from report_contents import attribution, front, search
@@ -95,6 +96,9 @@ def test_figures_for_papers(copy, numbers, capsys) -> None:
     tex = (copy / "figures" / "layers.tex").read_text()
     assert tex.count(r"\\") == 8
     assert r"mul8s\_1L2N@v2022" in tex
+    row = numbers["layers"]["rows"][0] | {"key": "a_<b>|{c}%"}
+    tex = layers_tex({"layers": {**numbers["layers"], "rows": [row]}})
+    assert r"a\_$<$b$>$$|$\{c\}\% &" in tex
 
 
 def test_designs_and_pictures_are_written_too(tmp_path) -> None:

@@ -11,11 +11,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from dovetail._files import target, write
 from dovetail._plain import plain
+from dovetail._text_table import Column, text_table
 from dovetail.analysis.attribution.rows import SOURCES, AttributionRow, Histogram, OpSummary
 from dovetail.errors import unknown
 
@@ -157,15 +155,35 @@ class Attribution:
 
         What goes ``with`` a source does so where it is disabled.
         """
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("operation", "source", "value"):
-            table.add_column(name, overflow="fold")
-        for name in ("SQNR dB\nalone", "SQNR dB\noutput", self._changes(), "interval", "disabled"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("with", overflow="fold")
+        with_, alone, interval = "with", "SQNR dB\nalone", "interval"
+        names = ("SQNR dB\noutput", self._changes(), interval, "disabled")
+        columns = [
+            Column("operation", 10),
+            Column("source", 8),
+            Column("value", 8),
+            *(Column(name) for name in (alone, *names)),
+            Column(with_, 7),
+        ]
+        for cells in self._lines():
+            for column, cell in zip(columns, cells, strict=True):
+                column.cells.append(cell)
+        lines = [text_table(columns, width, (with_, alone, interval, "SQNR dB\noutput", "value"))]
+        lines.append(
+            f"{self.metric}: exact {self.exact_metric:.4g}, emulated {self.emulated_metric:.4g}"
+            f" (n={self.samples})"
+        )
+        if self.metric == "accuracy" and any(_is_point(row) for row in self.rows):
+            lines.append(
+                "An interval that is one point: no sample changed, so at 95 % less than "
+                f"{300 / self.samples:.2g} % of all do."
+            )
+        return "\n".join(lines) + "\n"
+
+    def _lines(self) -> Iterator[tuple[str, ...]]:
+        """The table's cells: rows, totals by source, and operations with all of their sources."""
         last = None
         for row in self.rows:
-            table.add_row(
+            yield (
                 row.op if row.op != last else "",
                 row.source,
                 row.value,
@@ -179,37 +197,20 @@ class Attribution:
             last = row.op
         for source, sums in self.by_source.items():
             delta, disabled = sums["delta_metric"], sums["disabled_delta_metric"]
-            table.add_row("in all", source, "", "", "", _change(delta), "", _change(disabled), "")
+            yield ("in all", source, "", "", "", _change(delta), "", _change(disabled), "")
         if any(op.delta_metric is not None for op in self.ops):
-            self._add_ops(table)
-        out = io.StringIO()
-        console = Console(file=out, width=width, color_system=None)
-        console.print(table)
-        console.print(
-            f"{self.metric}: exact {self.exact_metric:.4g}, emulated {self.emulated_metric:.4g}"
-            f" (n={self.samples})"
-        )
-        if self.metric == "accuracy" and any(_is_point(row) for row in self.rows):
-            console.print(
-                "An interval that is one point: no sample changed, so at 95 % less than "
-                f"{300 / self.samples:.2g} % of all do."
-            )
-        return out.getvalue()
-
-    def _add_ops(self, table: Table) -> None:
-        """What each operation costs with all its sources together."""
-        for op in self.ops:
-            table.add_row(
-                op.op,
-                "together",
-                "",
-                _decibels(op.isolated_sqnr_db),
-                "",
-                _change(op.delta_metric),
-                _interval(op.ci_low, op.ci_high),
-                _change(op.disabled_delta_metric),
-                "",
-            )
+            for op in self.ops:
+                yield (
+                    op.op,
+                    "together",
+                    "",
+                    _decibels(op.isolated_sqnr_db),
+                    "",
+                    _change(op.delta_metric),
+                    _interval(op.ci_low, op.ci_high),
+                    _change(op.disabled_delta_metric),
+                    "",
+                )
 
     def _changes(self) -> str:
         return f"{self.metric}\n{'predicted' if self.mode == 'first_order' else 'enabled'}"

@@ -167,6 +167,7 @@ _TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    **{letter: f"${letter}$" for letter in "<>|"},
     "×": r"$\times$",
     "→": r"$\rightarrow$",
     "∞": r"$\infty$",
