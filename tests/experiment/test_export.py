@@ -12,6 +12,7 @@ import torch
 import dovetail as dv
 from dovetail.cli.main import main
 from dovetail.experiment import export
+from dovetail.interchange import exporters_known, registry
 from dovetail.recipe.schema import dump, loads
 from experiment_files import DIGITS
 
@@ -67,6 +68,23 @@ def test_refusals(file: Path, tmp_path: Path, options: list[str], told: str, cap
     assert main(["export", str(file), "--out", str(tmp_path / "out"), *options]) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_options_of_a_plugin_s_exporter_are_passed_on(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "_exporters", dict(exporters_known()))
+
+    @dv.register_exporter("shapes", suffix=".txt")
+    def shapes(model, path, example, *, verify, prefix: str = "") -> dv.Exported:
+        path.write_text(prefix + str(tuple(example[0].shape)), encoding="utf-8")
+        return dv.Exported("shapes", path, (path,))
+
+    place = tmp_path / "digits.yaml"
+    block = "export: [{to: shapes, batch: 2, options: {prefix: 'x '}}]"
+    place.write_text(DIGITS + block, encoding="utf-8")
+    (done,) = export(place, out=tmp_path / "out")
+    assert done.path.read_text(encoding="utf-8") == "x (2, 1, 8, 8)"
+    with pytest.raises(dv.DovetailError, match=r"digits.yaml:7:10: unknown option .* 'prefx'; did"):
+        export(place, overrides=["export.0.options={prefx: y}"])
 
 
 def test_the_block_keeps_its_words() -> None:

@@ -131,6 +131,11 @@ def test_an_operator_that_torch_cannot_write_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_on_another_device_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(dv.DovetailError, match=r"the model is on meta.*model.cpu\(\) first"):
+        dv.export(nn.Linear(2, 2, device="meta"), tmp_path / "m.onnx", randn(1, 2))
+
+
 def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path) -> None:
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

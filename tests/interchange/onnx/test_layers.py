@@ -55,10 +55,12 @@ def test_a_multiplier_is_written_by_the_operators_that_suit_it(fields, there) ->
 
 def test_a_large_layer_is_looked_up_some_outputs_at_a_time(monkeypatch) -> None:
     monkeypatch.setattr("dovetail.interchange.onnx.products.LARGEST", 100)
-    model, x = nn.Conv2d(2, 6, 2, groups=2), randn(1, 2, 4, 4)
-    (function,), (row,) = functions(emulated(model, x, **ARITHMETICS["table"]), x)
-    assert row.is_equal
-    assert "Concat" in operators(function)
+    pairs = (nn.Conv2d(2, 6, 2, groups=2), randn(1, 2, 4, 4)), (nn.Linear(8, 7), randn(3, 8))
+    for model, *example in (*pairs, (Product(), randn(2, 3, 8), randn(8, 5, seed=1))):
+        emulated(model, *example, **ARITHMETICS["table"])
+        (function,), (row,) = functions(model, *example)
+        assert row.is_equal
+        assert "Concat" in operators(function)
 
 
 def test_a_bias_is_cast_before_it_is_added() -> None:

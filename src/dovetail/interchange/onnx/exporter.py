@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from dovetail._batches import device_of
 from dovetail._numbers import is_number
 from dovetail._optional import optional
 from dovetail.emulation.example import arguments_of
@@ -43,6 +44,11 @@ def onnx(
     """
     if not is_number(tolerance) or not tolerance >= 0:
         raise DovetailError(f"tolerance={tolerance!r} is a number from 0 on, such as 1e-2")
+    if device_of(model).type != "cpu":
+        raise DovetailError(
+            f"the model is on {device_of(model)}, and files are written and executed on the CPU: "
+            "call model.cpu() first"
+        )
     checker = optional("onnx", extra="onnx")
     args, kwargs = arguments_of(example)
     flat = pytree.tree_leaves((args, dict(kwargs)))

@@ -117,7 +117,8 @@ def _product(
     second = _grid(op, w, ranges + 2, fmt, channels, "weight")
     a, b = codes(nodes, x, integer(rule.input), first), codes(nodes, w, fmt, second)
     depth = shape[-1]
-    sums = of_operands(nodes, a, b, terms_of(rule, op.label), depth, (len(shape), rank))
+    terms = terms_of(rule, op.label)
+    sums = of_operands(nodes, a, b, terms, (len(shape), rank), op.result, depth)
 
     def added(name: str) -> str:
         whole = nodes.cast(name, "INT64")

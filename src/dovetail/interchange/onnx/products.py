@@ -8,7 +8,7 @@ multiplier and slow. Bytes are unsigned with a zero point: those no machine satu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -71,21 +71,27 @@ def of_constant(nodes: Nodes, a: str, w: IntArray, terms: Terms, window: Window)
 
 
 def of_operands(
-    nodes: Nodes, a: str, w: str, terms: Terms, depth: int, ranks: tuple[int, int]
+    nodes: Nodes,
+    a: str,
+    w: str,
+    terms: Terms,
+    ranks: tuple[int, int],
+    result: Sequence[int],
+    depth: int,
 ) -> str:
     """``sum_k f(a[..., m, k], w[..., n, k])`` in int64; both are whole numbers in floating point.
 
-    ``ranks`` count the axes of both; ``depth`` is the length of the last one.
+    ``ranks`` count the axes of both, ``depth`` is the length of the last one; ``result`` is the
+    shape of what comes out.
     """
     if terms.table is not None:
-        first, second = _place(nodes, a, terms.lows[0]), _place(nodes, w, terms.lows[1])
-        down = nodes("Mul", first, nodes.ints(terms.table.shape[1]))
-        place = nodes(
-            "Add",
-            nodes("Unsqueeze", down, nodes.ints(-2)),
-            nodes("Unsqueeze", second, nodes.ints(-3)),
-        )
-        return _added(nodes, nodes("Gather", nodes.constant(terms.table.ravel()), place))
+        second = _place(nodes, w, terms.lows[1])
+
+        def some(start: int, stop: int) -> str:
+            part = nodes("Slice", second, nodes.ints(start), nodes.ints(stop), nodes.ints(-2))
+            return nodes("Unsqueeze", part, nodes.ints(-3))
+
+        return _looked_up(nodes, a, terms, some, result[-1], prod(result) * depth)
     left = _words(nodes, a, terms, 0, depth, ranks[0])
     right = _words(nodes, w, terms, 1, depth, ranks[1])
     axes = [*range(ranks[1] - 2), ranks[1] - 1, ranks[1] - 2]
@@ -154,16 +160,33 @@ def _of_rows(nodes: Nodes, a: str, places: IntArray, terms: Terms, result: Seque
         rank = len(result) if places.ndim == 2 else 4
         left = _words(nodes, a, terms, 0, depth, rank)
         return nodes("MatMul", left, nodes.constant(np.swapaxes(weight, -1, -2).copy()))
+    second = places if places.ndim == 2 else places[:, None]
+
+    def some(start: int, stop: int) -> str:
+        return nodes.constant(np.ascontiguousarray(second[..., start:stop, :]))
+
+    return _looked_up(nodes, a, terms, some, places.shape[-2], prod(result) * depth)
+
+
+def _looked_up(
+    nodes: Nodes,
+    a: str,
+    terms: Terms,
+    some: Callable[[int, int], str],
+    number: int,
+    products: int,
+) -> str:
+    """``[..., number]``: every one of so many ``products`` looked up, those of ``some`` outputs at
+    a time, whose other operands' places that gives."""
+    assert terms.table is not None
     rows = nodes("Mul", _place(nodes, a, terms.lows[0]), nodes.ints(terms.table.shape[1]))
     rows = nodes("Unsqueeze", rows, nodes.ints(-2))
     table = nodes.constant(terms.table.ravel())
-    second = places if places.ndim == 2 else places[:, None]
-    count = prod(result) // places.shape[-2] * depth
-    step = max(1, LARGEST // max(1, count))
+    step = max(1, LARGEST * number // max(1, products))
     parts = []
-    for start in range(0, places.shape[-2], step):
-        some = nodes.constant(np.ascontiguousarray(second[..., start : start + step, :]))
-        parts.append(_added(nodes, nodes("Gather", table, nodes("Add", rows, some))))
+    for start in range(0, number, step):
+        place = nodes("Add", rows, some(start, start + step))
+        parts.append(_added(nodes, nodes("Gather", table, place)))
     return parts[0] if len(parts) == 1 else nodes("Concat", *parts, axis=-1)
 
 
