@@ -18,6 +18,7 @@ from benchmarks import (
     gptq,
     mac,
     models,
+    search,
     training,
     wide,
 )
@@ -39,6 +40,7 @@ RUNS = {
     "compiler": compiler.run,
     "calls": calls.run,
     "attribution": attribution.run,
+    "search": search.run,
 }
 
 
