@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import dovetail as dv
+from dovetail.analysis.attribution import checkpoint
+from dovetail.analysis.attribution.exact import Exact
 from dovetail.analysis.report import read
 from dovetail.cli.main import main
 
@@ -91,3 +93,27 @@ def test_refusals(arguments, message, file, capsys) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
+
+
+def test_what_is_interrupted_goes_on(file, tmp_path, monkeypatch, capsys) -> None:
+    command = ["attribute", str(file), "--select", "head", "--batches", "3", "--json"]
+    assert main(command) == 0
+    whole = json.loads(capsys.readouterr().out)
+    add, measured = Exact.add, []
+
+    def until_the_third(self, *given):
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(1)
+        add(self, *given)
+
+    monkeypatch.setattr(checkpoint, "_SHARE", 0)
+    monkeypatch.setattr(Exact, "add", until_the_third)
+    assert main(command) == 130
+    said = capsys.readouterr().err
+    assert "what is measured so far is kept: the same command goes on from there" in said
+    (kept,) = (tmp_path / "out/digits").glob(".unfinished-*")
+    measured[:] = [1]  # one more batch is left
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out) == whole
+    assert not kept.exists()

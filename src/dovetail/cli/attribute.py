@@ -83,6 +83,7 @@ def attribute(
     Sources are the casts of input, weight, bias and output, the sparsity, the multiplier, the
     accumulator and the approximated function. Each is enabled alone, everything else exact, and
     made exact alone, everything else emulated. Writes attribution.json to the report's folder.
+    What is interrupted goes on where it was when the same command is given again.
 
     \b
     Examples:

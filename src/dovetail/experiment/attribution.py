@@ -15,6 +15,7 @@ from dovetail.experiment.progress import Steps
 from dovetail.experiment.recover import before_emulation, recover
 from dovetail.experiment.run import emulated, resolve
 from dovetail.experiment.subject import subject
+from dovetail.experiment.unfinished import telling, unfinished
 from dovetail.recipe.schema import load
 
 __all__ = ["attribute"]
@@ -37,7 +38,8 @@ def attribute(
     """Attribute the recipe of an experiment file, calibrated and recovered but not retrained.
 
     It is measured on the test data, the first `batches` of it if given, with the file's seed.
-    The path is where the file's report stands, or `out`; nothing is written. Everything else is as
+    The path is where the file's report stands, or `out`. A file there keeps what is measured until
+    it is done: what is interrupted goes on when the same is asked for again. Everything else is as
     for :func:`dovetail.attribute` and :func:`dovetail.experiment.run`.
 
     >>> attribute("no-such-file.yaml")
@@ -54,11 +56,14 @@ def attribute(
         model, _ = emulated(file, file.recipe, work, steps)
         recover(file, model, work, steps)
         test = list(itertools.islice(work.test, batches))
-        with steps.counted("attributing") as tell:
+        passing = unfinished(file, work, mode, metric, select, sources, batches, disable)
+        passing.parent.mkdir(parents=True, exist_ok=True)
+        with steps.counted("attributing") as tell, telling(passing, "measured"):
             found = attribute_model(
                 model,
                 test,
                 metric,
+                checkpoint=passing if mode == "exact" else None,
                 mode=mode,
                 select=select,
                 sources=sources,
@@ -67,4 +72,5 @@ def attribute(
                 seed=file.spec.seed,
                 progress=tell,
             )
+    passing.unlink(missing_ok=True)
     return found, Path(str(file.spec.report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from torch import nn
 from dovetail.analysis import accuracy
 from dovetail.errors import DovetailError
 from dovetail.experiment.subject import Subject, function
+from dovetail.experiment.unfinished import telling, unfinished
 from dovetail.recipe.document import at
-from dovetail.recipe.schema import ExperimentFile, dump
+from dovetail.recipe.schema import ExperimentFile
 from dovetail.training import FitResult, fit
 from dovetail.training.distillation import distillation
 from dovetail.training.optimizers import named_optimizer
@@ -65,23 +65,10 @@ def retrain(
     if not write:
         options |= dict.fromkeys(_FILES)
         return fit(model, work.train, progress=progress, **options)
-    passing = None if options["checkpoint"] else _unfinished(file, work)
+    passing = None if options["checkpoint"] else unfinished(file, work)
     options["checkpoint"] = options["checkpoint"] or str(passing)
-    try:
+    with telling(Path(options["checkpoint"]) / "manifest.json", "trained"):
         result = fit(model, work.train, progress=progress, **options)
-    except KeyboardInterrupt:
-        if (Path(options["checkpoint"]) / "manifest.json").exists():
-            raise KeyboardInterrupt(
-                "what is trained so far is kept: the same command goes on from there"
-            ) from None
-        raise
     if passing is not None:
         shutil.rmtree(passing, ignore_errors=True)
     return result
-
-
-def _unfinished(file: ExperimentFile, work: Subject) -> Path:
-    """Where a training that was interrupted waits: a folder of this very experiment's."""
-    what = f"{dump(file)} {work.trained} {work.data_sha256}"
-    digest = hashlib.sha256(what.encode()).hexdigest()[:12]
-    return Path(str(file.spec.report)) / f".unfinished-{digest}"

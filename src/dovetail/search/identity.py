@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from dovetail._digest import digest
 from dovetail.errors import DovetailError
 from dovetail.recipe.schema import spell_rules
 from dovetail.search.evaluator import Evaluator
@@ -42,11 +40,7 @@ def identity(evaluator: Evaluator) -> dict[str, Any]:
 
 def _digest(evaluator: Evaluator) -> str:
     model = evaluator.grid.model
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return f"{type(model).__name__} {found.hexdigest()[:16]}"
+    return f"{type(model).__name__} {digest(model.state_dict().items())[:16]}"
 
 
 def refuse_another(known: Mapping[str, Any], wanted: Mapping[str, Any], path: Path | None) -> None:

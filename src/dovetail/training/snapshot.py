@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dovetail import _digest
 from dovetail.errors import DovetailError
 from dovetail.training.group import is_sharded, unwrapped
 
@@ -73,12 +73,7 @@ def digest(model: nn.Module) -> str:
     >>> len(digest(nn.Linear(2, 2)))
     64
     """
-    found = hashlib.sha256()
-    for name, value in tensors(model).items():
-        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        found.update(raw.tobytes())
-    return found.hexdigest()
+    return _digest.digest(tensors(model).items())
 
 
 def draws(device: torch.device, loader: object) -> dict[str, Any]:

@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 
-from dovetail._batches import device_of, inputs_and_target
 from dovetail._batches import mode as in_mode
 from dovetail._numbers import is_whole
+from dovetail.analysis.attribution.checkpoint import Checkpoint
 from dovetail.analysis.attribution.chosen import Chosen, chosen
 from dovetail.analysis.attribution.exact import TAILS, Exact
 from dovetail.analysis.attribution.first_order import FirstOrder, Loss, Predicted
 from dovetail.analysis.attribution.inspected import Inspected, inspect
 from dovetail.analysis.attribution.kept import kept_buffers
+from dovetail.analysis.attribution.reading import first_rows, no_sample, read
 from dovetail.analysis.attribution.result import Attribution
 from dovetail.analysis.attribution.rows import AttributionRow, OpSummary
 from dovetail.analysis.attribution.scores import (
@@ -54,6 +55,7 @@ def attribute(
     seed: int = 0,
     inspected: int = 64,
     cache: bool = True,
+    checkpoint: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
     """What every source of error of every operation of an emulated model costs.
@@ -83,6 +85,10 @@ def attribute(
     resamples of the samples, drawn with ``seed``; 0 gives none. On the first ``inspected`` samples
     casts and registers are counted, changed products too, and histograms made; 0 leaves that out.
 
+    ``checkpoint`` is a file to save to as batches are measured: the same call, made again after an
+    interruption, goes on where it stopped and ends with the same numbers, if the loader gives the
+    same batches. A file that is damaged, or of another attribution, is refused.
+
     The model runs in eval mode. Its tensors, modes, ranges and counters and torch's generators
     are left as they were found, also when an error or Ctrl-C ends it.
 
@@ -104,6 +110,8 @@ def attribute(
             "mode='first_order' differentiates the loss and takes no metric: leave it out, or give "
             "another loss"
         )
+    if checkpoint is not None and mode == "first_order":
+        raise DovetailError("mode='first_order' is one pass: checkpoint is for mode='exact'")
     check_metric(metric)
     emulation_of(model)
     for name, number in (("resamples", resamples), ("seed", seed), ("inspected", inspected)):
@@ -113,7 +121,8 @@ def attribute(
     with _undisturbed(model):
         if mode == "first_order":
             return _predicted(model, asked, FirstOrder(model, asked.items, loss, seed))
-        return _measured(model, asked, metric, disable=disable, cache=cache)
+        begin = partial(Exact, model, asked.items, disable=disable, cache=cache)
+        return _measured(model, asked, metric, begin, checkpoint)
 
 
 def first_order(
@@ -136,10 +145,10 @@ def first_order(
     emulation_of(model)
     with _undisturbed(model):
         found = FirstOrder(model, chosen(model), loss, seed)
-        for inputs, target in _read(model, batches):
+        for inputs, target in read(model, batches):
             found.add(inputs, target)
     if not found.samples:
-        raise _no_sample()
+        raise no_sample()
     found.check()
     return {(each.site.op.key, each.source): found.mean(each.total) for each in found.predicted}
 
@@ -156,30 +165,42 @@ class _Asked:
     progress: Progress | None
     done: int = 0
 
-    def tick(self, each: int) -> None:
-        """One pass is done, of so many for each batch."""
-        self.done += 1
+    def tick(self, each: int, passes: int = 1) -> None:
+        """So many passes are done, of ``each`` for a batch."""
+        self.done += passes
         if self.progress is not None:
             sized = isinstance(self.loader, Sized)
             self.progress(self.done, len(self.loader) * each if sized else None)  # type: ignore[arg-type]
 
 
 def _measured(
-    model: nn.Module, asked: _Asked, metric: Any, *, disable: bool, cache: bool
+    model: nn.Module,
+    asked: _Asked,
+    metric: Any,
+    begin: Callable[..., Exact],
+    checkpoint: str | Path | None,
 ) -> Attribution:
     found: Exact | None = None
+    saved: Checkpoint | None = None
     looked = Inspected()
-    for inputs, target in _read(model, asked.loader):
+    for inputs, target in read(model, asked.loader):
         if found is None:
             output = model(*inputs)
             judged = metric_for(metric, output, target)
             if asked.resamples:
                 check_resampled(judged, output, target)
             looked = _looked_at(model, inputs, asked)
-            found = Exact(model, asked.items, judged, disable=disable, cache=cache)
-        found.add(inputs, target, partial(asked.tick, found.passes))
+            found = begin(metric=judged)
+            saved = Checkpoint(checkpoint, found) if checkpoint is not None else None
+        tick = partial(asked.tick, found.passes)
+        if saved is not None and saved.has(inputs, target):
+            tick(found.passes)
+            continue
+        found.add(inputs, target, tick)
+        if saved is not None:
+            saved.write()
     if found is None:
-        raise _no_sample()
+        raise no_sample()
     return Attribution(
         mode="exact",
         metric=found.metric.name,
@@ -199,13 +220,13 @@ def _measured(
 
 def _predicted(model: nn.Module, asked: _Asked, found: FirstOrder) -> Attribution:
     looked = Inspected()
-    for inputs, target in _read(model, asked.loader):
+    for inputs, target in read(model, asked.loader):
         if not found.samples:
             looked = _looked_at(model, inputs, asked)
         found.add(inputs, target)
         asked.tick(1)
     if not found.samples:
-        raise _no_sample()
+        raise no_sample()
     found.check()
     return Attribution(
         mode="first_order",
@@ -272,44 +293,5 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _read(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
-    """Inputs and target of every batch that holds a sample; what a loader draws is its own."""
-    device = device_of(model)
-    try:
-        batches = iter(loader)
-    except TypeError:
-        raise DovetailError(
-            f"a loader gives batches (inputs..., target), and {loader!r:.60} gives none"
-        ) from None
-    for batch in batches:
-        inputs, target = inputs_and_target(tree_map(_recordable, batch), device)
-        if not target.dim():
-            raise DovetailError(
-                "a batch's target has an entry for every sample; the loader gave a single number"
-            )
-        if len(target):
-            state = torch.get_rng_state()
-            yield inputs, target
-            torch.set_rng_state(state)
-
-
-def _recordable(value: Any) -> Any:
-    """A tensor that a tape and gradients can take."""
-    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
-
-
-def _no_sample() -> DovetailError:
-    return DovetailError("the loader gave no sample: an attribution needs at least one")
-
-
 def _looked_at(model: nn.Module, inputs: tuple[Any, ...], asked: _Asked) -> Inspected:
-    return inspect(model, _some(inputs, asked.inspected)) if asked.inspected else Inspected()
-
-
-def _some(inputs: tuple[Any, ...], most: int) -> tuple[Any, ...]:
-    """The first samples of a batch, of the tensors that have a row for each."""
-    sizes = {len(x) for x in inputs if isinstance(x, Tensor) and x.dim()}
-    size = next(iter(sizes)) if len(sizes) == 1 else None
-    return tuple(
-        x[:most] if isinstance(x, Tensor) and x.dim() and len(x) == size else x for x in inputs
-    )
+    return inspect(model, first_rows(inputs, asked.inspected)) if asked.inspected else Inspected()

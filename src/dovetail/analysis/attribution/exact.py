@@ -62,7 +62,12 @@ class Exact:
     @property
     def passes(self) -> int:
         """How many forward passes a batch takes."""
-        return 2 + sum(len(self._all(key)) for key in self.items) * (1 + self.disable)
+        return 2 + len(self.everything) * (1 + self.disable)
+
+    @property
+    def everything(self) -> list[_Item]:
+        """All that is measured, each once, in the plan's order."""
+        return [item for key in self.items for item in self._all(key)]
 
     def _all(self, key: str) -> list[_Item]:
         """Everything that is measured of one operation."""
