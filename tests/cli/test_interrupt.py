@@ -23,6 +23,14 @@ FILE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _pythons_own_handler():
+    """What other tests start, such as torch's launcher of processes, may leave another."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("said", "line"),
     [

@@ -83,8 +83,8 @@ def register_exporter(name: str, *, suffix: str | None = None) -> Callable[[Writ
 def exporters_known() -> dict[str, Exporter]:
     """Every exporter by its name, those of plugins included.
 
-    >>> list(exporters_known())[:2]
-    ['golden', 'onnx']
+    >>> {"golden", "onnx"} <= exporters_known().keys()
+    True
     """
     for own in ("onnx.exporter", "golden.exporter"):
         import_module(f"dovetail.interchange.{own}")
