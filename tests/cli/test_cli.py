@@ -119,6 +119,21 @@ def test_plan_says_who_gets_what_from_which_rule(file, capsys) -> None:
     assert [op["op"] for op in ops if "mul" in op["arithmetic"]] == ["conv1"]
 
 
+@pytest.mark.parametrize("command", ["plan", "cost"])
+def test_no_trained_weights_are_needed(file, tmp_path, monkeypatch, capsys, command) -> None:
+    (tmp_path / "images.py").write_text(
+        "import torch\n"
+        "def loaders(seed, batch_size):\n"
+        "    batch = torch.zeros(1, 3, 32, 32), torch.zeros(1).long()\n"
+        "    return {'train': [batch], 'test': [batch]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    changes = "model.builtin=resnet18", "data={python: images:loaders}", "rules.1.match=conv1"
+    sets = [word for change in changes for word in ("--set", change)]
+    assert main([command, str(file), *sets]) == 0
+    assert "layer4.1.conv2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["run", "plan"])
 @pytest.mark.parametrize(
     ("override", "message"),

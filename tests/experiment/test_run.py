@@ -163,6 +163,8 @@ def test_a_python_model_and_data_are_used(folder, monkeypatch) -> None:
     assert "no module 'mime'" in refused("model.python=mime:build")
     assert "'mine' has no function 'biuld'" in refused("model.python=mine:biuld")
     assert "returned a dict, not an nn.Module" in refused("model.python=builtins:dict")
+    said = "mine:build is called as build(seed=0, batch_size=64), and build() cannot be"
+    assert said in refused("data.python=mine:build")
     assert "the data has no 'train'" in refused("data.python=mine:nothing")
     assert "only built-in models can be trained" in refused(from_scratch=True)
 

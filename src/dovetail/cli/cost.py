@@ -50,7 +50,7 @@ def cost(
     experiment, steps = load(files, overrides(set_)), Steps(show=not json)
     declared = experiment.spec.cost
     with steps.step("reading model and data"):
-        work = subject(experiment)
+        work = subject(experiment, from_scratch=True)
     with steps.step("planning"):
         resolved = plan_for(work.model, experiment.recipe, work.example)
     found = cost_of(

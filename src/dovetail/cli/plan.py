@@ -40,7 +40,7 @@ def plan(
 
     experiment, steps = load(files, overrides(set_)), Steps(show=not json)
     with steps.step("reading model and data"):
-        work = subject(experiment)
+        work = subject(experiment, from_scratch=True)
     with steps.step("planning"):
         resolved = plan_for(work.model, experiment.recipe, work.example)
     if graph is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Subject:
 
 def subject(file: ExperimentFile, *, from_scratch: bool = False) -> Subject:
     """Build what `model` and `data` of the file say, built-in models with their trained weights,
-    unless they are about to be trained `from_scratch`.
+    unless they are about to be trained `from_scratch`, or weights do not matter.
 
     The experiment's seed is what any random draw on the way starts from; torch's global random
     generator is left as it was.
@@ -94,7 +95,7 @@ def _model(file: ExperimentFile, from_scratch: bool) -> tuple[nn.Module, str]:
         return model, spec.builtin
     assert spec.python is not None
     place = file.where("model", "python")
-    made = function(spec.python, place)()
+    made = _called(spec.python, place)
     if not isinstance(made, nn.Module):
         raise DovetailError(
             f"{place}: {spec.python} returned a {type(made).__name__}, not an nn.Module"
@@ -122,9 +123,8 @@ def _data(file: ExperimentFile) -> Any:
         with at(file.where("data", "builtin")):
             return zoo.data.load(spec.builtin, seed=spec.seed, batch_size=spec.batch_size)
     assert spec.python is not None
-    return function(spec.python, file.where("data", "python"))(
-        seed=spec.seed, batch_size=spec.batch_size
-    )
+    options = {"seed": spec.seed, "batch_size": spec.batch_size}
+    return _called(spec.python, file.where("data", "python"), **options)
 
 
 def _subject(model: nn.Module, name: str, data: Any, file: ExperimentFile) -> Subject:
@@ -152,6 +152,23 @@ def _subject(model: nn.Module, name: str, data: Any, file: ExperimentFile) -> Su
         data_sha256=entries.get("sha256"),
         validation=entries.get("validation"),
     )
+
+
+def _called(target: str, place: str, **options: Any) -> Any:
+    """What the function that ``target`` names gives; refused if it does not take the options."""
+    named = function(target, place)
+    try:
+        inspect.signature(named).bind(**options)
+    except TypeError:
+        name = target.partition(":")[2]
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise DovetailError(
+            f"{place}: {target} is called as {name}({given}), and "
+            f"{name}{inspect.signature(named)} cannot be"
+        ) from None
+    except ValueError:  # of some built-in functions nobody knows
+        pass
+    return named(**options)
 
 
 def function(target: str, place: str) -> Callable[..., Any]:
