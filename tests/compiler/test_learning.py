@@ -47,7 +47,7 @@ def test_digits_are_learned_as_in_eager(way):
     eager = copy.deepcopy(source)
     losses, accuracy = learned(eager, digits, eager)
     if way == "dv.compile":
-        step = dv.compile(source, torch.zeros(77, 1, 8, 8))
+        step = dv.compile(source, next(iter(digits.train))[0])
     else:
         step = torch.compile(source, backend=dovetail)
     ours, reached = learned(source, digits, step)

@@ -57,7 +57,7 @@ class Inlined:
         _choose(program, choice, name)
         self.state_names = (*found.parameters, *found.buffers)
         self.sdfg = pipeline.on_sdfg(emit(program))
-        self.sdfg.set_global_code(f'#include "{_HEADER}"')
+        self.sdfg.set_global_code(f'#include "{_HEADER}"', None)
         self.inputs = list(program.inputs)
         self.outputs = [
             (self._own(number, ref, program), tuple(map(int, ref.shape)), ref.dtype)

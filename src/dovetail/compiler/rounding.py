@@ -41,7 +41,7 @@ def as_near(mine: Any, others: Sequence[Tensor], exact: Any, most: float = float
         return False
     if mine.shape != exact.shape or mine.dtype != others[0].dtype:
         return False
-    ours, *theirs = (float((x.detach().double() - exact).abs().max()) for x in (mine, *others))
+    ours, *theirs = (float((x.double() - exact).detach().abs().max()) for x in (mine, *others))
     return ours <= min(NEAR * max(theirs), most) < float("inf")
 
 
