@@ -18,7 +18,7 @@ _RUNTIME = "#include <dace/dace.h>\n"
 _HERE = {"half", "int64", "cuda", "wcr_custom", "wcr_fixed", "ReductionType"}
 #: What only the whole of it has.
 _ELSEWHERE = re.compile(
-    r"\b(cub::|py_floor|(c|ftn)_mod|int_floor_ni|np_float_pow|sgn|bitwise_\w+|(left|right)_shift"
+    r"\b(cub::|(c|ftn)_mod|int_floor_ni|np_float_pow|sgn|bitwise_\w+|(left|right)_shift"
     r"|IfExpr|ROUND|AND|OR|iround|ceiling|CopyND\w*)\b"
 )
 _STREAM = "__state->gpu_context->streams[0]"

@@ -99,6 +99,15 @@ __host__ __device__ constexpr std::common_type_t<A, B> py_mod(A a, B b) {
   const std::common_type_t<A, B> rest = a % b;
   return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
+// The quotient, rounded down.
+template <typename A, typename B>
+__host__ __device__ constexpr std::common_type_t<A, B> py_floor(A a, B b) {
+  const std::common_type_t<A, B> quotient = a / b;
+  if constexpr (std::is_integral_v<A> && std::is_integral_v<B>)
+    return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient;
+  else
+    return std::floor(quotient);
+}
 // What tasklets and indices call by these names; no number among them is NaN.
 #define DV_EXTREME(name, sign)                                                                     \
   template <typename A, typename B>                                                                \
